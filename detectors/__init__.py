@@ -1,0 +1,54 @@
+"""Three face detectors behind one interface.
+
+    detector = build_detector("yunet")
+    faces = detector.detect(frames)
+
+`frames` is a sequence of (H, W, 3) uint8 RGB arrays of one size; the result has one (n, 5) float32 array per frame:
+x1, y1, x2, y2 in pixels of that frame (they may lie outside it) and the score in 0..1, best first.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from detectors.download import WeightsError
+
+__all__ = ["DETECTORS", "Detector", "WeightsError", "build_detector"]
+
+DETECTORS = ("s3fd", "yunet", "libfacedetection")
+
+
+class Detector(Protocol):
+    batch_size: int  # frames per call of `detect` that keep the detector busy
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+
+def build_detector(name: str, device: str = "cpu", weights: Path | None = None) -> Detector:
+    """Build a detector ready to run.
+
+    Args:
+        name: one of `DETECTORS`.
+        device: a torch device; only s3fd uses it.
+        weights: a local weights file (s3fd: .pth, yunet: .onnx); None takes the cached file or downloads it.
+
+    Raises:
+        WeightsError: the weights are absent and can't be fetched, or are not this detector's.
+    """
+    if name == "s3fd":
+        from detectors.s3fd import S3FD
+
+        return S3FD(weights, device)
+    if name == "yunet":
+        from detectors.yunet import YuNet
+
+        return YuNet(weights)
+    if name == "libfacedetection":
+        from detectors.libfacedetection import LibFaceDetection
+
+        if weights is not None:
+            raise WeightsError(f"--weights {weights} has no use: libfacedetection carries its weights inside.")
+        return LibFaceDetection()
+    raise ValueError(f"detector is {name!r}, expected one of {', '.join(DETECTORS)}")

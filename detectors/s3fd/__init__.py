@@ -1,0 +1,52 @@
+"""S3FD, the detector of the paper: accurate, made for a GPU (over a second per 480x270 frame on two CPU cores)."""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+
+from detectors.download import WeightsError, WeightsFile, fetch
+from detectors.s3fd.network import S3FDNet, decode
+
+WEIGHTS = WeightsFile(
+    "sfd_face.pth",
+    (
+        "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/sfd_face.pth",
+        "https://raw.githubusercontent.com/abhinavdhall/deepfake/06434bf3e0cfbbaaf168faaab5ab2351486db0c2"
+        "/ACM_MM_2020/detectors/s3fd/weights/sfd_face.pth",
+    ),
+    "git:2bdf053a994371d57f6f535cb2682dc3e2990e89",
+)
+RGB_MEANS = (123.0, 117.0, 104.0)
+MIN_SCORE = 0.9
+NMS_IOU = 0.1
+
+
+class S3FD:
+    def __init__(self, weights: Path | None = None, device: str = "cpu"):
+        self.device = torch.device(device)
+        self.batch_size = 32 if self.device.type == "cuda" else 4
+        path = weights or fetch(WEIGHTS)
+        self.net = S3FDNet()
+        try:
+            self.net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        except (OSError, EOFError, RuntimeError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+            cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise WeightsError(f"{path} holds no S3FD weights ({cause[:120]}); expected {WEIGHTS.name}.") from error
+        self.net.eval().to(self.device)
+        self.means = torch.tensor(RGB_MEANS, device=self.device)[:, None, None]
+
+    @torch.inference_mode()
+    def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        height, width = frames[0].shape[:2]
+        images = torch.from_numpy(np.stack(frames)).to(self.device).permute(0, 3, 1, 2) - self.means  # (B, 3, H, W)
+        to_pixels = np.array([width, height, width, height, 1], np.float32)
+        faces = []
+        for found in decode(*self.net(images)):
+            found = found[found[:, 4] > MIN_SCORE]
+            found = found[nms(found[:, :4], found[:, 4], NMS_IOU)]
+            faces.append(found.cpu().numpy() * to_pixels)
+        return faces

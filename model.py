@@ -1,0 +1,209 @@
+"""The two-stream audio-visual dissonance network (Chugh et al., ACM MM 2020, section 3) and its contrastive loss.
+
+    python -c "import model; print(model.TwoStreamNet())"
+
+Shape letters, here and everywhere in this project: B batch, C channels, T frames, H W pixels, F cepstral
+coefficients, L MFCC frames, D embedding.  A chunk is T = 30 frames (1 s) of video and (F, L) = (13, 99) MFCC.
+Labels are the authors': fake = 0, real = 1.
+
+Parameter names and shapes are those of the authors' checkpoints, which therefore load as they are.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RESNETS = {  # depth -> (bottleneck?, blocks in layer1 .. layer4)
+    "resnet18": (False, (2, 2, 2, 2)),
+    "resnet34": (False, (3, 4, 6, 3)),
+    "resnet50": (True, (3, 4, 6, 3)),
+    "resnet101": (True, (3, 4, 23, 3)),
+    "resnet152": (True, (3, 8, 36, 3)),
+    "resnet200": (True, (3, 24, 36, 3)),
+}
+WIDTHS = (64, 128, 256, 256)  # of layer1 .. layer4; the last is 256, not ResNet's usual 512
+HIDDEN_DIM = 4096
+AUDIO_FEATURES = 512 * 21  # channels x positions left of a (13, 99) MFCC by the audio convolutions
+INITS = ("authors", "torch")
+
+
+class ClipNorm3d(nn.BatchNorm3d):
+    """Batch normalisation by batch statistics in training, by each clip's own statistics in evaluation.
+
+    The authors' layer keeps no running statistics and normalises by the batch in evaluation too, where their
+    batch size is 1.  Normalising each clip by itself gives the same result at any batch size.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def conv3d(c_in: int, c_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Conv3d:
+    """A 3-D convolution without bias whose padding keeps the size at stride 1."""
+    return nn.Conv3d(c_in, c_out, kernel, stride, padding=tuple(k // 2 for k in kernel), bias=False)
+
+
+class ResidualBlock(nn.Module):
+    """A basic block (two convolutions) or a bottleneck (1x1x1, k, 1x1x1) with its shortcut.
+
+    `kernel_t` is 1 for the 2-D blocks of layer1 and layer2, 3 for the 3-D blocks of layer3 and layer4.
+    """
+
+    def __init__(self, c_in: int, width: int, bottleneck: bool, kernel_t: int, stride, final_relu: bool):
+        super().__init__()
+        kernel, unit = (kernel_t, 3, 3), (1, 1, 1)
+        c_out = 4 * width if bottleneck else width
+        if bottleneck:
+            self.conv1, self.bn1 = conv3d(c_in, width, unit, unit), ClipNorm3d(width)
+            self.conv2, self.bn2 = conv3d(width, width, kernel, stride), ClipNorm3d(width)
+            self.conv3, self.bn3 = conv3d(width, c_out, unit, unit), ClipNorm3d(c_out)
+        else:
+            self.conv1, self.bn1 = conv3d(c_in, width, kernel, stride), ClipNorm3d(width)
+            self.conv2, self.bn2 = conv3d(width, c_out, kernel, unit), ClipNorm3d(c_out)
+        self.bottleneck = bottleneck
+        self.final_relu = final_relu
+        self.downsample = None
+        if c_in != c_out or stride != unit:
+            self.downsample = nn.Sequential(conv3d(c_in, c_out, unit, stride), ClipNorm3d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.bn2(self.conv2(x))
+        if self.bottleneck:
+            x = self.bn3(self.conv3(F.relu(x)))
+        x = x + shortcut
+        return F.relu(x) if self.final_relu else x
+
+
+class VisualNet(nn.Module):
+    """The "2D-3D" ResNet: (B, 3, 30, H, W) normalised frames -> (B, C, 8, ceil(H/32), ceil(W/32)) features."""
+
+    def __init__(self, net: str):
+        super().__init__()
+        bottleneck, depths = RESNETS[net]
+        self.conv1 = conv3d(3, WIDTHS[0], (1, 7, 7), (1, 2, 2))
+        self.bn1 = ClipNorm3d(WIDTHS[0])
+        c_in = WIDTHS[0]
+        for i, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
+            stride = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))[i]
+            blocks = []
+            for j in range(depth):
+                last = i == len(WIDTHS) - 1 and j == depth - 1
+                blocks.append(
+                    ResidualBlock(c_in, width, bottleneck, 1 if i < 2 else 3, stride if j == 0 else (1, 1, 1), not last)
+                )
+                c_in = 4 * width if bottleneck else width
+            self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
+        self.out_channels = c_in
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def audio_net() -> nn.Sequential:
+    """The audio convolutions: (B, 1, F=13, L=99) MFCC -> (B, 512, 1, 21)."""
+
+    def conv(c_in: int, c_out: int, kernel=3, padding: int = 1) -> list[nn.Module]:
+        return [nn.Conv2d(c_in, c_out, kernel, padding=padding), nn.BatchNorm2d(c_out), nn.ReLU()]
+
+    return nn.Sequential(
+        *conv(1, 64),
+        nn.MaxPool2d(1, 1),
+        *conv(64, 192),
+        nn.MaxPool2d(3, (1, 2)),
+        *conv(192, 384),
+        *conv(384, 256),
+        *conv(256, 256),
+        nn.MaxPool2d(3, (2, 2)),
+        *conv(256, 512, kernel=(5, 4), padding=0),
+    )
+
+
+def embedding_head(features: int, final_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(features, HIDDEN_DIM), nn.BatchNorm1d(HIDDEN_DIM), nn.ReLU(), nn.Linear(HIDDEN_DIM, final_dim)
+    )
+
+
+class TwoStreamNet(nn.Module):
+    """Visual stream, audio stream and one real/fake classifier on each (paper, figure 2).
+
+    Args:
+        net: depth of the visual stream, a key of `RESNETS`.
+        img_dim: side of the square input frames in pixels.
+        final_dim: D, the size of the two embeddings.
+        dropout: probability, before each classifier.
+        init: "authors" (Kaiming normal, fan-out, zero biases everywhere) or "torch" (PyTorch's own for the linear
+            layers, whose outputs then start small; the convolutions stay Kaiming).
+    """
+
+    def __init__(self, net="resnet18", img_dim=224, final_dim=1024, dropout=0.5, init="authors"):
+        super().__init__()
+        if net not in RESNETS:
+            raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
+        if init not in INITS:
+            raise ValueError(f"init is {init!r}, expected one of {', '.join(INITS)}")
+        self.netcnnlip = VisualNet(net)
+        self.netfclip = embedding_head(self.netcnnlip.out_channels * math.ceil(img_dim / 32) ** 2, final_dim)
+        self.netcnnaud = audio_net()
+        self.netfcaud = embedding_head(AUDIO_FEATURES, final_dim)
+        self.final_bn_lip = nn.BatchNorm1d(final_dim)
+        self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
+        self.final_bn_aud = nn.BatchNorm1d(final_dim)
+        self.final_fc_aud = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)) or (init == "authors" and isinstance(module, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, video: Tensor, audio: Tensor) -> dict[str, Tensor]:
+        """Embed and classify a batch of chunks.
+
+        Args:
+            video: (B, 3, 30, H, W) float, RGB, normalised by the ImageNet mean and standard deviation.
+            audio: (B, 1, 13, 99) float, MFCC.
+
+        Returns:
+            video_emb, audio_emb: (B, D), not normalised; video_logits, audio_logits: (B, 2), columns fake, real.
+        """
+        video_features = self.netcnnlip(video).mean(2).flatten(1)  # (B, C, 8, h, w) -> (B, C*h*w)
+        video_emb = self.netfclip(video_features)
+        audio_emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
+        return {
+            "video_emb": video_emb,
+            "audio_emb": audio_emb,
+            "video_logits": self.final_fc_lip(self.final_bn_lip(video_emb)),
+            "audio_logits": self.final_fc_aud(self.final_bn_aud(audio_emb)),
+        }
+
+
+def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:
+    """L2 distance of the two embeddings of each chunk (paper, equation 1): two (B, D) -> (B,)."""
+    return torch.linalg.vector_norm(video_emb - audio_emb, dim=1)
+
+
+def contrastive_loss(video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float) -> Tensor:
+    """Pull the embeddings of real chunks together, push those of fake ones `margin` apart (paper, equation 1).
+
+    Args:
+        video_emb, audio_emb: (B, D).
+        label: (B,), 1 real, 0 fake.
+        margin: the distance beyond which a fake chunk costs nothing.
+
+    Returns:
+        Scalar: mean over the batch of  y d^2 + (1 - y) max(margin - d, 0)^2.
+    """
+    d = dissimilarity(video_emb, audio_emb)
+    y = label.to(d.dtype)
+    return (y * d**2 + (1 - y) * F.relu(margin - d) ** 2).mean()

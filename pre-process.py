@@ -1,0 +1,132 @@
+"""Find the faces in videos, track and crop them, and cut them with their sound into 1-second chunks.
+
+    python pre-process.py --out_dir train
+
+Reads <out_dir>/real/* and <out_dir>/fake/*, videos in any container that FFmpeg's libraries read.  Writes
+<out_dir>/pytmp/<real|fake>/<video>/<chunk>/<frame>.jpg (30 crops of 224x224), <chunk>.wav (the same second) and
+video.json (tracks, boxes, what was left out), and <out_dir>/failures.csv: each video that gave no chunk, and why.
+Running it again skips what is complete.  Exit status: 0, 1 if videos failed, 2 for bad arguments.
+"""
+
+import argparse
+import collections
+import csv
+import dataclasses
+import errno
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataset import LABELS
+from detectors import DETECTORS, WeightsError, build_detector
+from utils.chunking import TRACKS, Settings, process_video, read_record
+from utils.cli import UserError, number, pick_device, run
+from utils.media import VideoError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogm .ogv .ts .vob .webm .wmv".split()
+)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out_dir", type=Path, required=True, help="folder of one split, with real/ and fake/ in it")
+    parser.add_argument("--detector", choices=DETECTORS, default="s3fd", help="face detector (default: s3fd)")
+    parser.add_argument("--weights", type=Path, help="detector weights on disk instead of the download")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
+    parser.add_argument(
+        "--detect_scale", type=number(float, 0, 1, open_low=True), default=0.25,
+        help="scale of the frames the detector sees (default: 0.25)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detect_min_px", type=number(int, 1), default=160,
+        help="but never less than this many pixels on the shorter side (default: 160; 1: the authors' scale always)",
+    )  # fmt: skip
+    parser.add_argument("--jpeg_quality", type=number(int, 1, 100), default=95, help="of the crops, 1..100 (default: 95)")
+    parser.add_argument(
+        "--tracks", choices=TRACKS, default="longest",
+        help="keep a video's longest face track, or all, as <video>/<track>_<chunk> (default: longest)",
+    )  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete")
+    return parser.parse_args(argv)
+
+
+def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Pair each video below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what is not a video.
+
+    A folder is named by the video's stem, by its whole name where several videos share the stem.
+    """
+    pairs, others = [], []
+    for label in LABELS:
+        entries = sorted(p for p in (out_dir / label).glob("*") if not p.name.startswith("."))
+        videos = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
+        others += [p for p in entries if p.suffix.lower() not in VIDEO_SUFFIXES]
+        n_of_stem = collections.Counter(p.stem for p in videos)
+        for p in videos:
+            pairs.append((p, out_dir / "pytmp" / label / (p.stem if n_of_stem[p.stem] == 1 else p.name)))
+    return pairs, others
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    videos, others = list_videos(args.out_dir)
+    if not videos:
+        raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; put the split's videos there.")
+    if others:
+        print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
+    settings = Settings(args.detector, args.detect_scale, args.detect_min_px, args.jpeg_quality, args.tracks)
+    todo = []
+    for source, target in videos:
+        record = None if args.overwrite else read_record(target)
+        if record and record["settings"] != dataclasses.asdict(settings):
+            raise UserError(
+                f"{target} was made with {record['settings']}, now asked for {dataclasses.asdict(settings)}; "
+                "give the same settings, or --overwrite to redo every video."
+            )
+        if record is None or record["source_bytes"] != source.stat().st_size:
+            todo.append((source, target))
+    n_chunks = n_without_sound = 0
+    failures: list[tuple[str, str, str]] = []
+    if todo:
+        try:
+            detector = build_detector(args.detector, str(pick_device(args.device)), args.weights)
+        except WeightsError as error:
+            raise UserError(f"--detector {args.detector}: {error}") from error
+        for source, target in (progress := tqdm(todo, unit="video")):
+            try:
+                record = process_video(source, target, detector, settings)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    raise UserError(f"can't write to {target.parent}: {error.strerror}; make room, then run this again.") from error
+                failure = ("read", str(error))
+            except VideoError as error:
+                failure = (error.stage, str(error))
+            except Exception as error:  # whatever one odd video does, the others go on
+                failure = ("unexpected", f"{type(error).__name__}: {error}".splitlines()[0])
+            else:
+                failure = None
+            if failure:
+                failures.append((source.relative_to(args.out_dir).as_posix(), *failure))
+                progress.write(f"{source}: {failure[1]}")
+                continue
+            n_chunks += len(record["chunks"])
+            n_without_sound += len(record["without_sound"])
+    with (args.out_dir / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("video", "stage", "reason"), *failures])
+
+    print(f"{len(videos)} videos: {len(videos) - len(todo)} were complete, {len(todo) - len(failures)} done now "
+          f"({n_chunks} chunks), {len(failures)} failed")  # fmt: skip
+    if n_without_sound:
+        print(f"{n_without_sound} further chunks left out: the video has no sound there (see video.json)")
+    for stage, n in sorted(collections.Counter(stage for _, stage, _ in failures).items()):
+        print(f"  failed at {stage}: {n}")
+    if failures:
+        print(f"names and reasons: {args.out_dir / 'failures.csv'}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)

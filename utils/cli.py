@@ -1,0 +1,53 @@
+"""What the scripts share on the command line: errors on one line, argument types, the choice of a device."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The text is one line: what, where, got, expected, what to do."""
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError, 130 for Ctrl-C."""
+    try:
+        status = main() or 0
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on (train.py: with --resume)", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def number(kind: type, low: float, high: float = float("inf"), open_low: bool = False) -> Callable[[str], float]:
+    """An argparse type: an int or float between `low` (excluded if `open_low`) and `high`."""
+    span = f"{'above' if open_low else 'at least'} {low}" + (f" and at most {high}" if high != float("inf") else "")
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or (open_low and value == low):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {'an integer' if kind is int else 'a number'} {span}")
+        return value
+
+    return parse
+
+
+def pick_device(name: str, gpu: int = 0) -> torch.device:
+    """The torch device for --device auto|cpu|cuda and the index of the GPU to take."""
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and n_gpus == 0):
+        return torch.device("cpu")
+    if n_gpus == 0:
+        raise UserError("--device cuda: PyTorch finds no GPU here; take --device cpu or mend the driver.")
+    if gpu >= n_gpus:
+        raise UserError(f"--gpu {gpu}: PyTorch finds {n_gpus} GPU(s), numbered from 0.")
+    return torch.device("cuda", gpu)
