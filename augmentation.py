@@ -1,6 +1,6 @@
 """The authors' input transform, and augmentations that treat all frames of a chunk alike.
 
-    python train.py --out_dir . --augment hflip jitter      (no names: all of them; by default none, as the authors)
+python train.py --out_dir . --augment hflip jitter      (no names: all of them; by default none, as the authors)
 """
 
 from collections.abc import Sequence

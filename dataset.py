@@ -1,6 +1,6 @@
 """The labels, the chunk index (train_split.csv, test_split.csv) and the chunk data set with its loader.
 
-    python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
+python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
 """
 
 from pathlib import Path

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RESNETS = {  # depth -> (bottleneck?, blocks in layer1 .. layer4)
+    # DEVIATION: resnet50 and deeper work, as bottlenecks; the authors' code crashes on them
     "resnet18": (False, (2, 2, 2, 2)),
     "resnet34": (False, (3, 4, 6, 3)),
     "resnet50": (True, (3, 4, 6, 3)),
@@ -42,6 +43,7 @@ class ClipNorm3d(nn.BatchNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return super().forward(x)
+        # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of 1
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
@@ -130,9 +132,7 @@ def audio_net() -> nn.Sequential:
 
 
 def embedding_head(features: int, final_dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(features, HIDDEN_DIM), nn.BatchNorm1d(HIDDEN_DIM), nn.ReLU(), nn.Linear(HIDDEN_DIM, final_dim)
-    )
+    return nn.Sequential(nn.Linear(features, HIDDEN_DIM), nn.BatchNorm1d(HIDDEN_DIM), nn.ReLU(), nn.Linear(HIDDEN_DIM, final_dim))
 
 
 class TwoStreamNet(nn.Module):

