@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="score the test split and stop; without a path by the best checkpoint of this run folder")  # fmt: skip
     add("--scores_dir", type=Path, default=Path("."), help="where --test writes (default: .)")
     add("--threshold", type=float, default=0.3,
-        help="accepted for the authors' command lines, without effect: the threshold is computed from the training videos")  # fmt: skip
+        help="accepted for the authors' command lines, without effect: ours is computed from the training videos")  # fmt: skip
     return parser.parse_args(argv)
 
 

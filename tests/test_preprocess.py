@@ -160,8 +160,13 @@ class TwoFaces:
         return found
 
 
-@pytest.mark.parametrize(("tracks", "expected"), [("longest", ["00000", "00001", "00002"]),
-                                                  ("all", ["00_00000", "00_00001", "00_00002", "01_00000", "01_00001"])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tracks", "expected"),
+    [
+        ("longest", ["00000", "00001", "00002"]),
+        ("all", ["00_00000", "00_00001", "00_00002", "01_00000", "01_00001"]),
+    ],
+)
 def test_several_faces(tmp_path, tracks, expected):
     wide = [np.hstack([p, p[:, ::-1]]) for p in face_pictures(75, 224)]
     source = write_clip(tmp_path / "two.mp4", wide, sound=tone(3))
@@ -169,7 +174,7 @@ def test_several_faces(tmp_path, tracks, expected):
     assert [c["chunk"] for c in record["chunks"]] == expected
     assert record["n_tracks_found"] == 2
     boxes = np.array(record["tracks"][0]["boxes"])
-    assert boxes[:, 2].max() < 224 and np.ptp(boxes[:, 0]) < 1  # the longer track is the left face, in pixels of the video
+    assert boxes[:, 2].max() < 224 and np.ptp(boxes[:, 0]) < 1  # the longer track is the left face, in video pixels
 
 
 def test_tracks_are_cut_at_shots(tmp_path, fixed_detector):

@@ -61,8 +61,8 @@ def test_bootstrap_interval():
     auc = video_metrics(table(score[~is_fake], score[is_fake]), None)["auc"]
     assert low < auc < high and 0.1 < high - low < 0.3
     assert bootstrap_auc(is_fake, score) == (low, high)  # reproducible
-    chance = [bootstrap_auc(is_fake, rng.standard_normal(80), n_resamples=300) for _ in range(40)]
-    assert sum(low <= 0.5 <= high for low, high in chance) >= 34  # nominally 38 of 40 cover the truth
+    chance = [bootstrap_auc(is_fake, rng.standard_normal(80), n_resamples=100) for _ in range(20)]
+    assert sum(low <= 0.5 <= high for low, high in chance) >= 16  # nominally 19 of 20 cover the truth
 
 
 HEADER = "video,label,n_chunks,dissimilarity_sum,mds\n"
