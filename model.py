@@ -153,10 +153,12 @@ class TwoStreamNet(nn.Module):
             raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
         if init not in INITS:
             raise ValueError(f"init is {init!r}, expected one of {', '.join(INITS)}")
-        self.netcnnlip = VisualNet(net)
-        self.netfclip = embedding_head(self.netcnnlip.out_channels * math.ceil(img_dim / 32) ** 2, final_dim)
+        visual_net = VisualNet(net)
+        # in the authors' order, which their saved optimisers count on
         self.netcnnaud = audio_net()
         self.netfcaud = embedding_head(AUDIO_FEATURES, final_dim)
+        self.netcnnlip = visual_net
+        self.netfclip = embedding_head(visual_net.out_channels * math.ceil(img_dim / 32) ** 2, final_dim)
         self.final_bn_lip = nn.BatchNorm1d(final_dim)
         self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
         self.final_bn_aud = nn.BatchNorm1d(final_dim)

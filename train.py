@@ -237,10 +237,11 @@ def train(args: argparse.Namespace, run_dir: Path, device: torch.device) -> None
             for group in optimizer.param_groups:
                 group["lr"] = args.lr
         first_epoch, iteration = checkpoint["epoch"], checkpoint["iteration"]
-        least_loss = float(checkpoint["least_loss"])
+        if any(model_dir.glob("model_best_epoch*")):  # else the best of this folder is still to come
+            least_loss = float(checkpoint["least_loss"])
         print(f"resumed from {path} after {first_epoch} epochs")
     model_dir.mkdir(parents=True, exist_ok=True)
-    writer = SummaryWriter(str(run_dir / "img" / "train"), purge_step=None)
+    writer = SummaryWriter(str(run_dir / "img" / "train"))
     print(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {device}")
 
     for epoch in range(first_epoch, args.epochs):

@@ -24,9 +24,9 @@ def relative(ours: torch.Tensor, reference: np.ndarray) -> float:
     return float(np.abs(ours.detach().numpy() - reference).max() / np.abs(reference).max())
 
 
-def test_names_and_shapes_are_the_authors():
+def test_names_shapes_and_their_order_are_the_authors():
     ours = {name: list(tensor.shape) for name, tensor in TwoStreamNet().state_dict().items()}
-    assert ours == FACTS["state_dict_img224"]
+    assert list(ours.items()) == list(FACTS["state_dict_img224"].items())  # optimiser states go by position
 
 
 @pytest.mark.parametrize("img_dim", [64, 112, 224])

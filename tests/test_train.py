@@ -120,6 +120,22 @@ def test_threshold_is_the_midpoint_of_the_training_videos(runs, scored, chunk_tr
     assert stored == checkpoint["threshold"] and "midpoint" in origin
 
 
+def test_a_checkpoint_of_the_authors_code_goes_on_training(runs, chunk_tree, scripts, tmp_path):
+    ours = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)
+    adam = ours["optimizer"]
+    for state in adam["state"].values():
+        state["step"] = int(state["step"])  # as PyTorch 1 saved it, with fewer settings in a group
+    adam["param_groups"] = [
+        {k: g[k] for k in ("lr", "betas", "eps", "weight_decay", "amsgrad", "params")} for g in adam["param_groups"]
+    ]
+    theirs = {k: ours[k] for k in ("epoch", "net", "least_loss", "avg_score_real", "avg_score_fake", "iteration")}
+    theirs |= {"optimizer": adam, "state_dict": {f"module.{k}": v for k, v in ours["state_dict"].items()}}
+    torch.save(theirs, tmp_path / "epoch2.pth.tar")
+    arguments = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
+    scripts["train"].main([*arguments, "--resume", str(tmp_path / "epoch2.pth.tar")])
+    assert load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar")["iteration"] == 9
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("executed",))

@@ -122,6 +122,7 @@ def plan_chunks(track: Track, prefix: str, sound: Sound) -> tuple[list[dict], li
         first = track.first_frame + i * CHUNK_FRAMES
         start = first * SAMPLES_PER_FRAME
         missing = sound.n_missing(start, start + CHUNK_SAMPLES)
+        # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
         (chunks if missing <= MAX_MISSING_SAMPLES else without_sound).append({"chunk": f"{prefix}{i:05d}", "first_frame": first})
     return chunks, without_sound
 
