@@ -1,4 +1,4 @@
-"""The labels, the chunk index (train_split.csv, test_split.csv) and the chunk data set with its loader.
+"""The chunk index (train_split.csv, test_split.csv) and the chunk data set with its loader.
 
 python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
 """
@@ -17,10 +17,11 @@ from torchvision.transforms.v2.functional import resize
 from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
+from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, read_wav
 
-LABELS = {"real": 1, "fake": 0}  # the authors' encoding; also the names of the folders
 SPLITS = ("train", "test")
+JPEG_END = b"\xff\xd9"
 INDEX_COLUMNS = ("video", "label", "chunk", "path", "start_s")
 
 
@@ -41,9 +42,10 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     try:
-        index = pd.read_csv(path, dtype={"video": str, "chunk": str, "path": str}, keep_default_na=False)
+        text = {"video": str, "chunk": str, "path": str}
+        index = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} can't be read as CSV ({error}); make it again with write_csv.py.") from error
+        raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error
     missing = [column for column in INDEX_COLUMNS if column not in index]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; make it again with write_csv.py.")
@@ -51,23 +53,42 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         raise UserError(f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again.")
     if not index.label.isin(LABELS.values()).all():
         raise UserError(f"{path} has labels {sorted(set(index.label))}, expected 0 (fake) and 1 (real).")
+    if not pd.api.types.is_numeric_dtype(index.start_s):
+        raise UserError(f"{path} has a start_s that is no number; run write_csv.py again.")
     return index
 
 
 def chunk_frames(folder: Path) -> list[Path]:
     """The frame files of a chunk in order of their numbers; ValueError unless there are 30."""
     # DEVIATION: sorted by number; the authors read a folder in the order the file system lists it
-    frames = sorted((p for p in folder.iterdir() if p.suffix == ".jpg"), key=lambda p: (len(p.stem), p.stem))
+    frames = sorted((p for p in folder.iterdir() if p.suffix == ".jpg"), key=lambda p: int(p.stem))
     if len(frames) != CHUNK_FRAMES:
         raise ValueError(f"{len(frames)} frames, expected {CHUNK_FRAMES}")
     return frames
 
 
-def read_video(folder: Path, img_dim: int) -> Tensor:
-    """Read a chunk's frames: (T=30, 3, img_dim, img_dim) uint8 RGB; OSError, ValueError or RuntimeError if it can't."""
-    files = [torchvision.io.read_file(str(path)) for path in chunk_frames(folder)]
-    frames = torch.stack(torchvision.io.decode_jpeg(files, mode=ImageReadMode.RGB))
-    return frames if frames.shape[2:] == (img_dim, img_dim) else resize(frames, [img_dim, img_dim], antialias=True)
+def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
+    """Read a chunk's frames: (T=30, 3, H, W) uint8 RGB, resized to `img_dim` pixels square if given.
+
+    Raises:
+        OSError: the folder or a file can't be read.
+        ValueError: not 30 frames, a frame that is cut off or no JPEG, frames of several sizes.
+    """
+    frames = []
+    for path in chunk_frames(folder):
+        data = path.read_bytes()
+        try:
+            if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
+                raise RuntimeError("cut off")
+            frames.append(torchvision.io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB))
+        except RuntimeError as error:
+            raise ValueError(f"frame {path.name} is damaged") from error
+    if len({frame.shape for frame in frames}) > 1:
+        raise ValueError("frames of several sizes")
+    video = torch.stack(frames)
+    return (
+        video if img_dim is None or video.shape[2:] == (img_dim, img_dim) else resize(video, [img_dim, img_dim], antialias=True)
+    )
 
 
 class ChunkDataset(Dataset):
@@ -84,7 +105,7 @@ class ChunkDataset(Dataset):
         seed: of the augmentation, combined with the epoch and the row, so that it does not depend on workers or order.
     """
 
-    def __init__(self, index: pd.DataFrame, root: Path, img_dim: int, augmentation: Augmentation | None = None, seed=0):
+    def __init__(self, index: pd.DataFrame, root: Path, img_dim: int, augmentation: Augmentation | None = None, seed: int = 0):
         self.paths = [root / path for path in index.path]
         self.labels = index.label.tolist()
         self.img_dim = img_dim
@@ -100,7 +121,7 @@ class ChunkDataset(Dataset):
         try:
             video = read_video(folder, self.img_dim)
             samples = read_wav(folder.with_name(folder.name + ".wav"))
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError) as error:
             return {"row": row, "error": f"{folder}: {str(error).splitlines()[0]}"}
         if self.augmentation is not None:
             sequence = np.random.SeedSequence((self.seed, self.epoch, row))

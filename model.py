@@ -58,7 +58,7 @@ class ResidualBlock(nn.Module):
     `kernel_t` is 1 for the 2-D blocks of layer1 and layer2, 3 for the 3-D blocks of layer3 and layer4.
     """
 
-    def __init__(self, c_in: int, width: int, bottleneck: bool, kernel_t: int, stride, final_relu: bool):
+    def __init__(self, c_in: int, width: int, bottleneck: bool, kernel_t: int, stride: tuple, final_relu: bool):
         super().__init__()
         kernel, unit = (kernel_t, 3, 3), (1, 1, 1)
         c_out = 4 * width if bottleneck else width
@@ -147,7 +147,9 @@ class TwoStreamNet(nn.Module):
             layers, whose outputs then start small; the convolutions stay Kaiming).
     """
 
-    def __init__(self, net="resnet18", img_dim=224, final_dim=1024, dropout=0.5, init="authors"):
+    def __init__(
+        self, net: str = "resnet18", img_dim: int = 224, final_dim: int = 1024, dropout: float = 0.5, init: str = "authors"
+    ):
         super().__init__()
         if net not in RESNETS:
             raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")

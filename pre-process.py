@@ -13,21 +13,20 @@ import collections
 import csv
 import dataclasses
 import errno
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset import LABELS
 from detectors import DETECTORS, WeightsError, build_detector
-from utils.chunking import TRACKS, Settings, process_video, read_record
+from utils.chunking import RECORD, TRACKS, Settings, process_video, read_record
 from utils.cli import UserError, number, pick_device, run
+from utils.files import replacing
+from utils.labels import LABELS
 from utils.media import VideoError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-VIDEO_SUFFIXES = {
-    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut",
-    ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv",
-}  # fmt: skip
+NOT_VIDEOS = {".csv", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".mp3", ".png", ".txt", ".wav", ".xml", ".zip"}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,19 +55,32 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pair each video below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what is not a video.
+    """Pair each file below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what can't be a video.
 
-    A folder is named by the video's stem, by its whole name where several videos share the stem.
+    A folder is named by the video's stem, or by its whole name where the stem is not its own.
     """
     pairs, others = [], []
     for label in LABELS:
         entries = sorted(p for p in (out_dir / label).glob("*") if not p.name.startswith("."))
-        videos = [p for p in entries if p.suffix.lower() in VIDEO_SUFFIXES]
-        others += [p for p in entries if p.suffix.lower() not in VIDEO_SUFFIXES]
+        videos = [p for p in entries if p.suffix.lower() not in NOT_VIDEOS]
+        others += [p for p in entries if p.suffix.lower() in NOT_VIDEOS]
+        names = {p.name for p in videos if p.suffix}
         n_of_stem = collections.Counter(p.stem for p in videos)
         for p in videos:
-            pairs.append((p, out_dir / "pytmp" / label / (p.stem if n_of_stem[p.stem] == 1 else p.name)))
+            is_own = n_of_stem[p.stem] == 1 and p.stem not in names
+            pairs.append((p, out_dir / "pytmp" / label / (p.stem if is_own else p.name)))
     return pairs, others
+
+
+def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
+    """Delete chunk folders of videos that have another folder now (a second video took their stem)."""
+    targets = {target for _, target in videos}
+    target_of = {(target.parent, source.name): target for source, target in videos}
+    for folder in {target.parent for target in targets}:
+        for old in folder.glob("[!.]*"):
+            record = None if old in targets else read_record(old)
+            if record and (folder, record["source"]) in target_of:
+                shutil.rmtree(old)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,12 +88,16 @@ def main(argv: list[str] | None = None) -> int:
     videos, others = list_videos(args.out_dir)
     if not videos:
         raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; put the split's videos there.")
+    remove_renamed(videos)
+    if args.overwrite:  # without their records they are incomplete, so an interrupted run can go on without the flag
+        for _, target in videos:
+            (target / RECORD).unlink(missing_ok=True)
     if others:
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
     settings = Settings(args.detector, args.detect_scale, args.detect_min_px, args.jpeg_quality, args.tracks)
     todo = []
     for source, target in videos:
-        record = None if args.overwrite else read_record(target)
+        record = read_record(target)
         if record and record["settings"] != dataclasses.asdict(settings):
             raise UserError(
                 f"{target} was made with {record['settings']}, now asked for {dataclasses.asdict(settings)}; "
@@ -112,12 +128,16 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 failure = None
             if failure:
+                shutil.rmtree(target, ignore_errors=True)  # chunks of an earlier file of this name
                 failures.append((source.relative_to(args.out_dir).as_posix(), *failure))
                 progress.write(f"{source}: {failure[1]}")
                 continue
             n_chunks += len(record["chunks"])
             n_without_sound += len(record["without_sound"])
-    with (args.out_dir / "failures.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(args.out_dir / "failures.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         csv.writer(file).writerows([("video", "stage", "reason"), *failures])
 
     print(f"{len(videos)} videos: {len(videos) - len(todo)} were complete, {len(todo) - len(failures)} done now "

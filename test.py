@@ -10,7 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from utils.cli import UserError, run
+from utils.cli import UserError, number, run
+from utils.files import replacing
 from utils.report import plot_roc
 from utils.scoring import read_scores, video_metrics
 
@@ -20,7 +21,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--scores_dir", type=Path, default=Path("."), help="folder with scores.csv (default: .)")
-    parser.add_argument("--threshold", type=float, help="MDS from which on a video is called fake (default: scores.json)")
+    parser.add_argument(
+        "--threshold", type=number(float, 0), help="MDS from which on a video is called fake (default: scores.json)"
+    )
     return parser.parse_args(argv)
 
 
@@ -30,7 +33,8 @@ def stored_threshold(path: Path) -> tuple[float | None, str]:
         return None, f"none: {path} does not exist"
     try:
         stored = json.loads(path.read_text())
-        return (None if stored["threshold"] is None else float(stored["threshold"])), stored["threshold_origin"]
+        threshold = None if stored["threshold"] is None else float(stored["threshold"])
+        return threshold, stored["threshold_origin"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not what train.py --test writes ({error}); score again or give --threshold.") from error
 
@@ -42,8 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     if threshold is None:
         threshold, origin = stored_threshold(args.scores_dir / "scores.json")
     metrics = video_metrics(scores, threshold) | {"threshold_origin": origin}
-    (args.scores_dir / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    plot_roc(scores, metrics, args.scores_dir / "roc.png")
+    with replacing(args.scores_dir / "metrics.json") as path:
+        path.write_text(json.dumps(metrics, indent=1) + "\n")
+    with replacing(args.scores_dir / "roc.png") as path:
+        plot_roc(scores, metrics, path)
 
     low, high = metrics["auc_ci95"]
     print(f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake")

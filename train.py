@@ -13,7 +13,9 @@ import argparse
 import json
 import os
 import re
+import shutil
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +28,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from augmentation import AUGMENTATIONS, Augmentation, normalize
-from dataset import LABELS, ChunkDataset, build_loader, read_index
+from dataset import ChunkDataset, build_loader, read_index
 from model import INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
-from utils.checkpoint import build_model, load_checkpoint, load_weights, save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.cli import UserError, number, pick_device, run
+from utils.files import replacing
+from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
 from utils.scoring import mean_mds, video_scores
 
@@ -42,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add("--out_dir", type=Path, required=True, help="folder with train_split.csv and test_split.csv")
     add("--epochs", type=number(int, 1), default=100, help="epochs in all, resumed ones included (default: 100)")
     add("--batch_size", type=number(int, 2), default=8, help="chunks per step (default: 8)")
@@ -58,14 +63,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=number(int, 0), default=0, help="of initialisation, order, dropout, augmentation (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
-    add("--num_workers", type=number(int, 0), default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2,
-        help="loader processes (default: the cores available)")  # fmt: skip
+    add("--num_workers", type=number(int, 0), default=min(8, n_cores),
+        help="loader processes (default: the cores available, at most 8)")  # fmt: skip
     add("--print_freq", type=number(int, 1), default=10, help="steps between printed lines (default: 10)")
     add("--log_dir", type=Path, default=Path("log_tmp"), help="where run folders are made (default: log_tmp)")
     add("--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="go on from a checkpoint; without a path from the newest of this run folder")  # fmt: skip
     add("--start-epoch", dest="start_epoch", type=number(int, 0), default=0,
         help="number of the first epoch (default: 0; --resume sets it)")  # fmt: skip
+    add("--overwrite", action="store_true", help="start anew in a run folder that holds checkpoints, and delete them")
     add("--reset_lr", action="store_true", help="with --resume: take --lr, not the checkpoint's rate")
     add("--test", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="score the test split and stop; without a path by the best checkpoint of this run folder")  # fmt: skip
@@ -83,6 +89,22 @@ def find_checkpoint(model_dir: Path, prefix: str) -> Path:
     return max(numbered)[1]
 
 
+def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
+    """The network that a checkpoint describes, with its weights; UserError if they do not fit."""
+    model = TwoStreamNet(**checkpoint["config"])
+    load_state(model, checkpoint["state_dict"], path)
+    return model
+
+
+def load_state(target: TwoStreamNet | torch.optim.Optimizer, state: dict, path: Path) -> None:
+    """Load a state of the checkpoint at `path` into a network or an optimiser; UserError if it does not fit."""
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        detail = " ".join(str(error).split())[:300]
+        raise UserError(f"{path} does not fit --net, --img_dim and --final_dim as given: {detail}") from error
+
+
 def losses(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
     """The three terms of the loss, `LOSS_TERMS`, as a (3,) tensor."""
     return torch.stack(
@@ -92,6 +114,12 @@ def losses(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
             F.cross_entropy(out["audio_logits"], label),
         ]
     )
+
+
+def check_finite(values: Sequence[float], names: Iterable[str], where: str) -> None:
+    if not np.isfinite(values).all():
+        named = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
+        raise UserError(f"not finite: {where} ({named}); try a lower --lr.")
 
 
 def report_errors(batch: dict) -> None:
@@ -145,9 +173,7 @@ def train_epoch(
         score_counts.index_add_(0, label, torch.ones_like(distance))
         if n_steps % print_freq == 0 or n_steps == len(loader):
             values = terms.tolist()  # waits for the device
-            if not np.isfinite(values).all():
-                named = ", ".join(f"{name} {value:.4g}" for name, value in zip(LOSS_TERMS, values, strict=True))
-                raise UserError(f"the loss is not finite in epoch {epoch}, step {n_steps} ({named}); try a lower --lr.")
+            check_finite(values, LOSS_TERMS, f"the loss in epoch {epoch}, step {n_steps}")
             rate = n_steps * loader.batch_size / (time.perf_counter() - start)
             named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_TERMS, values, strict=True))
             progress.write(f"epoch {epoch} step {n_steps}/{len(loader)}  loss {sum(values):.4f}  {named}  {rate:.1f} chunks/s")
@@ -155,6 +181,7 @@ def train_epoch(
     if n_steps == 0:
         raise UserError("no batch of readable chunks in the whole epoch; run write_csv.py again to see what is damaged.")
     means = (sums / n_steps).tolist()
+    check_finite(means, LOSS_TERMS, f"the mean loss of epoch {epoch}")
     scores = (score_sums / score_counts).tolist()
     stats = {"loss": sum(means), **dict(zip(LOSS_TERMS, means, strict=True))}
     return stats | {"avg_score_fake": scores[LABELS["fake"]], "avg_score_real": scores[LABELS["real"]]}, iteration
@@ -185,54 +212,118 @@ def score_chunks(model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, d
     return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **columns)
 
 
-def test(args: argparse.Namespace, model_dir: Path, device: torch.device) -> None:
-    """Score the test split by a checkpoint and write scores.csv, chunk_scores.csv, scores.json."""
-    path = find_checkpoint(model_dir, "model_best_epoch") if args.test == NEWEST else Path(args.test)
-    checkpoint = load_checkpoint(path)
-    model = build_model(checkpoint, path).to(device)
-    index = read_index(args.out_dir, "test")
-    loader = build_loader(ChunkDataset(index, args.out_dir, checkpoint["config"]["img_dim"]), args.batch_size, args.num_workers)
-    chunks = score_chunks(model, index, loader, device, "scoring the test split")
+def score_split(
+    checkpoint_path: Path, config: dict, index: pd.DataFrame, out_dir: Path, batch_size: int, num_workers: int,
+    device: torch.device, what: str,
+) -> tuple[dict, pd.DataFrame]:  # fmt: skip
+    """Score the chunks of an index by a checkpoint: the checkpoint and the table of `score_chunks`."""
+    checkpoint = load_checkpoint(checkpoint_path, config)
+    model = build_model(checkpoint, checkpoint_path).to(device)
+    loader = build_loader(ChunkDataset(index, out_dir, checkpoint["config"]["img_dim"]), batch_size, num_workers)
+    return checkpoint, score_chunks(model, index, loader, device, what)
+
+
+def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
+    """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
+    if "threshold" in checkpoint:
+        return checkpoint["threshold"], "midpoint of the mean MDS of real and fake training videos"
+    means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
+    if None not in means and np.isfinite(np.array(means, float)).all():
+        return float(np.mean(means)), "midpoint of the training epoch's mean scores, measured in training mode"
+    return None, "none: the checkpoint holds none"
+
+
+def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, index: pd.DataFrame, chunks: pd.DataFrame) -> None:
+    """Write scores.csv, chunk_scores.csv and scores.json, and say what could not be scored."""
     videos = video_scores(chunks)
-    threshold, origin = checkpoint.get("threshold"), "midpoint of the mean MDS of real and fake training videos"
-    real, fake = (checkpoint.get(f"avg_score_{label}") for label in ("real", "fake"))
-    if threshold is None and real is not None and fake is not None:
-        threshold = (float(real) + float(fake)) / 2
-        origin = "midpoint of the training epoch's mean scores, measured in training mode"
-    if threshold is None:
-        origin = f"none: {path.name} holds none"
-    args.scores_dir.mkdir(parents=True, exist_ok=True)
-    videos.to_csv(args.scores_dir / "scores.csv", index=False)
-    chunks.to_csv(args.scores_dir / "chunk_scores.csv", index=False)
-    summary = {"checkpoint": str(path), "threshold": threshold, "threshold_origin": origin, "polarity": "higher is more fake"}
-    (args.scores_dir / "scores.json").write_text(json.dumps(summary, indent=1) + "\n")
+    threshold, origin = stored_threshold(checkpoint)
+    scores_dir.mkdir(parents=True, exist_ok=True)
+    summary = {
+        "checkpoint": str(checkpoint_path),
+        "threshold": threshold,
+        "threshold_origin": origin,
+        "polarity": "higher is more fake",
+    }
+    with replacing(scores_dir / "scores.json") as path:
+        path.write_text(json.dumps(summary, indent=1) + "\n")
+    for name, scores in (("chunk_scores.csv", chunks), ("scores.csv", videos)):
+        with replacing(scores_dir / name) as path:
+            scores.to_csv(path, index=False, errors="surrogateescape")
     n_lost = len(index) - len(chunks)
     print(f"scored {len(videos)} videos, {len(chunks)} chunks" + (f"; {n_lost} chunks could not be read" if n_lost else ""))
     for video in sorted(set(index.video) - set(videos.video)):
         print(f"no readable chunk, so no score: {video}")
-    print(f"written: {args.scores_dir / 'scores.csv'}, chunk_scores.csv, scores.json; now: python test.py "
-          f"--scores_dir {args.scores_dir}")  # fmt: skip
+    print(f"written: {scores_dir / 'scores.csv'}, chunk_scores.csv, scores.json; now: python test.py --scores_dir {scores_dir}")
 
 
-def train(args: argparse.Namespace, run_dir: Path, device: torch.device) -> None:
+def keep_checkpoint(model_dir: Path, checkpoint: dict, is_best: bool) -> None:
+    """Save a checkpoint as the newest, if it is one as the best too, and delete those that it takes the place of.
+
+    The two names share one file where the file system allows. The best is written first: a crash in between costs the
+    epoch, which is then trained again.
+    """
+    newest = model_dir / f"epoch{checkpoint['epoch']}.pth.tar"
+    if is_best:
+        best = model_dir / f"model_best_{newest.name}"
+        save_checkpoint(best, checkpoint)
+        with replacing(newest) as partial:
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(best, partial)
+            except OSError:
+                shutil.copyfile(best, partial)
+        delete_others(model_dir, "model_best_epoch*.pth.tar", best)
+    else:
+        save_checkpoint(newest, checkpoint)
+    delete_others(model_dir, "epoch*.pth.tar", newest)
+
+
+def delete_others(folder: Path, pattern: str, kept: Path) -> None:
+    for path in folder.glob(pattern):
+        if path != kept:
+            path.unlink()
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    device = pick_device(args.device, args.gpu)
+    depth = args.net.removeprefix("resnet")
+    run_dir = args.log_dir / f"deepfake_audio-{args.img_dim}_r{depth}_bs{args.batch_size}_lr{args.lr:g}"
     model_dir = run_dir / "model"
+    config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
+    if args.test:
+        path = find_checkpoint(model_dir, "model_best_epoch") if args.test == NEWEST else Path(args.test)
+        index = read_index(args.out_dir, "test")
+        checkpoint, chunks = score_split(
+            path, config, index, args.out_dir, args.batch_size, args.num_workers, device, "scoring the test split"
+        )
+        write_scores(args.scores_dir, path, checkpoint, index, chunks)
+        return
+
     index = read_index(args.out_dir, "train")
+    if index.label.nunique() < 2:
+        only = next(name for name, code in LABELS.items() if code == index.label[0])
+        raise UserError(f"the training split has only {only} chunks; it needs real and fake ones.")
     if len(index) < args.batch_size:
         raise UserError(f"the training split has {len(index)} chunks, --batch_size is {args.batch_size}; lower it.")
     names = AUGMENTATIONS if args.augment == [] else args.augment
-    dataset = ChunkDataset(index, args.out_dir, args.img_dim, Augmentation(names, args.img_dim) if names else None, args.seed)
-    config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
+    augmentation = Augmentation(names, args.img_dim) if names else None
+    dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed)
     torch.manual_seed(args.seed)
     model = TwoStreamNet(**config, init=args.init).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.wd, fused=True)
     first_epoch, iteration, least_loss = args.start_epoch, 0, float("inf")
     if args.resume:
         path = find_checkpoint(model_dir, "epoch") if args.resume == NEWEST else Path(args.resume)
-        checkpoint = load_checkpoint(path)
-        if checkpoint["config"] != config:
-            raise UserError(f"{path} is a network {checkpoint['config']}, the flags say {config}; give the same ones.")
-        load_weights(model, checkpoint, path)
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        checkpoint = load_checkpoint(path, config)
+        missing = {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys()
+        if missing:
+            raise UserError(f"{path} can't be resumed, it holds no {', '.join(sorted(missing))}; --test takes it.")
+        shape = {key: value for key, value in checkpoint["config"].items() if key != "dropout"}
+        if not shape.items() <= config.items():
+            raise UserError(f"{path} is a network {shape}, the flags say {config}; give the same ones.")
+        load_state(model, checkpoint["state_dict"], path)
+        load_state(optimizer, checkpoint["optimizer"], path)
         if args.reset_lr:
             for group in optimizer.param_groups:
                 group["lr"] = args.lr
@@ -240,6 +331,12 @@ def train(args: argparse.Namespace, run_dir: Path, device: torch.device) -> None
         if any(model_dir.glob("model_best_epoch*")):  # else the best of this folder is still to come
             least_loss = float(checkpoint["least_loss"])
         print(f"resumed from {path} after {first_epoch} epochs")
+    elif any(model_dir.glob("*.pth.tar")):
+        if not args.overwrite:
+            raise UserError(
+                f"{model_dir} holds checkpoints; go on with --resume, start anew with --overwrite, or name another --log_dir."
+            )
+        shutil.rmtree(run_dir)
     model_dir.mkdir(parents=True, exist_ok=True)
     writer = SummaryWriter(str(run_dir / "img" / "train"))
     print(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {device}")
@@ -255,75 +352,37 @@ def train(args: argparse.Namespace, run_dir: Path, device: torch.device) -> None
         # DEVIATION: the best epoch has the lowest mean loss of the whole epoch, not of its last 5 batches
         is_best = stats["loss"] < least_loss
         least_loss = min(least_loss, stats["loss"])
-        newest = model_dir / f"epoch{epoch + 1}.pth.tar"
-        save_checkpoint(
-            newest,
-            {
-                "epoch": epoch + 1,
-                "net": args.net,
-                "config": config,
-                "state_dict": model.state_dict(),
-                "least_loss": least_loss,
-                "avg_score_real": stats["avg_score_real"],
-                "avg_score_fake": stats["avg_score_fake"],
-                "optimizer": optimizer.state_dict(),
-                "iteration": iteration,
-            },
-        )
-        if is_best:
-            keep_as_best(newest, model_dir / f"model_best_epoch{epoch + 1}.pth.tar")
-        for old in model_dir.glob("epoch*.pth.tar"):
-            if old != newest:
-                old.unlink()
+        checkpoint = {
+            "epoch": epoch + 1,
+            "net": args.net,
+            "config": config,
+            "state_dict": model.state_dict(),
+            "least_loss": least_loss,
+            "avg_score_real": stats["avg_score_real"],
+            "avg_score_fake": stats["avg_score_fake"],
+            "optimizer": optimizer.state_dict(),
+            "iteration": iteration,
+        }
+        keep_checkpoint(model_dir, checkpoint, is_best)
         writer.add_scalar("global/loss", stats["loss"], epoch)
         for label in LABELS:
             writer.add_scalar(f"global/avg_score_{label}", stats[f"avg_score_{label}"], epoch)
         named = "  ".join(f"{name} {value:.4f}" for name, value in stats.items())
         print(f"epoch {epoch} done  {named}{'  (best so far)' if is_best else ''}")
     writer.close()
-    store_threshold(model_dir, index, args, device)
 
-
-def keep_as_best(checkpoint: Path, best: Path) -> None:
-    """Give a checkpoint a second name, without a second copy where the file system allows, and drop the former best."""
-    link = best.with_name(f".{best.name}.tmp")
-    link.unlink(missing_ok=True)
-    try:
-        os.link(checkpoint, link)
-    except OSError:
-        link.write_bytes(checkpoint.read_bytes())
-    os.replace(link, best)
-    for old in best.parent.glob("model_best_epoch*.pth.tar"):
-        if old != best:
-            old.unlink()
-
-
-def store_threshold(model_dir: Path, index: pd.DataFrame, args: argparse.Namespace, device: torch.device) -> None:
-    """Score the training videos by the best checkpoint and store the paper's threshold in it."""
     best = find_checkpoint(model_dir, "model_best_epoch")
-    checkpoint = load_checkpoint(best)
+    checkpoint = load_checkpoint(best, config)
     if "threshold" not in checkpoint:
-        loader = build_loader(ChunkDataset(index, args.out_dir, args.img_dim), args.batch_size, args.num_workers)
-        model = build_model(checkpoint, best).to(device)
-        scores = video_scores(score_chunks(model, index, loader, device, "threshold from the training videos"))
-        means = mean_mds(scores)
-        if not np.isfinite(means["threshold"]):
-            raise UserError("the training split has only one label, so there is no threshold; add videos of the other.")
-        save_checkpoint(best, checkpoint | means)
+        checkpoint, chunks = score_split(
+            best, config, index, args.out_dir, args.batch_size, args.num_workers, device, "threshold from the training videos"
+        )
+        means = mean_mds(video_scores(chunks))
+        check_finite(list(means.values()), means, "the training videos' scores")
         checkpoint |= means
+        save_checkpoint(best, checkpoint)
     print(f"best: {best}  mean MDS of training videos: real {checkpoint['mean_mds_real']:.4f}, fake "
           f"{checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}")  # fmt: skip
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    device = pick_device(args.device, args.gpu)
-    depth = args.net.removeprefix("resnet")
-    run_dir = args.log_dir / f"deepfake_audio-{args.img_dim}_r{depth}_bs{args.batch_size}_lr{args.lr:g}"
-    if args.test:
-        test(args, run_dir / "model", device)
-    else:
-        train(args, run_dir, device)
 
 
 if __name__ == "__main__":

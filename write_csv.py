@@ -11,17 +11,16 @@ import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
-from dataset import INDEX_COLUMNS, LABELS, SPLITS, chunk_frames, index_path
+from dataset import INDEX_COLUMNS, SPLITS, index_path, read_video
 from utils.chunking import read_record
 from utils.cli import UserError, run
+from utils.files import replacing
+from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
 
-JPEG_END = b"\xff\xd9"
-N_THREADS = 8  # they wait for the disk and for OpenCV, which works outside Python's lock
+N_THREADS = 8  # they wait for the disk and for the decoder, which works outside Python's lock
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -35,17 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def check_chunk(folder: Path) -> str | None:
     """Why a chunk can't be used, or None: 30 readable frames of one size and 48,000 samples of sound."""
     try:
-        shapes = set()
-        for path in chunk_frames(folder):
-            data = path.read_bytes()
-            image = None
-            if data.endswith(JPEG_END):  # OpenCV fills a cut file with grey and says nothing
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
-            if image is None:
-                return f"frame {path.name} is damaged"
-            shapes.add(image.shape)
-        if len(shapes) > 1:
-            return "frames of several sizes"
+        read_video(folder)
         read_wav(folder.with_name(folder.name + ".wav"))
     except FileNotFoundError as error:
         return f"no {Path(error.filename).name}"
@@ -66,21 +55,32 @@ def list_chunks(video: Path) -> list[tuple[str, float]]:
     ]
 
 
+def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], list[tuple[str, str]]]:
+    """Index rows of a video's good chunks, and (path, reason) of the others."""
+    rows, rejects = [], []
+    for chunk, start_s in list_chunks(video):
+        path = (video / chunk).relative_to(out_dir).as_posix()
+        why = check_chunk(video / chunk)
+        if why is None:
+            values = (f"{label}/{video.name}", LABELS[label], chunk, path, round(start_s, 3))
+            rows.append(dict(zip(INDEX_COLUMNS, values, strict=True)))
+        else:
+            rejects.append((path, why))
+    return rows, rejects
+
+
 def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, str]]]:
     """Rows of a split's index, sorted, and (path, reason) of the chunks left out."""
-    rows = []
-    for label, code in sorted(LABELS.items()):
-        for video in sorted(p for p in (out_dir / split / "pytmp" / label).glob("[!.]*") if p.is_dir()):
-            for chunk, start_s in list_chunks(video):
-                path = (video / chunk).relative_to(out_dir).as_posix()
-                values = (f"{label}/{video.name}", code, chunk, path, round(start_s, 3))
-                rows.append(dict(zip(INDEX_COLUMNS, values, strict=True)))
+    videos = [
+        (label, video)
+        for label in sorted(LABELS)
+        for video in sorted((out_dir / split / "pytmp" / label).glob("[!.]*"))
+        if video.is_dir()
+    ]
     with ThreadPoolExecutor(N_THREADS) as pool:
-        checks = pool.map(lambda row: check_chunk(out_dir / row["path"]), rows)
-        reasons = list(tqdm(checks, total=len(rows), unit="chunk", desc=split))
-    good = [row for row, why in zip(rows, reasons, strict=True) if why is None]
-    rejects = [(row["path"], why) for row, why in zip(rows, reasons, strict=True) if why is not None]
-    return good, rejects
+        found = pool.map(lambda item: index_video(out_dir, *item), videos)
+        found = list(tqdm(found, total=len(videos), unit="video", desc=split))
+    return [row for rows, _ in found for row in rows], [reject for _, rejects in found for reject in rejects]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -95,7 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'split':<6} {'label':<6} {'videos':>7} {'chunks':>8} {'seconds':>8}")
     for split in splits:
         rows, rejects = index_split(args.out_dir, split)
-        with index_path(args.out_dir, split).open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(index_path(args.out_dir, split)) as path,
+            path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             writer = csv.DictWriter(file, INDEX_COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -104,7 +107,10 @@ def main(argv: list[str] | None = None) -> None:
             n_videos = len({row["video"] for row in chunks})
             print(f"{split:<6} {label:<6} {n_videos:>7} {len(chunks):>8} {len(chunks) * CHUNK_FRAMES // FPS:>8}")
         all_rejects += rejects
-    with (args.out_dir / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(args.out_dir / "rejects.csv") as path,
+        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         csv.writer(file).writerows([("path", "reason"), *all_rejects])
     for split in set(SPLITS) - set(splits):
         print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, no index written")

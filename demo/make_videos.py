@@ -15,6 +15,7 @@ The same seed gives the same videos.
 
 import argparse
 import json
+import sys
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -54,10 +55,10 @@ class Portrait:
 
     picture: Path
     eyes: tuple[float, float]  # the point between them
-    eye_distance: float
+    eye_distance_px: float
     mouth: tuple[float, float]  # centre of the line along which the lips part
-    mouth_width: float
-    chin_y: float
+    mouth_width_px: float
+    chin_y_px: float
 
 
 PORTRAITS = (
@@ -119,14 +120,14 @@ class Face:
 
     def __init__(self, portrait: Portrait, size: int, mirrored: bool):
         image = cv2.imread(str(portrait.picture))
-        scale = EYE_DISTANCE_PX / portrait.eye_distance
+        scale = EYE_DISTANCE_PX / portrait.eye_distance_px
         centre = np.array([portrait.eyes[0], (portrait.eyes[1] + portrait.mouth[1]) / 2])
         shift = np.array([size / 2, size / 2]) - centre * scale
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
         self.image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
         self.mouth = np.array(portrait.mouth) * scale + shift
-        self.mouth_width = portrait.mouth_width * scale
-        self.chin_y = portrait.chin_y * scale + shift[1]
+        self.mouth_width = portrait.mouth_width_px * scale
+        self.chin_y = portrait.chin_y_px * scale + shift[1]
         if mirrored:
             self.image = np.ascontiguousarray(self.image[:, ::-1])
             self.mouth[0] = size - 1 - self.mouth[0]
@@ -269,6 +270,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.n_train < 2 or args.n_test < 0 or args.seconds < 0.2 or args.size < 64:
+        sys.exit("make_videos.py: too little: needs --n_train 2, --n_test 0, --seconds 0.2, --size 64 or more")
     jobs = [
         (args.out_dir, split, i, args.seconds, args.size, args.seed)
         for split, n in (("train", args.n_train), ("test", args.n_test))

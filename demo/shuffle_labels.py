@@ -3,13 +3,19 @@
 python demo/shuffle_labels.py demo/data/train_split.csv
 """
 
-import sys
+import argparse
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 
-def main(path: str) -> None:
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("index", type=Path, help="train_split.csv, changed in place")
+    path = parser.parse_args(argv).index
     index = pd.read_csv(path, dtype={"chunk": str})
     labels = index.groupby("video").label.first()
     shuffled = pd.Series(np.random.default_rng(0).permutation(labels.to_numpy()), labels.index)
@@ -19,4 +25,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -6,7 +6,6 @@ The folder is `MDS_CACHE`, by default `mds-deepfake` in the user's cache (`XDG_C
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -91,13 +90,12 @@ def fetch(weights: WeightsFile) -> Path:
     failures = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{weights.name}.", dir=path.parent)
+        partial = path.with_name(f".{weights.name}.{os.getpid()}.tmp")
+        partial.touch()
     except OSError as error:
         raise WeightsError(
             f"can't write to the cache folder {path.parent} ({error.strerror}); set MDS_CACHE to one that can be written."
         ) from error
-    os.close(handle)
-    partial = Path(name)
     try:
         for url in weights.sources:
             try:

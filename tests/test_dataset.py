@@ -1,3 +1,5 @@
+"""The data set: items, order, augmentation, and indexes that are wrong."""
+
 import shutil
 
 import numpy as np

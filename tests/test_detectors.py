@@ -1,3 +1,5 @@
+"""The three detectors, and the download of their weights."""
+
 import hashlib
 import http.server
 import json
@@ -79,7 +81,12 @@ def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
     together = detector.detect(frames)
     assert all(faces.shape[1] == 5 and (faces[:, 4] > 0.9).all() for faces in together)
     for frame, faces in zip(frames, together, strict=True):
-        assert len(detector.detect([frame])[0]) == len(faces)
+        np.testing.assert_allclose(detector.detect([frame])[0], faces, rtol=1e-3, atol=1e-3)
+    by_hand = torch.from_numpy(frames[0].astype(np.float32)).permute(2, 0, 1)[None]
+    by_hand -= torch.tensor([123.0, 117.0, 104.0])[:, None, None]  # red, green, blue
+    with torch.no_grad():
+        best = decode(*net.eval()(by_hand))[0][0].numpy()
+    np.testing.assert_allclose(together[0][0], best * [128, 96, 128, 96, 1], rtol=1e-3)
     for content in (b"<html>not found</html>", b""):
         (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(WeightsError, match="bad.pth holds no S3FD weights"):

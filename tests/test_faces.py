@@ -1,3 +1,5 @@
+"""Tracks, crop windows and crops against the reference figures."""
+
 import json
 
 import numpy as np
@@ -55,14 +57,14 @@ def test_tracks_end_at_shots():
 
 
 @pytest.mark.parametrize(
-    ("faces", "words"),
+    ("faces", "stage", "words"),
     [
-        ([np.ones((1, 4))] * 50, "too short: 1.67 s"),
-        ([np.empty((0, 4))] * 80, "no face found in 80 frames"),
-        ([np.array([[0.0, 0.0, 40.0, 40.0]])] * 80, "80 of 80 frames, but none"),
+        ([np.ones((1, 4))] * 50, "length", "too short: 1.67 s"),
+        ([np.empty((0, 4))] * 80, "face", "no face found in 80 frames"),
+        ([np.array([[0.0, 0.0, 40.0, 40.0]])] * 80, "track", "80 of 80 frames, but none"),
     ],
 )
-def test_no_track_has_a_reason(faces, words):
+def test_no_track_has_a_reason(faces, stage, words):
     with pytest.raises(VideoError, match=words) as caught:
         find_tracks(faces, [0])
-    assert caught.value.stage == "track"
+    assert caught.value.stage == stage

@@ -1,3 +1,5 @@
+"""The network against the reference figures."""
+
 import json
 
 import numpy as np
@@ -8,7 +10,6 @@ import torch.nn.functional as F
 from model import RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
 from tests.conftest import GOLDEN
 from tests.golden import fill
-from utils.checkpoint import build_model, load_checkpoint
 
 REFERENCE = np.load(GOLDEN / "model.npz")
 FACTS = json.loads((GOLDEN / "model.json").read_text())
@@ -106,24 +107,3 @@ def test_initialisations():
     assert spread["authors"] > 10 > spread["torch"]  # fan-out of a layer with two outputs: logits start huge
     with pytest.raises(ValueError, match="resnet17"):
         TwoStreamNet("resnet17")
-
-
-def test_checkpoint_of_the_authors_code_loads(tmp_path):
-    model = TwoStreamNet(img_dim=64, final_dim=32)
-    path = tmp_path / "epoch7.pth.tar"
-    checkpoint = {
-        "epoch": 7,
-        "net": "resnet18",
-        "state_dict": {f"module.{name}": tensor for name, tensor in model.state_dict().items()},
-        "least_loss": np.float64(1.5),
-        "avg_score_real": np.float32(0.2),
-        "avg_score_fake": 0.8,
-        "optimizer": torch.optim.Adam(model.parameters()).state_dict(),
-        "iteration": 70,
-    }
-    torch.save(checkpoint, path)
-    loaded = load_checkpoint(path)
-    assert loaded["config"] == {"net": "resnet18", "img_dim": 64, "final_dim": 32, "dropout": 0.5}
-    again = build_model(loaded, path)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name])

@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 
 import cv2
 import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from dataset import read_index, read_video
 from tests.clips import face_pictures, set_rotation, tone, write_clip
 from utils.chunking import Settings, process_video
 from utils.cli import UserError
@@ -75,8 +78,8 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
     found = failures(tmp_path)
     assert {video: stage for video, (stage, _) in found.items()} == {
         "real/mute.mp4": "audio",
-        "real/short.mp4": "track",
-        "real/sound.mp4": "track",
+        "real/short.mp4": "length",
+        "real/sound.mp4": "length",
         "real/empty.mp4": "open",
         "real/text.mp4": "open",
         "real/folder.mp4": "open",
@@ -122,6 +125,38 @@ def test_two_containers_of_one_stem_stay_apart(tmp_path, pre_process):
         write_clip(tmp_path / "fake" / f"x.{suffix}", face_pictures(50), sound=tone(2))
     assert pre_process(["--out_dir", str(tmp_path)]) == 0
     assert sorted(p.name for p in (tmp_path / "pytmp" / "fake").iterdir()) == ["x.mkv", "x.mp4"]
+
+
+def test_names_that_could_collide(tmp_path, pre_process):
+    for name in ("x.mp4", "x.mkv", "x.mp4.avi"):
+        write_clip(tmp_path / "fake" / name, face_pictures(50), sound=tone(2), codecs=("libx264", "libmp3lame"))
+    assert pre_process(["--out_dir", str(tmp_path)]) == 0
+    assert sorted(p.name for p in (tmp_path / "pytmp" / "fake").iterdir()) == ["x.mkv", "x.mp4", "x.mp4.avi"]
+
+
+def test_chunks_of_a_video_that_is_gone_do_not_stay(tmp_path, pre_process, capsys):
+    good = write_clip(tmp_path / "real" / "a.mp4", face_pictures(50), sound=tone(2))
+    write_clip(tmp_path / "real" / "b.mp4", face_pictures(50), sound=tone(2))
+    assert pre_process(["--out_dir", str(tmp_path)]) == 0
+    out = tmp_path / "pytmp" / "real"
+    shutil.copy(good, tmp_path / "real" / "a.mkv")  # a second video of this stem: both get their whole names
+    write_clip(tmp_path / "real" / "b.mp4", face_pictures(50))  # mute now
+    assert pre_process(["--out_dir", str(tmp_path)]) == 1
+    assert sorted(p.name for p in out.iterdir()) == ["a.mkv", "a.mp4"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_file_names_that_are_not_text(tmp_path, pre_process, scripts):
+    source = write_clip(tmp_path / "train" / "real" / "a.mp4", face_pictures(50), sound=tone(2))
+    odd = os.fsencode(source.parent) + b"/\xff\xfe.mp4"
+    os.rename(source, odd)
+    with open(os.fsencode(source.parent) + b"/\xfd.mp4", "wb"):
+        pass
+    assert pre_process(["--out_dir", str(tmp_path / "train")]) == 1
+    assert b"real/\xfd.mp4,open" in (tmp_path / "train" / "failures.csv").read_bytes()
+    scripts["write_csv"].main(["--out_dir", str(tmp_path)])
+    index = read_index(tmp_path, "train")
+    assert len(index) == 2 and len(read_video(tmp_path / index.path[0])) == 30
 
 
 def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
@@ -218,7 +253,8 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
         assert {row["path"].removeprefix("train/pytmp/real/"): row["reason"] for row in csv.DictReader(file)} == {
             "v0/00000": "29 frames, expected 30",
             "v0/00001": "frame 000003.jpg is damaged",
-            "v1/00000": "47000 int16 samples at 48000 Hz, expected 48000 int16 samples at 48000 Hz, mono",
+            "v1/00000": "00000.wav has 47000 samples, 1 channel(s), 16 bits, 48000 Hz, "
+            "expected 48000 samples, 1 channel, 16 bits, 48000 Hz",
             "v1/00001": "no 00001.wav",
             "v2/00001": "no 00001",
         }

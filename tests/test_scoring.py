@@ -1,3 +1,5 @@
+"""Figures by hand, and score files that are wrong."""
+
 import json
 
 import numpy as np

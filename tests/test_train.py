@@ -1,6 +1,7 @@
 """train.py: what a run writes, exact resume, scoring, and clear words for bad input. Small frames, on the CPU."""
 
 import pickle
+import shutil
 import struct
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from model import dissimilarity
-from utils.checkpoint import build_model, load_checkpoint
+from model import TwoStreamNet, dissimilarity
+from utils.checkpoint import load_checkpoint
 from utils.cli import UserError
 
 SMALL = ["--img_dim", "32", "--final_dim", "16", "--batch_size", "4", "--num_workers", "0", "--device", "cpu", "--lr", "1e-4"]
@@ -44,7 +45,7 @@ def runs(tmp_path_factory, chunk_tree, scripts):
 
 
 def test_a_resumed_run_equals_a_straight_one(runs):
-    straight, resumed = (load_checkpoint(runs / kind / RUN / "model" / "epoch2.pth.tar") for kind in ("straight", "resumed"))
+    straight, resumed = (load_checkpoint(runs / kind / RUN / "model" / "epoch2.pth.tar", {}) for kind in ("straight", "resumed"))
     assert straight.keys() == resumed.keys() >= {
         "epoch", "net", "state_dict", "least_loss", "avg_score_real", "avg_score_fake", "optimizer", "iteration",
     }  # fmt: skip
@@ -102,9 +103,9 @@ def test_scores_of_the_test_split(runs, scored, chunk_tree, scripts, tmp_path):
 
 def test_threshold_is_the_midpoint_of_the_training_videos(runs, scored, chunk_tree, scripts):
     best = next((runs / "straight" / RUN / "model").glob("model_best*"))
-    checkpoint = load_checkpoint(best)
-    model = build_model(checkpoint, best).eval()
     train = scripts["train"]
+    checkpoint = load_checkpoint(best, {})
+    model = train.build_model(checkpoint, best).eval()
     index = train.read_index(chunk_tree, "train")
     dataset = train.ChunkDataset(index, chunk_tree, 32)
     mds = {}
@@ -133,7 +134,27 @@ def test_a_checkpoint_of_the_authors_code_goes_on_training(runs, chunk_tree, scr
     torch.save(theirs, tmp_path / "epoch2.pth.tar")
     arguments = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
     scripts["train"].main([*arguments, "--resume", str(tmp_path / "epoch2.pth.tar")])
-    assert load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar")["iteration"] == 9
+    assert load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar", {})["iteration"] == 9
+
+
+@pytest.mark.parametrize("img_dim", [64, 112])
+def test_weights_of_the_authors_code_load(tmp_path, scripts, img_dim):
+    model = TwoStreamNet(img_dim=img_dim, final_dim=32)
+    path = tmp_path / "epoch7.pth.tar"
+    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    numbers = {"epoch": 7, "avg_score_real": np.float64(0.25), "avg_score_fake": np.float32(0.75), "net": "resnet18"}
+    torch.save({"state_dict": state, **numbers}, path)
+    flags = {"net": "resnet18", "img_dim": img_dim, "final_dim": 1024, "dropout": 0.5}
+    loaded = load_checkpoint(path, flags)
+    assert loaded["config"] == flags | {"final_dim": 32}
+    again = scripts["train"].build_model(loaded, path).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+    assert scripts["train"].stored_threshold(loaded) == (
+        0.5,
+        "midpoint of the training epoch's mean scores, measured in training mode",
+    )
+    with pytest.raises(UserError, match="does not fit --net, --img_dim"):
+        scripts["train"].build_model(load_checkpoint(path, flags | {"img_dim": 224}), path)
 
 
 class Evil:
@@ -166,6 +187,10 @@ def test_bad_checkpoints_give_one_line(runs, chunk_tree, scripts, tmp_path, caps
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(UserError, match="the flags say"):
         scripts["train"].main(["--out_dir", str(chunk_tree), "--img_dim", "64", "--final_dim", "16", "--resume", str(good)])
+    weights = torch.load(good, weights_only=True)
+    torch.save({"state_dict": weights["state_dict"]}, tmp_path / "weights.pth.tar")
+    with pytest.raises(UserError, match="holds no epoch, iteration, least_loss, optimizer"):
+        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--resume", str(tmp_path / "weights.pth.tar")])
     with pytest.raises(UserError, match="train first"):
         scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--resume"])
 
@@ -174,13 +199,30 @@ def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path / "log")]
     with pytest.raises(UserError, match="has 12 chunks, --batch_size is 64"):
         scripts["train"].main([*common, "--batch_size", "64"])
-    with pytest.raises(UserError, match=r"loss is not finite in epoch 0, step \d \(contrastive"):
+    with pytest.raises(UserError, match=r"not finite: the loss in epoch 0, step 3 \(contrastive"):
         scripts["train"].main([*common, "--lr", "1e30"])
+    damaged = tmp_path / "damaged"  # one chunk of 12 is lost, so a batch of 2 is skipped; NaN must be noticed all the same
+    shutil.copytree(chunk_tree, damaged)
+    (damaged / "train/pytmp/real/v0/00000.wav").unlink()
+    arguments = ["--out_dir", str(damaged), *SMALL, "--batch_size", "2", "--lr", "1e30", "--epochs", "1"]
+    with pytest.raises(UserError, match="not finite: the mean loss of epoch 0"):
+        scripts["train"].main([*arguments, "--log_dir", str(tmp_path / "log"), "--print_freq", "100"])
     assert not list(tmp_path.rglob("*.pth.tar"))
+    index = pd.read_csv(damaged / "train_split.csv", dtype=str)
+    index[index.label == "0"].to_csv(damaged / "train_split.csv", index=False)
+    with pytest.raises(UserError, match="only fake chunks"):
+        scripts["train"].main(arguments)
     for arguments in (["--epochs", "0"], ["--lr", "-1"], ["--net", "resnet19"], ["--dropout", "2"], ["--epoch", "3"]):
         with pytest.raises(SystemExit) as caught:
             scripts["train"].parse_args(["--out_dir", ".", *arguments])
         assert caught.value.code == 2
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(runs, chunk_tree, scripts):
+    arguments = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(runs / "straight")]
+    with pytest.raises(UserError, match=r"--resume, start anew with --overwrite"):
+        scripts["train"].main(arguments)
+    assert (runs / "straight" / RUN / "model" / "epoch2.pth.tar").is_file()
 
 
 def test_no_gpu_is_said(scripts, chunk_tree):

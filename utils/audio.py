@@ -7,7 +7,6 @@ from utils.media import SAMPLE_RATE_HZ
 
 N_FFT = 2048
 N_MFCC = 13  # F
-N_MFCC_FRAMES = 99  # L, of a 1-s chunk
 
 
 def chunk_mfcc(samples: np.ndarray) -> np.ndarray:
@@ -15,5 +14,5 @@ def chunk_mfcc(samples: np.ndarray) -> np.ndarray:
 
     25 ms windows every 10 ms, 26 filters, pre-emphasis 0.97, lifter 22, the energy in place of the first coefficient.
     """
-    features = mfcc(samples, SAMPLE_RATE_HZ, nfft=N_FFT)  # (L, F)
+    features = mfcc(samples, SAMPLE_RATE_HZ, nfft=N_FFT, numcep=N_MFCC)  # (L, F)
     return features.T[None].astype(np.float32)

@@ -94,7 +94,7 @@ def find_tracks(faces: list[np.ndarray], shots: list[int]) -> list[Track]:
     n_frames = len(faces)
     if n_frames < MIN_DETECTIONS:
         raise VideoError(
-            "track", f"too short: {n_frames / FPS:.2f} s, a track needs at least {MIN_DETECTIONS} frames at {FPS} fps"
+            "length", f"too short: {n_frames / FPS:.2f} s, a track needs at least {MIN_DETECTIONS} frames at {FPS} fps"
         )
     tracks = []
     for start, stop in zip(shots, [*shots[1:], n_frames], strict=True):
@@ -102,7 +102,7 @@ def find_tracks(faces: list[np.ndarray], shots: list[int]) -> list[Track]:
     if not tracks:
         n_with_face = sum(len(boxes) > 0 for boxes in faces)
         if n_with_face == 0:
-            raise VideoError("track", f"no face found in {n_frames} frames")
+            raise VideoError("face", f"no face found in {n_frames} frames")
         raise VideoError(
             "track",
             f"faces in {n_with_face} of {n_frames} frames, but none seen {MIN_DETECTIONS} times in one shot at more than "
@@ -209,6 +209,8 @@ def process_video(source: Path, target: Path, detector: Detector, settings: Sett
 def read_record(folder: Path) -> dict | None:
     """The record of a complete video folder, or None."""
     try:
-        return json.loads((folder / RECORD).read_text())
+        record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
         return None
+    needed = {"source", "source_bytes", "settings", "chunks"}
+    return record if isinstance(record, dict) and needed <= record.keys() else None

@@ -4,8 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class UserError(Exception):
@@ -13,10 +15,11 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError, 130 for Ctrl-C."""
+    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError or a file that fails, 130 for Ctrl-C."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         status = main() or 0
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
@@ -41,8 +44,10 @@ def number(kind: type, low: float, high: float = float("inf"), open_low: bool = 
     return parse
 
 
-def pick_device(name: str, gpu: int = 0) -> torch.device:
-    """The torch device for --device auto|cpu|cuda and the index of the GPU to take."""
+def pick_device(name: str, gpu: int = 0) -> "torch.device":
+    """The torch device for --device auto|cpu|cuda and the index of the GPU to take; UserError if it is not there."""
+    import torch  # here, so that scripts that only compute figures start at once
+
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and n_gpus == 0):
         return torch.device("cpu")

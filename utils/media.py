@@ -3,6 +3,7 @@
 Time 0 is the first picture of the video. Everything is read by PyAV; no ffmpeg program is needed.
 """
 
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-from scipy.io import wavfile
 
 FPS = 30
 SAMPLE_RATE_HZ = 48_000
@@ -25,7 +25,7 @@ MAX_CORRUPT_PACKETS = 1000
 
 
 class VideoError(Exception):
-    """One video can't be used: `stage` is where it failed (open, video, audio, track, chunk), the text says why."""
+    """One video can't be used: `stage` is where it failed (open, video, audio, length, face, track, chunk), the text says why."""
 
     def __init__(self, stage: str, reason: str):
         super().__init__(reason)
@@ -54,7 +54,7 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def open_container(path: Path):
+def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading; VideoError if it is none."""
     if path.is_dir():
         raise VideoError("open", "is a folder, not a video")
@@ -66,7 +66,7 @@ def open_container(path: Path):
         yield container
 
 
-def video_stream(container) -> av.VideoStream:
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The first moving picture (cover art does not count)."""
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
@@ -75,7 +75,7 @@ def video_stream(container) -> av.VideoStream:
     raise VideoError("video", "has no video stream")
 
 
-def decode(container, stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
+def decode(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Decode one stream, stepping over corrupt packets; VideoError where the file can't be read on or is mostly broken."""
     n_corrupt = 0
     packets = container.demux(stream)
@@ -132,9 +132,9 @@ def read_frames(path: Path) -> Iterator[tuple[av.VideoFrame, int]]:
             if origin is None:
                 origin = time
             index = round_half_up((time - origin) * FPS)
-            if index > MAX_DURATION_S * FPS:
-                raise VideoError("video", f"a picture claims to come {float(time - origin):.0f} s after the first one")
             end = time + (frame.duration * frame.time_base if frame.duration else step)
+            if max(time, end) - origin > MAX_DURATION_S:
+                raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
             if held is not None and index > held_index:
                 yield held, index - held_index
                 held_index = index
@@ -180,7 +180,8 @@ def read_sound(path: Path, origin: Fraction, n_samples: int) -> Sound:
             nonlocal position
             for frame in frames:
                 block = frame.to_ndarray()[0]
-                start, stop = max(0, position), min(n_samples, position + len(block))
+                # sound that comes late (time runs back) is left out, as late pictures are
+                start, stop = max(present[-1][1] if present else 0, position), min(n_samples, position + len(block))
                 if start < stop:
                     samples[start:stop] = block[start - position : stop - position]
                     if present and present[-1][1] >= start:
@@ -211,13 +212,23 @@ def read_sound(path: Path, origin: Fraction, n_samples: int) -> Sound:
 
 def write_wav(path: Path, samples: np.ndarray) -> None:
     """Write (n,) int16 mono samples at 48 kHz."""
-    wavfile.write(path, SAMPLE_RATE_HZ, samples)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
 def read_wav(path: Path) -> np.ndarray:
     """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
-    rate, samples = wavfile.read(path)
-    if rate != SAMPLE_RATE_HZ or samples.shape != (CHUNK_SAMPLES,) or samples.dtype != np.int16:
-        kind = "x".join(map(str, samples.shape)) + f" {samples.dtype} samples at {rate} Hz"
-        raise ValueError(f"{kind}, expected {CHUNK_SAMPLES} int16 samples at {SAMPLE_RATE_HZ} Hz, mono")
-    return samples
+    try:
+        with wave.open(str(path)) as file:
+            kind = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"{path.name} is no WAV file ({error or 'cut'})") from error
+    n_samples = len(data) * 8 // (kind[0] * kind[1])
+    if kind != (1, 16, SAMPLE_RATE_HZ) or n_samples != CHUNK_SAMPLES or len(data) % 2:
+        got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
+        raise ValueError(f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz")
+    return np.frombuffer(data, "<i2")

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from dataset import LABELS
+from utils.labels import LABELS
 
 REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"
 
@@ -20,7 +17,8 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     is_fake = (scores.label == LABELS["fake"]).to_numpy()
     fpr, tpr, _ = roc_curve(is_fake, scores.mds, drop_intermediate=False)
     low, high = metrics["auc_ci95"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     left.plot(fpr, tpr, color="black", label=f"AUC {metrics['auc']:.3f} (95 % {low:.3f} to {high:.3f})")
     left.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     left.set(xlabel="false positive rate (real called fake)", ylabel="true positive rate (fake called fake)")
@@ -34,5 +32,4 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
         right.axvline(metrics["threshold"], color="black", ls="--", label=f"threshold {metrics['threshold']:.3f}")
     right.set(xlabel="MDS (higher: more fake)", ylabel="videos", title="Modality dissonance score")
     right.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    figure.savefig(path, dpi=120, format="png")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score, roc_curve
 
-from dataset import LABELS
 from utils.cli import UserError
+from utils.labels import LABELS
 
 AUTHORS_THRESHOLD = 0.6
 SCORE_COLUMNS = ("video", "label", "n_chunks", "dissimilarity_sum", "mds")
@@ -45,11 +45,11 @@ def read_scores(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python train.py --test CHECKPOINT --out_dir .")
     try:
-        scores = pd.read_csv(path, dtype={"video": str}, na_filter=True)
+        scores = pd.read_csv(path, dtype={"video": str}, encoding_errors="surrogateescape")
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty; expected a header and a row per video.") from error
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} can't be read as CSV: {error}") from error
+        raise UserError(f"{path} can't be read as CSV: {' '.join(str(error).split())}") from error
     missing = [column for column in ("video", "label", "mds") if column not in scores]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; expected {', '.join(SCORE_COLUMNS)}.")
