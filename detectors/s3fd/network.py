@@ -44,6 +44,8 @@ def vgg_trunk() -> nn.ModuleList:
 
 
 class S3FDNet(nn.Module):
+    """VGG-16 with six detection heads on feature maps of strides 4 to 128."""
+
     def __init__(self):
         super().__init__()
         self.vgg = vgg_trunk()
@@ -92,7 +94,7 @@ def flatten_heads(maps: list[Tensor], channels: int) -> Tensor:
     return torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], 1)
 
 
-def anchors(level: int, map_size, image_size, like: Tensor) -> Tensor:
+def anchors(level: int, map_size: tuple[int, int], image_size: tuple[int, int], like: Tensor) -> Tensor:
     """(h*w, 4): centre x, centre y, width, height of one anchor per cell, relative to the image."""
     height, width = image_size
     y, x = torch.meshgrid(
