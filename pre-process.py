@@ -89,21 +89,19 @@ def main(argv: list[str] | None = None) -> int:
     if not videos:
         raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; put the split's videos there.")
     remove_renamed(videos)
-    if args.overwrite:  # without their records they are incomplete, so an interrupted run can go on without the flag
-        for _, target in videos:
-            (target / RECORD).unlink(missing_ok=True)
     if others:
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
     settings = Settings(args.detector, args.detect_scale, args.detect_min_px, args.jpeg_quality, args.tracks)
     todo = []
     for source, target in videos:
-        record = read_record(target)
+        record = None if args.overwrite else read_record(target)
         if record and record["settings"] != dataclasses.asdict(settings):
             raise UserError(
                 f"{target} was made with {record['settings']}, now asked for {dataclasses.asdict(settings)}; "
                 "give the same settings, or --overwrite to redo every video."
             )
-        if record is None or record["source_bytes"] != source.stat().st_size:
+        is_same = record is not None and source.is_file() and record["source_bytes"] == source.stat().st_size
+        if not is_same:
             todo.append((source, target))
     n_chunks = n_without_sound = 0
     failures: list[tuple[str, str, str]] = []
@@ -112,14 +110,15 @@ def main(argv: list[str] | None = None) -> int:
             detector = build_detector(args.detector, str(pick_device(args.device)), args.weights)
         except WeightsError as error:
             raise UserError(f"--detector {args.detector}: {error}") from error
+        if args.overwrite:  # without their records they are incomplete, so an interrupted run can go on without the flag
+            for _, target in todo:
+                (target / RECORD).unlink(missing_ok=True)
         for source, target in (progress := tqdm(todo, unit="video")):
             try:
                 record = process_video(source, target, detector, settings)
             except OSError as error:
                 if error.errno in NO_ROOM:
-                    raise UserError(
-                        f"can't write to {target.parent}: {error.strerror}; make room, then run this again."
-                    ) from error
+                    raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
                 failure = ("read", str(error))
             except VideoError as error:
                 failure = (error.stage, str(error))

@@ -13,6 +13,7 @@ from scipy.io import wavfile
 
 from dataset import read_index, read_video
 from tests.clips import face_pictures, set_rotation, tone, write_clip
+from utils import chunking
 from utils.chunking import Settings, process_video
 from utils.cli import UserError
 from utils.media import VideoError
@@ -70,6 +71,7 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
     (real / "empty.mp4").write_bytes(b"")
     (real / "text.mp4").write_text("hello")
     (real / "folder.mp4").mkdir()
+    (real / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     data = (real / "good.mp4").read_bytes()
     (real / "truncated.mp4").write_bytes(data[: len(data) // 2])
     with_sound_only = real / "sound.mp4"
@@ -83,13 +85,14 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
         "real/empty.mp4": "open",
         "real/text.mp4": "open",
         "real/folder.mp4": "open",
+        "real/gone.mp4": "open",
         "real/truncated.mp4": "open",
         "fake/click.mp4": "chunk",
     }
     assert found["real/mute.mp4"][1] == "has no sound"
     assert found["fake/click.mp4"][1].startswith("no second of the face track has sound (sound: 0.4")
     printed = capsys.readouterr().out
-    assert "8 failed" in printed and "failed at open: 4" in printed
+    assert "9 failed" in printed and "failed at open: 5" in printed
     assert "2 further chunks left out: the video has no sound there" in printed
     half = json.loads((tmp_path / "pytmp" / "fake" / "half" / "video.json").read_text())
     assert [c["chunk"] for c in half["chunks"]] == ["00000"]
@@ -97,7 +100,9 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
     assert not list((tmp_path / "pytmp").rglob("*.tmp"))
 
 
-def test_running_again_skips_what_is_complete_and_redoes_the_rest(tmp_path, pre_process, capsys):
+def test_running_again_skips_what_is_complete_and_redoes_the_rest(
+    tmp_path, scripts, pre_process, fixed_detector, monkeypatch, capsys
+):
     for name in "abc":
         write_clip(tmp_path / "real" / f"{name}.mp4", face_pictures(50), sound=tone(2))
     arguments = ["--out_dir", str(tmp_path)]
@@ -115,7 +120,12 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(tmp_path, pre_
 
     with pytest.raises(UserError, match="--overwrite"):
         pre_process([*arguments, "--jpeg_quality", "60"])
-    assert pre_process([*arguments, "--jpeg_quality", "60", "--overwrite"]) == 0
+    monkeypatch.setattr(chunking, "write_crops", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pre_process([*arguments, "--jpeg_quality", "60", "--overwrite"])
+    monkeypatch.undo()
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
+    assert pre_process([*arguments, "--jpeg_quality", "60"]) == 0  # an interrupted --overwrite goes on without it
     frame = out / "real" / "a" / "00000" / "000000.jpg"
     assert len(frame.read_bytes()) < len(before[frame][0])
 
