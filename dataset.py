@@ -60,8 +60,12 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
 
 def chunk_frames(folder: Path) -> list[Path]:
     """The frame files of a chunk in order of their numbers; ValueError unless there are 30."""
+    frames = [p for p in folder.iterdir() if p.suffix == ".jpg"]
+    odd = [p.name for p in frames if not p.stem.isdecimal()]
+    if odd:
+        raise ValueError(f"frame {odd[0]} has no number")
     # DEVIATION: sorted by number; the authors read a folder in the order the file system lists it
-    frames = sorted((p for p in folder.iterdir() if p.suffix == ".jpg"), key=lambda p: int(p.stem))
+    frames.sort(key=lambda p: int(p.stem))
     if len(frames) != CHUNK_FRAMES:
         raise ValueError(f"{len(frames)} frames, expected {CHUNK_FRAMES}")
     return frames

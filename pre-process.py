@@ -87,7 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     videos, others = list_videos(args.out_dir)
     if not videos:
-        raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; put the split's videos there.")
+        splits = [p.name for p in args.out_dir.glob("*") if any((p / label).is_dir() for label in LABELS)]
+        hint = f"did you mean --out_dir {args.out_dir / splits[0]}?" if splits else "put the split's videos there."
+        raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; {hint}")
+    for label in LABELS:
+        if not any(source.parent.name == label for source, _ in videos):
+            print(f"note: no video in {args.out_dir / label}")
     remove_renamed(videos)
     if others:
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
@@ -96,10 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     for source, target in videos:
         record = None if args.overwrite else read_record(target)
         if record and record["settings"] != dataclasses.asdict(settings):
-            raise UserError(
-                f"{target} was made with {record['settings']}, now asked for {dataclasses.asdict(settings)}; "
-                "give the same settings, or --overwrite to redo every video."
-            )
+            asked = dataclasses.asdict(settings)
+            differ = [f"{key} {old}, now {asked.get(key)}" for key, old in record["settings"].items() if old != asked.get(key)]
+            raise UserError(f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo all.")
         is_same = record is not None and source.is_file() and record["source_bytes"] == source.stat().st_size
         if not is_same:
             todo.append((source, target))
@@ -109,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             detector = build_detector(args.detector, str(pick_device(args.device)), args.weights)
         except WeightsError as error:
-            raise UserError(f"--detector {args.detector}: {error}") from error
+            hint = "" if args.weights else " Or take --detector libfacedetection, which downloads nothing."
+            raise UserError(f"--detector {args.detector}: {error}{hint}") from error
         if args.overwrite:  # without their records they are incomplete, so an interrupted run can go on without the flag
             for _, target in todo:
                 (target / RECORD).unlink(missing_ok=True)

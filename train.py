@@ -46,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
+    start = parser.add_mutually_exclusive_group()
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add("--out_dir", type=Path, required=True, help="folder with train_split.csv and test_split.csv")
     add("--epochs", type=number(int, 1), default=100, help="epochs in all, resumed ones included (default: 100)")
@@ -67,13 +68,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="loader processes (default: the cores available, at most 8)")  # fmt: skip
     add("--print_freq", type=number(int, 1), default=10, help="steps between printed lines (default: 10)")
     add("--log_dir", type=Path, default=Path("log_tmp"), help="where run folders are made (default: log_tmp)")
-    add("--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
-        help="go on from a checkpoint; without a path from the newest of this run folder")  # fmt: skip
+    start.add_argument("--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
+        help="go on from a checkpoint; without a path from the newest of this run folder, if there is one")  # fmt: skip
     add("--start-epoch", dest="start_epoch", type=number(int, 0), default=0,
         help="number of the first epoch (default: 0; --resume sets it)")  # fmt: skip
-    add("--overwrite", action="store_true", help="start anew in a run folder that holds checkpoints, and delete them")
+    start.add_argument(
+        "--overwrite", action="store_true", help="start anew in a run folder that holds checkpoints, and delete them"
+    )
     add("--reset_lr", action="store_true", help="with --resume: take --lr, not the checkpoint's rate")
-    add("--test", nargs="?", const=NEWEST, metavar="CHECKPOINT",
+    start.add_argument("--test", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="score the test split and stop; without a path by the best checkpoint of this run folder")  # fmt: skip
     add("--scores_dir", type=Path, default=Path("."), help="where --test writes (default: .)")
     add("--threshold", type=float, default=0.3,
@@ -154,7 +157,7 @@ def train_epoch(
     score_counts = torch.zeros(2, device=device)
     n_steps = 0
     start = time.perf_counter()
-    for batch in (progress := tqdm(loader, unit="step", desc=f"epoch {epoch}", leave=False)):
+    for batch in (progress := tqdm(loader, unit="step", desc=f"epoch {epoch + 1}", leave=False)):
         report_errors(batch)
         label = batch["label"].to(device, non_blocking=True)
         if len(label) < 2:  # batch normalisation needs two
@@ -173,15 +176,17 @@ def train_epoch(
         score_counts.index_add_(0, label, torch.ones_like(distance))
         if n_steps % print_freq == 0 or n_steps == len(loader):
             values = terms.tolist()  # waits for the device
-            check_finite(values, LOSS_TERMS, f"the loss in epoch {epoch}, step {n_steps}")
+            check_finite(values, LOSS_TERMS, f"the loss in epoch {epoch + 1}, step {n_steps}")
             rate = n_steps * loader.batch_size / (time.perf_counter() - start)
             named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_TERMS, values, strict=True))
-            progress.write(f"epoch {epoch} step {n_steps}/{len(loader)}  loss {sum(values):.4f}  {named}  {rate:.1f} chunks/s")
+            progress.write(
+                f"epoch {epoch + 1} step {n_steps}/{len(loader)}  loss {sum(values):.4f}  {named}  {rate:.1f} chunks/s"
+            )
             writer.add_scalar("local/loss", sum(values), iteration)
     if n_steps == 0:
         raise UserError("no batch of readable chunks in the whole epoch; run write_csv.py again to see what is damaged.")
     means = (sums / n_steps).tolist()
-    check_finite(means, LOSS_TERMS, f"the mean loss of epoch {epoch}")
+    check_finite(means, LOSS_TERMS, f"the mean loss of epoch {epoch + 1}")
     scores = (score_sums / score_counts).tolist()
     stats = {"loss": sum(means), **dict(zip(LOSS_TERMS, means, strict=True))}
     return stats | {"avg_score_fake": scores[LABELS["fake"]], "avg_score_real": scores[LABELS["real"]]}, iteration
@@ -313,15 +318,17 @@ def main(argv: list[str] | None = None) -> None:
     model = TwoStreamNet(**config, init=args.init).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.wd, fused=True)
     first_epoch, iteration, least_loss = args.start_epoch, 0, float("inf")
-    if args.resume:
+    if args.resume == NEWEST and not any(model_dir.glob("epoch*.pth.tar")):
+        print(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
+    elif args.resume:
         path = find_checkpoint(model_dir, "epoch") if args.resume == NEWEST else Path(args.resume)
         checkpoint = load_checkpoint(path, config)
         missing = {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys()
         if missing:
             raise UserError(f"{path} can't be resumed, it holds no {', '.join(sorted(missing))}; --test takes it.")
-        shape = {key: value for key, value in checkpoint["config"].items() if key != "dropout"}
-        if not shape.items() <= config.items():
-            raise UserError(f"{path} is a network {shape}, the flags say {config}; give the same ones.")
+        differ = [f"--{k} {v}" for k, v in checkpoint["config"].items() if k != "dropout" and v != config[k]]
+        if differ:
+            raise UserError(f"{path} was trained with {' '.join(differ)}; give the same flags.")
         load_state(model, checkpoint["state_dict"], path)
         load_state(optimizer, checkpoint["optimizer"], path)
         if args.reset_lr:
@@ -339,7 +346,11 @@ def main(argv: list[str] | None = None) -> None:
         shutil.rmtree(run_dir)
     model_dir.mkdir(parents=True, exist_ok=True)
     writer = SummaryWriter(str(run_dir / "img" / "train"))
-    print(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {device}")
+    n_out = len(index) % args.batch_size
+    print(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {device}"
+          + (f"; each epoch leaves {n_out} of them out, another choice each time: no full batch" if n_out else ""))  # fmt: skip
+    if first_epoch >= args.epochs:
+        print(f"nothing left to train: {first_epoch} epochs are done, --epochs is {args.epochs}")
 
     for epoch in range(first_epoch, args.epochs):
         seed = args.seed + epoch  # at each epoch's start, so that a resumed run equals a straight one
@@ -368,7 +379,7 @@ def main(argv: list[str] | None = None) -> None:
         for label in LABELS:
             writer.add_scalar(f"global/avg_score_{label}", stats[f"avg_score_{label}"], epoch)
         named = "  ".join(f"{name} {value:.4f}" for name, value in stats.items())
-        print(f"epoch {epoch} done  {named}{'  (best so far)' if is_best else ''}")
+        print(f"epoch {epoch + 1} done  {named}{'  (best so far)' if is_best else ''}")
     writer.close()
 
     best = find_checkpoint(model_dir, "model_best_epoch")

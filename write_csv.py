@@ -113,11 +113,13 @@ def main(argv: list[str] | None = None) -> None:
     ):
         csv.writer(file).writerows([("path", "reason"), *all_rejects])
     for split in set(SPLITS) - set(splits):
-        print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, no index written")
+        index_path(args.out_dir, split).unlink(missing_ok=True)
+        print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, so there is no {index_path(args.out_dir, split)}")
     if all_rejects:
         print(f"{len(all_rejects)} chunks left out, see {args.out_dir / 'rejects.csv'}:")
         for path, why in all_rejects[:10]:
             print(f"  {path}: {why}")
+        print("to make a video's chunks again, delete its folder and run pre-process.py")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ The same seed gives the same videos.
 
 import argparse
 import json
-import sys
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -265,13 +264,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a video (default: 5)")
     parser.add_argument("--size", type=int, default=256, help="side of a frame in pixels (default: 256)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name, low in (("n_train", 2), ("n_test", 0), ("seconds", 0.2), ("size", 64)):
+        if getattr(args, name) < low:
+            parser.error(f"--{name}: got {getattr(args, name)}, expected {low} or more")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.n_train < 2 or args.n_test < 0 or args.seconds < 0.2 or args.size < 64:
-        sys.exit("make_videos.py: too little: needs --n_train 2, --n_test 0, --seconds 0.2, --size 64 or more")
     jobs = [
         (args.out_dir, split, i, args.seconds, args.size, args.seed)
         for split, n in (("train", args.n_train), ("test", args.n_test))

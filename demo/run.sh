@@ -16,6 +16,7 @@ for argument in "$@"; do
     esac
 done
 . demo/venv.sh requirements.txt demo/requirements.txt
+SECONDS=0
 data=${DEMO_DATA:-demo/data}
 flags="--img_dim $img_dim --init torch --lr 1e-4 --hyper_param 20 --device cpu"
 detector=libfacedetection # nothing to download

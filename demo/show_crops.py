@@ -23,7 +23,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("split", type=Path, help="folder of a split, with pytmp/ in it")
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not all(any((args.split / "pytmp" / label).glob("[!.]*")) for label in ("real", "fake")):
+        parser.error(f"no videos in {args.split}/pytmp/real or fake; run pre-process.py --out_dir {args.split} first")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -16,7 +16,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("index", type=Path, help="train_split.csv, changed in place")
     path = parser.parse_args(argv).index
+    if not path.is_file():
+        parser.error(f"{path} does not exist; write_csv.py makes it")
     index = pd.read_csv(path, dtype={"chunk": str})
+    if not {"video", "label", "chunk", "path"} <= set(index):
+        parser.error(f"{path} is no index as write_csv.py makes it")
     labels = index.groupby("video").label.first()
     shuffled = pd.Series(np.random.default_rng(0).permutation(labels.to_numpy()), labels.index)
     index["label"] = index.video.map(shuffled)

@@ -118,7 +118,7 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     assert {p: content for p, (content, _) in before.items()} == {p: content for p, (content, _) in after.items()}
     assert all(after[p] == before[p] for p in before if "/a/" in p.as_posix())
 
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="jpeg_quality 95, now 60. Give the same"):
         pre_process([*arguments, "--jpeg_quality", "60"])
     monkeypatch.setattr(chunking, "write_crops", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -170,7 +170,10 @@ def test_file_names_that_are_not_text(tmp_path, pre_process, scripts):
 
 
 def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
-    with pytest.raises(UserError, match="no video in"):
+    with pytest.raises(UserError, match="no video in .* put the split's videos there"):
+        pre_process(["--out_dir", str(tmp_path)])
+    (tmp_path / "train" / "real").mkdir(parents=True)
+    with pytest.raises(UserError, match="did you mean --out_dir .*train"):
         pre_process(["--out_dir", str(tmp_path)])
     for arguments in (["--jpeg_quality", "0"], ["--detector", "haar"], ["--detect_scale", "zero"], []):
         with pytest.raises(SystemExit) as caught:
@@ -253,6 +256,8 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
     shutil.copytree(chunk_tree, out_dir)
     video = out_dir / "train" / "pytmp" / "real"
     (video / "v0" / "00000" / "000007.jpg").unlink()
+    (video.parent / "fake" / "v2" / "00001" / "cover.jpg").write_bytes(b"")
+    shutil.rmtree(out_dir / "test" / "pytmp")
     damaged = video / "v0" / "00001" / "000003.jpg"
     damaged.write_bytes(damaged.read_bytes()[:500])
     wavfile.write(video / "v1" / "00000.wav", 48_000, np.zeros(47_000, np.int16))
@@ -267,17 +272,18 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
             "expected 48000 samples, 1 channel, 16 bits, 48000 Hz",
             "v1/00001": "no 00001.wav",
             "v2/00001": "no 00001",
+            "train/pytmp/fake/v2/00001": "frame cover.jpg has no number",
         }
     rows = list(csv.DictReader((out_dir / "train_split.csv").open()))
     assert [(r["video"], r["chunk"], r["label"], r["start_s"]) for r in rows] == [
-        *((f"fake/v{i}", f"0000{c}", "0", f"{c}.0") for i in range(3) for c in range(2)),
+        *((f"fake/v{i}", f"0000{c}", "0", f"{c}.0") for i in range(3) for c in range(2) if (i, c) != (2, 1)),
         ("real/v2", "00000", "1", "0.0"),
     ]
     assert rows[0]["path"] == "train/pytmp/fake/v0/00000"
     printed = capsys.readouterr().out
-    assert "5 chunks left out" in printed
+    assert "6 chunks left out" in printed and not (out_dir / "test_split.csv").exists()
     assert [line.split() for line in printed.splitlines() if line.startswith("train ")] == [
-        ["train", "real", "1", "1", "1"], ["train", "fake", "3", "6", "6"],
+        ["train", "real", "1", "1", "1"], ["train", "fake", "3", "5", "5"],
     ]  # fmt: skip
 
 

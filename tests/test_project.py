@@ -42,7 +42,7 @@ def test_commands_of_the_readme(command, tmp_path):
     elif words[0] == "bash":
         assert subprocess.run(["bash", "-n", ROOT / words[1]], check=False).returncode == 0
     else:
-        assert words[0] in ("pip", "conda")
+        assert words[0] in ("pip", "conda", "python3", ".")
 
 
 def test_deviations_of_the_readme_are_the_codes():

@@ -39,7 +39,7 @@ def runs(tmp_path_factory, chunk_tree, scripts):
     train = scripts["train"].main
     common = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--print_freq", "2"]
     train([*common, "--log_dir", str(folder / "straight"), "--epochs", "2"])
-    train([*common, "--log_dir", str(folder / "resumed"), "--epochs", "1"])
+    train([*common, "--log_dir", str(folder / "resumed"), "--epochs", "1", "--resume"])  # nothing there yet: starts
     train([*common, "--log_dir", str(folder / "resumed"), "--epochs", "2", "--resume"])
     return folder
 
@@ -185,34 +185,41 @@ def test_bad_checkpoints_give_one_line(runs, chunk_tree, scripts, tmp_path, caps
                 scripts["train"].main([*arguments, flag, str(tmp_path / f"{name}.pth.tar")])
             assert "\n" not in str(caught.value)
     assert "executed" not in capsys.readouterr().out
-    with pytest.raises(UserError, match="the flags say"):
+    with pytest.raises(UserError, match="was trained with --img_dim 32; give the same flags"):
         scripts["train"].main(["--out_dir", str(chunk_tree), "--img_dim", "64", "--final_dim", "16", "--resume", str(good)])
     weights = torch.load(good, weights_only=True)
     torch.save({"state_dict": weights["state_dict"]}, tmp_path / "weights.pth.tar")
     with pytest.raises(UserError, match="holds no epoch, iteration, least_loss, optimizer"):
         scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--resume", str(tmp_path / "weights.pth.tar")])
     with pytest.raises(UserError, match="train first"):
-        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--resume"])
+        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--test"])
 
 
 def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path / "log")]
     with pytest.raises(UserError, match="has 12 chunks, --batch_size is 64"):
         scripts["train"].main([*common, "--batch_size", "64"])
-    with pytest.raises(UserError, match=r"not finite: the loss in epoch 0, step 3 \(contrastive"):
+    with pytest.raises(UserError, match=r"not finite: the loss in epoch 1, step 3 \(contrastive"):
         scripts["train"].main([*common, "--lr", "1e30"])
     damaged = tmp_path / "damaged"  # one chunk of 12 is lost, so a batch of 2 is skipped; NaN must be noticed all the same
     shutil.copytree(chunk_tree, damaged)
     (damaged / "train/pytmp/real/v0/00000.wav").unlink()
     arguments = ["--out_dir", str(damaged), *SMALL, "--batch_size", "2", "--lr", "1e30", "--epochs", "1"]
-    with pytest.raises(UserError, match="not finite: the mean loss of epoch 0"):
+    with pytest.raises(UserError, match="not finite: the mean loss of epoch 1"):
         scripts["train"].main([*arguments, "--log_dir", str(tmp_path / "log"), "--print_freq", "100"])
     assert not list(tmp_path.rglob("*.pth.tar"))
     index = pd.read_csv(damaged / "train_split.csv", dtype=str)
     index[index.label == "0"].to_csv(damaged / "train_split.csv", index=False)
     with pytest.raises(UserError, match="only fake chunks"):
         scripts["train"].main(arguments)
-    for arguments in (["--epochs", "0"], ["--lr", "-1"], ["--net", "resnet19"], ["--dropout", "2"], ["--epoch", "3"]):
+    for arguments in (
+        ["--epochs", "0"],
+        ["--lr", "-1"],
+        ["--net", "resnet19"],
+        ["--dropout", "2"],
+        ["--epoch", "3"],
+        ["--resume", "--test"],
+    ):
         with pytest.raises(SystemExit) as caught:
             scripts["train"].parse_args(["--out_dir", ".", *arguments])
         assert caught.value.code == 2

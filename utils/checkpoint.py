@@ -22,13 +22,13 @@ NUMPY_SCALARS = [
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
     """Write a checkpoint to disk: a crash leaves the old file or the new one. UserError if it can't be written."""
-    try:
-        with replacing(path) as partial, partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
+        try:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"can't write checkpoint {path} ({error}); make room, then go on with --resume.") from error
+        except RuntimeError as error:  # how PyTorch reports a full disk
+            raise OSError(str(error).splitlines()[0]) from error
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path, config: dict) -> dict:
@@ -52,6 +52,5 @@ def load_checkpoint(path: Path, config: dict) -> dict:
         state = {name.removeprefix("module."): tensor for name, tensor in checkpoint["state_dict"].items()}
         final_dim = len(state["netfclip.3.bias"])
     except (OSError, EOFError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        cause = (str(error).strip().splitlines() or [""])[0][:150]
-        raise UserError(f"{path} is damaged or no checkpoint of this network ({type(error).__name__}: {cause}).") from error
+        raise UserError(f"{path} is damaged or no checkpoint of this network ({type(error).__name__}).") from error
     return {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}

@@ -23,7 +23,7 @@ def run(main: Callable[[], int | None]) -> None:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("\nstopped; run the same command again to go on (train.py: with --resume)", file=sys.stderr)
+        print("\nstopped; the same command goes on from here, a training run with --resume", file=sys.stderr)
         status = 130
     sys.exit(status)
 

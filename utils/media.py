@@ -57,7 +57,7 @@ def reason(error: Exception) -> str:
 def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading; VideoError if it is none."""
     if path.is_dir():
-        raise VideoError("open", "is a folder, not a video")
+        raise VideoError("open", "is a folder, not a video; move its videos up")
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:

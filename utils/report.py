@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from utils.labels import LABELS
@@ -31,5 +32,6 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     if metrics["threshold"] is not None:
         right.axvline(metrics["threshold"], color="black", ls="--", label=f"threshold {metrics['threshold']:.3f}")
     right.set(xlabel="MDS (higher: more fake)", ylabel="videos", title="Modality dissonance score")
+    right.yaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend()
     figure.savefig(path, dpi=120, format="png")

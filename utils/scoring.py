@@ -43,7 +43,7 @@ def read_scores(path: Path) -> pd.DataFrame:
             video twice.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; make it with: python train.py --test CHECKPOINT --out_dir .")
+        raise UserError(f"{path} does not exist; make it with: python train.py --test --out_dir . --scores_dir {path.parent}")
     try:
         scores = pd.read_csv(path, dtype={"video": str}, encoding_errors="surrogateescape")
     except pd.errors.EmptyDataError as error:
