@@ -322,6 +322,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
     elif args.resume:
         path = find_checkpoint(model_dir, "epoch") if args.resume == NEWEST else Path(args.resume)
+        if path.resolve().parent != model_dir.resolve() and any(model_dir.glob("*.pth.tar")):
+            raise UserError(f"{path} would take the place of another run's checkpoints in {model_dir}; name another --log_dir.")
         checkpoint = load_checkpoint(path, config)
         missing = {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys()
         if missing:

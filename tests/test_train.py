@@ -229,6 +229,9 @@ def test_an_earlier_run_is_not_overwritten_unasked(runs, chunk_tree, scripts):
     arguments = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(runs / "straight")]
     with pytest.raises(UserError, match=r"--resume, start anew with --overwrite"):
         scripts["train"].main(arguments)
+    other = runs / "resumed" / RUN / "model" / "epoch2.pth.tar"
+    with pytest.raises(UserError, match="would take the place of another run's checkpoints"):
+        scripts["train"].main([*arguments, "--resume", str(other)])
     assert (runs / "straight" / RUN / "model" / "epoch2.pth.tar").is_file()
 
 
