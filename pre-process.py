@@ -1,32 +1,41 @@
 """Find the faces in videos, track and crop them, and cut them with their sound into 1-second chunks.
 
     python pre-process.py --out_dir train
+    torchrun --nproc_per_node=8 pre-process.py --out_dir train    # several GPUs or machines
 
 Reads <out_dir>/real/* and <out_dir>/fake/*, videos in any container that FFmpeg's libraries read.  Writes
 <out_dir>/pytmp/<real|fake>/<video>/<chunk>/<frame>.jpg (30 crops of 224x224), <chunk>.wav (the same second) and
-video.json (tracks, boxes, what was left out), and <out_dir>/failures.csv: each video that gave no chunk, and why.
-Running it again skips what is complete.  Exit status: 0, 1 if videos failed, 2 for bad arguments.
+video.json (tracks, boxes, what was left out), <out_dir>/failures.csv (each video that gave no chunk, and why),
+<out_dir>/warnings.csv (what else was left out) and <out_dir>/timings.csv (seconds spent on each video, by step).
+Running it again skips what is complete; several runs on one folder share the work.  Exit status: 0, 1 if videos
+failed (0 under torchrun, which takes 1 for a crash), 2 for bad arguments.
 """
 
 import argparse
 import collections
 import csv
 import dataclasses
-import errno
+import functools
 import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
-from utils.chunking import RECORD, TRACKS, Settings, process_video, read_record
+from detectors.shared import connect, share
+from utils.chunking import RECORD, TRACKS, Settings, read_record
 from utils.cli import UserError, number, pick_device, run
 from utils.files import replacing
+from utils.jobs import Job, Outcome, do_jobs, is_complete, outcome_of, sweep
 from utils.labels import LABELS
-from utils.media import VideoError
+from utils.parallel import Group, n_cores
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 NOT_VIDEOS = {".csv", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".mp3", ".png", ".txt", ".wav", ".xml", ".zip"}
+MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,6 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--detector", choices=DETECTORS, default="s3fd", help="face detector (default: s3fd)")
     parser.add_argument("--weights", type=Path, help="detector weights on disk instead of the download")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
+    parser.add_argument("--half", action="store_true", help="run s3fd in half precision")
     parser.add_argument(
         "--detect_scale", type=number(float, 0, 1, open_low=True), default=0.25,
         help="scale of the frames the detector sees (default: 0.25)",
@@ -45,12 +55,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--detect_min_px", type=number(int, 1), default=160,
         help="but never less than this many pixels on the shorter side (default: 160; 1: the authors' scale always)",
     )  # fmt: skip
+    parser.add_argument(
+        "--detect_every", type=number(int, 1, 20), default=1, metavar="N",
+        help="look for faces in every Nth frame and interpolate between (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--jpeg_quality", type=number(int, 1, 100), default=95, help="of the crops, 1..100 (default: 95)")
     parser.add_argument(
         "--tracks", choices=TRACKS, default="longest",
         help="keep a video's longest face track, or all, as <video>/<track>_<chunk> (default: longest)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete")
+    parser.add_argument(
+        "--workers", type=number(int, 0), metavar="N",
+        help="processes that decode videos, of each rank under torchrun (default: the cores available; 0: none but this one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preview", action="store_true", help="draw a contact sheet of each video: <out_dir>/preview/<real|fake>/<video>.jpg"
+    )
     return parser.parse_args(argv)
 
 
@@ -83,76 +104,190 @@ def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
                 shutil.rmtree(old)
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    videos, others = list_videos(args.out_dir)
+def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
+    """Look through a split.
+
+    Returns the jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, by name
+    ("real/a.mp4").
+
+    Raises:
+        UserError: no video, or some are complete with other settings.
+    """
+    videos, others = list_videos(out_dir)
     if not videos:
-        splits = [p.name for p in args.out_dir.glob("*") if any((p / label).is_dir() for label in LABELS)]
-        hint = f"did you mean --out_dir {args.out_dir / splits[0]}?" if splits else "put the split's videos there."
-        raise UserError(f"no video in {args.out_dir / 'real'} or {args.out_dir / 'fake'}; {hint}")
+        splits = [p.name for p in out_dir.glob("*") if any((p / label).is_dir() for label in LABELS)]
+        hint = f"did you mean --out_dir {out_dir / splits[0]}?" if splits else "put the split's videos there."
+        raise UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
     for label in LABELS:
+        sweep(out_dir / "pytmp" / label)
         if not any(source.parent.name == label for source, _ in videos):
-            print(f"note: no video in {args.out_dir / label}")
+            print(f"note: no video in {out_dir / label}")
     remove_renamed(videos)
     if others:
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
-    settings = Settings(args.detector, args.detect_scale, args.detect_min_px, args.jpeg_quality, args.tracks)
-    todo = []
-    for source, target in videos:
-        record = None if args.overwrite else read_record(target)
-        if record and record["settings"] != dataclasses.asdict(settings):
+    todo, complete = [], {}
+    for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
+        sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg" if preview else None
+        record = None if overwrite else read_record(target)
+        if record and record.get("settings_hash") != settings.hash:
             asked = dataclasses.asdict(settings)
-            differ = [f"{key} {old}, now {asked.get(key)}" for key, old in record["settings"].items() if old != asked.get(key)]
+            was = record["settings"]
+            differ = [f"{key} {was.get(key)}, now {now}" for key, now in asked.items() if was.get(key) != now]
             raise UserError(f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo all.")
-        is_same = record is not None and source.is_file() and record["source_bytes"] == source.stat().st_size
-        if not is_same:
-            todo.append((source, target))
-    n_chunks = n_without_sound = 0
-    failures: list[tuple[str, str, str]] = []
+        if is_complete(record, source, settings) and (sheet is None or sheet.exists()):
+            complete[video_name(source)] = outcome_of("complete", record)
+        else:
+            todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet)])
+            if overwrite:  # without its record it is incomplete, so an interrupted run can go on without the flag
+                (target / RECORD).unlink(missing_ok=True)
+            if sheet is not None:
+                sheet.unlink(missing_ok=True)
+    return todo, complete
+
+
+def video_name(source: Path) -> str:
+    return f"{source.parent.name}/{source.name}"
+
+
+def write_table(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
+    """Write failures.csv, warnings.csv and timings.csv and print the summary. Returns the number of failures.
+
+    Rows of earlier runs stay where they still hold: failures of videos that another run has in hand, times of complete ones.
+    """
+    paths = {name: out_dir / f"{name}.csv" for name in ("failures", "warnings", "timings")}
+    failed = {video: outcome for video, outcome in sorted(outcomes.items()) if outcome.status == "failed"}
+    is_now = {video: outcome.status for video, outcome in outcomes.items()}
+    rows = [(video, outcome.stage, outcome.reason) for video, outcome in failed.items()]
+    rows += [tuple(row.values()) for row in read_table(paths["failures"]) if is_now.get(row["video"]) == "busy"]
+    write_table(paths["failures"], ("video", "stage", "reason"), sorted(rows))
+    warned = [(video, warning) for video, outcome in sorted(outcomes.items()) for warning in outcome.warnings]
+    write_table(paths["warnings"], ("video", "warning"), warned)
+    rows = [
+        (video, step, f"{spent:.3f}")
+        for video, outcome in outcomes.items() for step, spent in outcome.seconds.items()
+    ]  # fmt: skip
+    rows += [tuple(row.values()) for row in read_table(paths["timings"]) if is_now.get(row["video"]) in ("complete", "busy")]
+    write_table(paths["timings"], ("video", "step", "seconds"), sorted(rows))
+    n = collections.Counter(outcome.status for outcome in outcomes.values())
+    n_chunks = sum(outcome.n_chunks for outcome in outcomes.values() if outcome.status == "done")
+    print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks} chunks), "
+          f"{n['failed']} failed")  # fmt: skip
+    if n["done"]:
+        print(f"{seconds:.0f} s, {3600 * (n['done'] + n['failed']) / seconds:.0f} videos an hour")
+    if n["busy"]:
+        print(f"{n['busy']} are being done by another run on this folder")
+    if warned:
+        n_warned = len({video for video, _ in warned})
+        print(f"{n_warned} videos gave less than they should: {paths['warnings']}")
+    for stage, count in sorted(collections.Counter(outcome.stage for outcome in failed.values()).items()):
+        print(f"  failed at {stage}: {count}")
+    if failed:
+        print(f"names and reasons: {paths['failures']}")
+    return len(failed)
+
+
+def do_all(
+    work: Callable[[Iterable[Job]], Iterator], out_dir: Path, todo: list[list[str]], group: Group, progress: tqdm
+) -> dict[str, Outcome]:
+    """Do the jobs of this process by `work`: those that no other rank takes, then again those that another run had in hand.
+
+    Returns their outcomes by name.
+
+    Raises:
+        UserError: nothing can be written, or something is broken that no video explains.
+    """
+    outcomes: dict[str, Outcome] = {}
+    n_unexpected = 0
+
+    def claim() -> Iterator[Job]:
+        while (i := group.add("claimed") - 1) < len(todo):
+            yield tuple(path and out_dir / path for path in todo[i])
+
+    busy: list[Job] = []
+    for is_retry, jobs in enumerate((claim(), busy)):
+        with closing(work(jobs)) as results:
+            for result in results:
+                if result is None:
+                    progress.update(group.add("done", 0) - progress.n)
+                    continue
+                job, outcome = result
+                if outcome.status == "stop":
+                    raise UserError(outcome.reason)
+                if outcome.status == "busy" and not is_retry:
+                    busy.append(job)
+                    continue
+                name = video_name(job[0])
+                outcomes[name] = outcome
+                progress.update(group.add("done") - progress.n)
+                if outcome.status == "failed":
+                    progress.write(f"{name}: {outcome.reason}")
+                n_unexpected = n_unexpected + 1 if outcome.stage == "unexpected" else 0
+                if n_unexpected == MAX_UNEXPECTED:
+                    raise UserError(f"{MAX_UNEXPECTED} videos in a row failed unexpectedly, the last with: {outcome.reason}")
+    return outcomes
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clusters and torchrun send it: stop as by Ctrl-C
+    settings = Settings(
+        args.detector, args.half, args.detect_scale, args.detect_min_px, args.detect_every, args.jpeg_quality, args.tracks
+    )
+    group = Group()
+    outcomes: dict[str, Outcome] = {}
+    if group.rank == 0:
+        todo, outcomes = plan(args.out_dir, settings, args.overwrite, args.preview)
+        group.share("todo", todo)
+    todo = group.get("todo")
+    start = time.monotonic()
     if todo:
+        n_own_cores = max(1, n_cores() // group.local_size)
+        n_workers = min(len(todo), n_own_cores if args.workers is None else args.workers)
         try:
-            detector = build_detector(args.detector, str(pick_device(args.device)), args.weights)
+            device = str(pick_device(args.device, group.local_rank)) if args.detector == "s3fd" else "cpu"
+            detector = build_detector(args.detector, device, args.weights, args.half)
         except WeightsError as error:
             hint = "" if args.weights else " Or take --detector libfacedetection, which downloads nothing."
             raise UserError(f"--detector {args.detector}: {error}{hint}") from error
-        if args.overwrite:  # without their records they are incomplete, so an interrupted run can go on without the flag
-            for _, target in todo:
-                (target / RECORD).unlink(missing_ok=True)
-        for source, target in (progress := tqdm(todo, unit="video")):
-            try:
-                record = process_video(source, target, detector, settings)
-            except OSError as error:
-                if error.errno in NO_ROOM:
-                    raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
-                failure = ("read", str(error))
-            except VideoError as error:
-                failure = (error.stage, str(error))
-            except Exception as error:  # whatever one odd video does, the others go on
-                failure = ("unexpected", f"{type(error).__name__}: {error}".splitlines()[0])
-            else:
-                failure = None
-            if failure:
-                shutil.rmtree(target, ignore_errors=True)  # chunks of an earlier file of this name
-                failures.append((source.relative_to(args.out_dir).as_posix(), *failure))
-                progress.write(f"{source}: {failure[1]}")
-                continue
-            n_chunks += len(record["chunks"])
-            n_without_sound += len(record["without_sound"])
-    with (
-        replacing(args.out_dir / "failures.csv") as path,
-        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        csv.writer(file).writerows([("video", "stage", "reason"), *failures])
-
-    print(f"{len(videos)} videos: {len(videos) - len(todo)} were complete, {len(todo) - len(failures)} done now "
-          f"({n_chunks} chunks), {len(failures)} failed")  # fmt: skip
-    if n_without_sound:
-        print(f"{n_without_sound} further chunks left out: the video has no sound there (see video.json)")
-    for stage, n in sorted(collections.Counter(stage for _, stage, _ in failures).items()):
-        print(f"  failed at {stage}: {n}")
-    if failures:
-        print(f"names and reasons: {args.out_dir / 'failures.csv'}")
-    return 1 if failures else 0
+        if n_workers and detector.is_shared:
+            build = functools.partial(connect, *share(detector))
+        else:
+            build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
+        work = functools.partial(
+            do_jobs, detector=detector, build=build, settings=settings, n_workers=n_workers,
+            threads=max(1, n_own_cores // max(1, n_workers)),
+        )  # fmt: skip
+        progress = tqdm(total=len(todo), unit="video", disable=group.rank > 0, smoothing=0.05)
+        try:
+            outcomes |= do_all(work, args.out_dir, todo, group, progress)
+        finally:
+            for label in LABELS:
+                sweep(args.out_dir / "pytmp" / label)
+        group.share(f"outcomes {group.rank}", {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()})
+        if group.rank > 0:
+            return 0
+        while group.add("done", 0) < len(todo):  # others are still at work
+            time.sleep(1)
+            progress.update(group.add("done", 0) - progress.n)
+        progress.close()
+        for rank in range(1, group.size):
+            outcomes |= {name: Outcome(**outcome) for name, outcome in group.get(f"outcomes {rank}").items()}
+    elif group.rank > 0:
+        return 0
+    n_failed = report(args.out_dir, outcomes, time.monotonic() - start)
+    return 1 if n_failed and group.size == 1 else 0
 
 
 if __name__ == "__main__":

@@ -22,17 +22,19 @@ DETECTORS = ("s3fd", "yunet", "libfacedetection")
 
 class Detector(Protocol):
     batch_size: int  # frames per call of `detect` that keep the detector busy
+    is_shared: bool  # whether one process should run it for all: it fills a device
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
 
-def build_detector(name: str, device: str = "cpu", weights: Path | None = None) -> Detector:
+def build_detector(name: str, device: str = "cpu", weights: Path | None = None, half: bool = False) -> Detector:
     """Build a detector ready to run.
 
     Args:
         name: one of `DETECTORS`.
         device: a torch device; only s3fd uses it.
         weights: a local weights file (s3fd: .pth, yunet: .onnx); None takes the cached file or downloads it.
+        half: compute in half precision; only s3fd can.
 
     Raises:
         WeightsError: the weights are absent and can't be fetched, or are not this detector's.
@@ -40,7 +42,7 @@ def build_detector(name: str, device: str = "cpu", weights: Path | None = None) 
     if name == "s3fd":
         from detectors.s3fd import S3FD
 
-        return S3FD(weights, device)
+        return S3FD(weights, device, half)
     if name == "yunet":
         from detectors.yunet import YuNet
 

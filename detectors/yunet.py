@@ -26,6 +26,7 @@ class YuNet:
     """FaceDetectorYN on the CPU; arguments and results as in `detectors`."""
 
     batch_size = 8
+    is_shared = False
 
     def __init__(self, weights: Path | None = None):
         path = weights or fetch(WEIGHTS)

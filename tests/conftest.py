@@ -41,6 +41,7 @@ class FixedDetector:
     """Finds one face that fills the middle of every frame, at once: for tests of what comes after detection."""
 
     batch_size = 4
+    is_shared = False
 
     def detect(self, frames):
         return [np.array([[f.shape[1] * 0.25, f.shape[0] * 0.25, f.shape[1] * 0.75, f.shape[0] * 0.75, 1]]) for f in frames]
@@ -65,6 +66,6 @@ def chunk_tree(tmp_path_factory) -> Path:
                 tinted = [np.clip(p * rng.uniform(0.6, 1.2, 3), 0, 255).astype(np.uint8) for p in pictures]
                 sound = tone(2.0) * rng.uniform(0.2, 1.0) if label == "real" else rng.uniform(-0.5, 0.5, (1, 88200))
                 write_clip(out_dir / split / label / f"v{i}.mp4", tinted, sound=sound.astype(np.float32))
-        assert pre_process.main(["--out_dir", str(out_dir / split)]) == 0
+        assert pre_process.main(["--out_dir", str(out_dir / split), "--workers", "0"]) == 0
     write_csv.main(["--out_dir", str(out_dir)])
     return out_dir

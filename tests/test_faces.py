@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
-from utils.chunking import find_tracks
-from utils.faces import crop_face, crop_windows, track_faces
-from utils.media import VideoError
+from utils.faces import Track, Tracker, crop_face, crop_windows, track_faces
 
 SEQUENCES = json.loads((GOLDEN / "tracks.json").read_text())
 
@@ -50,21 +48,36 @@ def test_window_far_outside_is_grey():
     assert (crop_face(frame, (-90, -20, -90, -20)) == 110).all()
 
 
-def test_tracks_end_at_shots():
-    faces = [np.array([[100.0, 100.0, 200.0, 200.0]])] * 130
-    assert [(t.first_frame, t.last_frame) for t in find_tracks(faces, [0])] == [(0, 129)]
-    assert [(t.first_frame, t.last_frame) for t in find_tracks(faces, [0, 60])] == [(60, 129), (0, 59)]  # longest first
+def test_windows_of_a_growing_track_are_those_of_the_whole():
+    rng = np.random.default_rng(0)
+    boxes = np.array([100.0, 80.0, 190.0, 200.0]) + rng.normal(0, 6, (90, 4)).cumsum(0)
+    track, windows = Track(0, 5, boxes[0].tolist()), []
+    for i in [*range(1, 30), 45, *range(46, 90)]:  # a gap of 15 frames
+        track.add(5 + i, boxes[i].tolist())
+        windows += track.windows(len(windows), track.n_final_windows()).tolist()
+        assert len(windows) == max(0, track.n_frames - 6)
+    track.ended = True
+    windows += track.windows(len(windows), track.n_final_windows()).tolist()
+    np.testing.assert_array_equal(windows, crop_windows(track.boxes))
 
 
-@pytest.mark.parametrize(
-    ("faces", "stage", "words"),
-    [
-        ([np.ones((1, 4))] * 50, "length", "too short: 1.67 s"),
-        ([np.empty((0, 4))] * 80, "face", "no face found in 80 frames"),
-        ([np.array([[0.0, 0.0, 40.0, 40.0]])] * 80, "track", "80 of 80 frames, but none"),
-    ],
-)
-def test_no_track_has_a_reason(faces, stage, words):
-    with pytest.raises(VideoError, match=words) as caught:
-        find_tracks(faces, [0])
-    assert caught.value.stage == stage
+def test_detecting_every_nth_frame():
+    boxes = np.array([100.0, 100.0, 200.0, 200.0]) + np.arange(103)[:, None]
+    tracker = Tracker(detect_every=5)
+    for i in range(103):
+        assert tracker.update(i, boxes[i : i + 1] if i % 5 == 0 else None) == []
+    (track,) = tracker.end_shot(103)
+    assert tracker.is_face(track) and (track.first_frame, track.last_frame) == (0, 102)
+    np.testing.assert_allclose(track.boxes[:101], boxes[:101])  # interpolated
+    np.testing.assert_allclose(track.boxes[101:], boxes[[100, 100]])  # held where nobody looked
+    assert tracker.live == []
+
+
+def test_a_track_ends_after_40_frames_unseen():
+    tracker, box = Tracker(), np.array([[10.0, 10.0, 90.0, 90.0]])
+    tracker.update(0, box)
+    assert all(tracker.update(i, np.empty((0, 4))) == [] for i in range(1, 40))
+    assert len(tracker.update(40, np.empty((0, 4)))) == 1
+    tracker.update(41, box)
+    assert all(tracker.update(i, np.empty((0, 4))) == [] for i in range(42, 81))
+    assert tracker.update(81, box) == [] and tracker.live[0].n_frames == 41

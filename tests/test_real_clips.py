@@ -46,7 +46,7 @@ def test_crops_and_sound_of_real_clips(reference, detector, tmp_path):
     chosen = clips(reference)
     assert len(chosen) >= 4
     for path in chosen:
-        record = process_video(path, tmp_path / path.stem, detector, Settings("yunet"))
+        record, _ = process_video(path, tmp_path / path.stem, tmp_path / ".work" / path.stem, detector, Settings("yunet"))
         frames, sound, rate, start_s = decode_alone(path)
         track = record["tracks"][0]
         windows = crop_windows(np.array(track["boxes"]))

@@ -1,7 +1,6 @@
 """From detections to tracks, from tracks to crops (the authors' procedure, figures and deviations as in the README)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,20 +16,56 @@ CROP_SIZE_PX = 224
 FILL = 110  # grey of what lies outside the frame
 
 
-@dataclass
 class Track:
-    """One face through one shot: `boxes` is (n, 4) float64 x1 y1 x2 y2 in pixels, for frames first_frame .. last_frame."""
+    """One face through one shot, from its first to its last detection, the boxes between them interpolated."""
 
-    first_frame: int
-    boxes: np.ndarray
+    def __init__(self, number: int, first_frame: int, box: Sequence[float]):
+        self.number = number  # in order of the first detections
+        self.first_frame = first_frame
+        self.n_detections = 1
+        self.ended = False
+        self._boxes = [box]
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(n, 4) float64 x1 y1 x2 y2 in pixels, for frames first_frame .. last_frame."""
+        return np.array(self._boxes)
 
     @property
     def n_frames(self) -> int:
-        return len(self.boxes)
+        return len(self._boxes)
 
     @property
     def last_frame(self) -> int:
-        return self.first_frame + len(self.boxes) - 1
+        return self.first_frame + len(self._boxes) - 1
+
+    @property
+    def last_box(self) -> Sequence[float]:
+        return self._boxes[-1]
+
+    def add(self, frame: int, box: Sequence[float]) -> None:
+        """Go on to a detection at a later frame."""
+        missing = np.arange(self.last_frame + 1, frame)
+        if len(missing):
+            ends = (self.last_frame, frame)
+            between = [np.interp(missing, ends, pair) for pair in zip(self.last_box, box, strict=True)]
+            self._boxes += np.stack(between, 1).tolist()
+        self._boxes.append(box)
+        self.n_detections += 1
+
+    def hold(self, n_frames: int) -> None:
+        """Keep the last box for some more frames."""
+        self._boxes += [self.last_box] * n_frames
+
+    def n_final_windows(self) -> int:
+        """For how many of the track's frames, from its first one on, nothing to come can change the crop window."""
+        return self.n_frames if self.ended else max(0, self.n_frames - MEDIAN_FRAMES // 2)
+
+    def windows(self, start: int, stop: int) -> np.ndarray:
+        """Rows start .. stop-1, counted from the track's first frame, of `crop_windows` for the whole track."""
+        begin = max(start - MEDIAN_FRAMES // 2, 0)
+        boxes = np.array(self._boxes[begin : stop + MEDIAN_FRAMES // 2])
+        return crop_windows(boxes)[start - begin : stop - begin]
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -43,39 +78,70 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return area / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - area)
 
 
+class Tracker:
+    """Links detections into tracks, greedily in time: in each frame the older track chooses first.
+
+    Args:
+        detect_every: faces are looked for in every Nth frame, so that a detection counts for N.
+    """
+
+    def __init__(self, detect_every: int = 1):
+        self.live: list[Track] = []  # in order of their first detection
+        self._detect_every = detect_every
+        self._n_started = 0
+
+    def update(self, frame: int, boxes: np.ndarray | None) -> list[Track]:
+        """Take the detections of the next frame, (n, 4 or more) x1 y1 x2 y2 in pixels, or None if nobody looked at it.
+
+        Returns the tracks that end here, since they were not seen for too long.
+        """
+        if boxes is not None:
+            free = np.asarray(boxes, np.float64)[:, :4].tolist()
+            for track in self.live:
+                match = next((box for box in free if iou(box, track.last_box) > MIN_IOU), None)
+                if match is not None:
+                    free.remove(match)
+                    track.add(frame, match)
+            for box in free:
+                self.live.append(Track(self._n_started, frame, box))
+                self._n_started += 1
+        return self._end([track for track in self.live if frame - track.last_frame >= MAX_GAP_FRAMES])
+
+    def end_shot(self, stop: int) -> list[Track]:
+        """End and return all tracks: frame `stop` belongs to another shot."""
+        for track in self.live:
+            n_unseen = stop - 1 - track.last_frame
+            if n_unseen < self._detect_every:  # nobody looked at these
+                track.hold(n_unseen)
+        return self._end(self.live)
+
+    def _end(self, tracks: list[Track]) -> list[Track]:
+        for track in tracks:
+            track.ended = True
+        self.live = [track for track in self.live if not track.ended]
+        return tracks
+
+    def is_long_enough(self, track: Track) -> bool:
+        return track.n_detections * self._detect_every >= MIN_DETECTIONS
+
+    def is_face(self, track: Track) -> bool:
+        """Whether a track was seen more than 50 times and is more than 50 px wide or high in the mean."""
+        mean_box = track.boxes.mean(0)
+        return self.is_long_enough(track) and max(mean_box[2] - mean_box[0], mean_box[3] - mean_box[1]) > MIN_SIZE_PX
+
+
 def track_faces(detections: Sequence[np.ndarray], first_frame: int = 0) -> list[Track]:
-    """Link the detections of one shot into tracks, greedily in time.
+    """The faces of one shot, in order of their first detection.
 
     Args:
         detections: per frame (n, 4 or more): x1 y1 x2 y2 in pixels.
         first_frame: the number of the shot's first frame.
-
-    Returns:
-        The tracks with more than 50 detections and a mean side of more than 50 px, missing boxes interpolated, in
-        order of their first detection.
     """
-    free = [[tuple(map(float, box[:4])) for box in boxes] for boxes in detections]
-    tracks = []
-    for start in range(len(free)):
-        while free[start]:
-            frames, boxes = [start], [free[start].pop(0)]
-            for t in range(start + 1, len(free)):
-                if t - frames[-1] > MAX_GAP_FRAMES:
-                    break
-                match = next((box for box in free[t] if iou(box, boxes[-1]) > MIN_IOU), None)
-                if match is not None:
-                    free[t].remove(match)
-                    frames.append(t)
-                    boxes.append(match)
-            if len(frames) < MIN_DETECTIONS:
-                continue
-            known = np.array(boxes)
-            every = np.arange(frames[0], frames[-1] + 1)
-            filled = np.stack([np.interp(every, frames, known[:, i]) for i in range(4)], 1)
-            mean_width, mean_height = (filled[:, 2:] - filled[:, :2]).mean(0)
-            if max(mean_width, mean_height) > MIN_SIZE_PX:
-                tracks.append(Track(first_frame + frames[0], filled))
-    return tracks
+    tracker, tracks = Tracker(), []
+    for frame, boxes in enumerate(detections, first_frame):
+        tracks += tracker.update(frame, boxes)
+    tracks += tracker.end_shot(first_frame + len(detections))
+    return sorted(filter(tracker.is_face, tracks), key=lambda track: track.number)
 
 
 def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:

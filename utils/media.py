@@ -1,17 +1,19 @@
 """Decoding: pictures at a constant 30 fps, sound at 48 kHz mono on the same clock, whatever the source is.
 
-Time 0 is the first picture of the video. Everything is read by PyAV; no ffmpeg program is needed.
+Time 0 is the first picture of the video. Everything is read by PyAV, once from front to back; no ffmpeg program is needed.
 """
 
+import tempfile
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from utils.timing import Stopwatch
 
 FPS = 30
 SAMPLE_RATE_HZ = 48_000
@@ -22,6 +24,8 @@ CHUNK_SAMPLES = CHUNK_FRAMES * SAMPLES_PER_FRAME
 MAX_DURATION_S = 24 * 3600  # more than this is a broken time stamp
 MAX_SOUND_JUMP_S = 0.04  # smaller jumps between audio packets are rounding of their time stamps
 MAX_CORRUPT_PACKETS = 1000
+MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
+PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
 
 
 class VideoError(Exception):
@@ -32,120 +36,226 @@ class VideoError(Exception):
         self.stage = stage
 
 
-@dataclass
-class Sound:
-    """Mono 16-bit sound at 48 kHz from time 0 on.
-
-    `samples` is (n,) int16, zero where the source has none; `present` is a list of (start, stop) sample indices
-    that the source does cover, in order of time.
-    """
-
-    samples: np.ndarray
-    present: list[tuple[int, int]]
-
-    def n_missing(self, start: int, stop: int) -> int:
-        """How many of the samples start .. stop-1 the source has no sound for."""
-        return (stop - start) - sum(max(0, min(stop, b) - max(start, a)) for a, b in self.present)
-
-
 def reason(error: Exception) -> str:
     """FFmpeg's words for an error, on one line, without its number or our path."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
+def round_half_up(x: Fraction) -> int:
+    return int((x + Fraction(1, 2)) // 1)
+
+
+class Sound:
+    """Mono 16-bit sound at 48 kHz, kept in a file without a name, so that memory does not grow with its length."""
+
+    def __init__(self, folder: Path | None = None):
+        self.origin = Fraction(0)  # time 0 of the video in seconds on the container's clock
+        self.n_decoded = 0  # samples in the file
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed by `close`
+        self._spans: list[tuple[int, int, int]] = []  # start, stop on the clock of `_start`, and where in the file; in order
+        self._start: Fraction | None = None  # of the first sample on the container's clock; None: at `origin`
+        self._resampler: av.AudioResampler | None = None
+        self._expected = self._first = Fraction(0)
+        self._position = 0  # of the sample that comes next
+
+    def feed(self, frame: av.AudioFrame) -> None:
+        """Add the next decoded audio frame. Sound that comes late (time runs back) is left out."""
+        time = self._expected if frame.pts is None else frame.pts * frame.time_base
+        if self._resampler is None or abs(time - self._expected) > MAX_SOUND_JUMP_S:
+            if self._resampler is None:
+                self._first, self._start = time, None if frame.pts is None else time
+            self.finish()
+            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
+            self._position = round_half_up((time - self._first) * SAMPLE_RATE_HZ)
+            self._expected = time
+        self._expected += Fraction(frame.samples, frame.sample_rate)
+        frame.pts = None  # the time is kept here; the resampler only sees consecutive sound
+        self._place(self._resampler.resample(frame))
+
+    def finish(self) -> None:
+        """Add what the resampler still holds."""
+        if self._resampler is not None:
+            self._place(self._resampler.resample(None))
+
+    def _place(self, frames: list[av.AudioFrame]) -> None:
+        for frame in frames:
+            block = frame.to_ndarray()[0]
+            end = self._spans[-1][1] if self._spans else 0
+            start, stop = max(end, self._position), min(self._position + len(block), MAX_DURATION_S * SAMPLE_RATE_HZ)
+            if start < stop:
+                if self._spans and start == end:
+                    self._spans[-1] = (self._spans[-1][0], stop, self._spans[-1][2])
+                else:
+                    self._spans.append((start, stop, self.n_decoded))
+                self._file.write(block[start - self._position : stop - self._position].tobytes())
+                self.n_decoded += stop - start
+            self._position += len(block)
+
+    def read(self, start: int, n_samples: int) -> tuple[np.ndarray, int]:
+        """Read samples from `start` on, counted from time 0: (n_samples,) int16, zero where the source has none, and how
+        many those are.
+        """
+        offset = round_half_up(self.start * SAMPLE_RATE_HZ)
+        samples = np.zeros(n_samples, np.int16)
+        n_missing = n_samples
+        for first, stop, place in self._spans:
+            a, b = max(start, first + offset), min(start + n_samples, stop + offset)
+            if a < b:
+                self._file.seek(2 * (place + a - offset - first))
+                samples[a - start : b - start] = np.frombuffer(self._file.read(2 * (b - a)), np.int16)
+                n_missing -= b - a
+        return samples, n_missing
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def start(self) -> Fraction:
+        """Where the first sample is, in seconds from time 0."""
+        return Fraction(0) if self._start is None else self._start - self.origin
+
+    @property
+    def end(self) -> Fraction:
+        """Where the last sample ends, in seconds from time 0."""
+        return self.start + Fraction(self._spans[-1][1] if self._spans else 0, SAMPLE_RATE_HZ)
+
+
+class Source:
+    """A video file, read once from front to back, picture and sound together; see `open_source`.
+
+    `frames` gives the pictures; when it is through, `sound` holds the sound and `warnings` what was wrong with the file.
+    """
+
+    def __init__(self, container: av.container.InputContainer, sound: Sound, clock: Stopwatch, threads: int):
+        self.sound = sound
+        self.warnings: list[str] = []
+        self._end = Fraction(0)  # of the last picture
+        self._container = container
+        self._clock = clock
+        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not pictures:
+            raise VideoError("video", "has no video stream")  # cover art is none
+        if not container.streams.audio:
+            raise VideoError("audio", "has no sound")
+        self._video, self._audio = pictures[0], container.streams.audio[0]
+        self._video.codec_context.thread_type = "AUTO"
+        self._video.codec_context.thread_count = threads
+        self._n_corrupt = {"video": 0, "audio": 0}
+
+    def frames(self) -> Iterator[tuple[av.VideoFrame, int, bool]]:
+        """Decode the pictures at a constant 30 fps, and the sound on the way.
+
+        Yields (frame, n, is_damaged): a source frame, for how many consecutive output frames it stands (n >= 1), and whether
+        it is damaged or stands in for one that is lost. Output frame k is the last source frame whose time, rounded to the
+        nearest 1/30 s, is at most k/30 s; source frames that no output frame shows are left out. All have the first one's
+        size.
+
+        Raises:
+            VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than `MAX_CORRUPT_PACKETS`.
+        """
+        stream = self._video
+        step = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)  # of a frame without time or duration
+        held, held_index, origin, end = None, 0, None, Fraction(0)
+        n_corrupt = 0  # corrupt packets whose gap has been found
+        for frame in self._decode():
+            time = end if frame.pts is None else frame.pts * frame.time_base
+            if origin is None:
+                origin = self.sound.origin = time
+            index = round_half_up((time - origin) * FPS)
+            if held is not None and index > held_index:
+                own_stop = max(held_index + 1, round_half_up((end - origin) * FPS))  # where its own time ends
+                if own_stop < index and self._n_corrupt["video"] > n_corrupt:
+                    yield held, own_stop - held_index, held.is_corrupt
+                    yield held, index - own_stop, True
+                    n_corrupt = self._n_corrupt["video"]
+                else:
+                    yield held, index - held_index, held.is_corrupt
+                held_index = index
+            end = time + (frame.duration * frame.time_base if frame.duration else step)
+            if max(time, end) - origin > MAX_DURATION_S:
+                raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
+            if held is not None and (frame.width, frame.height) != (held.width, held.height):
+                frame = frame.reformat(held.width, held.height)
+            held = frame if index >= held_index else held  # a picture that comes late (time runs back) is left out
+        if held is None:
+            raise VideoError("video", "has no picture that can be decoded")
+        yield held, max(1, round_half_up((end - origin) * FPS) - held_index), held.is_corrupt
+        self._end = end - origin
+        self._warn()
+
+    def timings(self) -> dict[str, float]:
+        """When picture and sound begin and end, in seconds on the file's own clock, once `frames` is through."""
+        origin = self.sound.origin
+        times = (("picture", Fraction(0), self._end), ("sound", self.sound.start, self.sound.end))
+        return {f"{kind}_{name}_s": round(float(origin + at), 3)
+                for kind, *span in times for name, at in zip(("start", "end"), span, strict=True)}  # fmt: skip
+
+    def _warn(self) -> None:
+        """Note corrupt packets, and an end that comes before the declared one."""
+        for kind, n in self._n_corrupt.items():
+            if n:
+                self.warnings.append(f"{n} corrupt {kind} packets")
+        if self._video.duration:
+            declared_s, got_s = self._video.duration * self._video.time_base, self._end
+        else:  # only the length of the whole is known
+            declared_s, got_s = Fraction(self._container.duration or 0, av.time_base), max(self._end, self.sound.end)
+        if got_s < declared_s - Fraction(MAX_UNDECLARED_S):
+            self.warnings.append(f"ends after {float(got_s):.2f} s, declares {float(declared_s):.2f} s")
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Decode both streams in the file's order, stepping over corrupt packets; sound goes to `sound`."""
+        packets = self._container.demux(self._video, self._audio)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                if isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
+                    packet = None  # damaged from here on
+                    self.warnings.append(f"can't be read to its end: {reason(error)}")
+                else:
+                    raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
+            if packet is None:
+                break
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                kind = packet.stream.type
+                self._n_corrupt[kind] += 1
+                if self._n_corrupt[kind] > MAX_CORRUPT_PACKETS:
+                    raise VideoError(kind, f"more than {MAX_CORRUPT_PACKETS} corrupt packets: {reason(error)}") from error
+                continue
+            if packet.stream is self._audio:
+                for frame in frames:
+                    self.sound.feed(frame)
+                self._clock.lap("audio")
+            else:
+                self._clock.lap("decode")
+                for frame in frames:
+                    yield frame
+        self.sound.finish()
+        self._clock.lap("audio")
+
+
 @contextmanager
-def open_container(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open a media file for reading; VideoError if it is none."""
+def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None = None, threads: int = 0) -> Iterator[Source]:
+    """Open a video for reading.
+
+    Args:
+        scratch: folder for the sound's temporary file (5.8 MB a minute); None takes the system's.
+        clock: gets the seconds spent on "decode" and "audio".
+        threads: of the video decoder; 0 takes one per core.
+
+    Raises:
+        VideoError: not a video, no video stream, no audio stream.
+    """
     if path.is_dir():
         raise VideoError("open", "is a folder, not a video; move its videos up")
     try:
         container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError("open", f"can't be opened as a video: {reason(error)}") from error
-    with container:
-        yield container
-
-
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The first moving picture (cover art does not count)."""
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            stream.thread_type = "AUTO"
-            return stream
-    raise VideoError("video", "has no video stream")
-
-
-def decode(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """Decode one stream, stepping over corrupt packets; VideoError where the file can't be read on or is mostly broken."""
-    n_corrupt = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError as error:
-            raise VideoError(stream.type, f"can't be read to its end: {reason(error)}") from error
-        if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            n_corrupt += 1
-            if n_corrupt > MAX_CORRUPT_PACKETS:
-                raise VideoError(stream.type, f"more than {MAX_CORRUPT_PACKETS} corrupt packets: {reason(error)}") from error
-            continue
-        yield from frames
-
-
-def start_time(path: Path) -> Fraction:
-    """Check that a file has picture and sound, and say when the first picture is shown.
-
-    Returns seconds on the container's clock: time 0 of `read_frames` and `read_sound`.
-
-    Raises:
-        VideoError: not a video, no video stream, no audio stream, or no picture that can be decoded.
-    """
-    with open_container(path) as container:
-        stream = video_stream(container)
-        if not container.streams.audio:
-            raise VideoError("audio", "has no sound")
-        for frame in decode(container, stream):
-            return frame.pts * frame.time_base if frame.pts is not None else Fraction(0)
-    raise VideoError("video", "has no picture that can be decoded")
-
-
-def read_frames(path: Path) -> Iterator[tuple[av.VideoFrame, int]]:
-    """Decode a video at a constant 30 fps.
-
-    Yields (frame, n): a source frame and for how many consecutive output frames it stands (n >= 1). Output frame k is
-    the last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no output
-    frame shows are left out.
-
-    Raises:
-        VideoError: not a video, no video stream, or time stamps beyond `MAX_DURATION_S`.
-    """
-    with open_container(path) as container:
-        stream = video_stream(container)
-        step = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)  # of a frame without time or duration
-        held, held_index, origin, end = None, 0, None, Fraction(0)
-        for frame in decode(container, stream):
-            time = end if frame.pts is None else frame.pts * frame.time_base
-            if origin is None:
-                origin = time
-            index = round_half_up((time - origin) * FPS)
-            end = time + (frame.duration * frame.time_base if frame.duration else step)
-            if max(time, end) - origin > MAX_DURATION_S:
-                raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
-            if held is not None and index > held_index:
-                yield held, index - held_index
-                held_index = index
-            held = frame if index >= held_index else held  # a picture that comes late (time runs back) is left out
-        if held is None:
-            raise VideoError("video", "has no picture that can be decoded")
-        yield held, max(1, round_half_up((end - origin) * FPS) - held_index)
-
-
-def round_half_up(x: Fraction) -> int:
-    return int((x + Fraction(1, 2)) // 1)
+    with container, closing(Sound(scratch)) as sound:
+        yield Source(container, sound, clock or Stopwatch(), threads)
 
 
 def to_rgb(frame: av.VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
@@ -153,61 +263,36 @@ def to_rgb(frame: av.VideoFrame, width: int | None = None, height: int | None = 
 
     `width` and `height` in pixels, of the picture as stored, shrink it (bilinear) in the same step.
     """
-    rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR")
+    # one thread: by default swscale starts new ones for every frame
+    rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR", threads=1)
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
 
 
-def read_sound(path: Path, origin: Fraction, n_samples: int) -> Sound:
-    """Decode a video's first sound track to 48 kHz mono.
+def even_span(start: int, stop: int, size: int) -> tuple[int, int]:
+    """The part of start .. stop-1 that lies in 0 .. size-1 (or its nearest pixels), widened to whole chroma samples."""
+    first = min(max(start, 0), size - 2) // 2 * 2
+    return first, max(first + 2, min((stop + 1) // 2 * 2, size))
 
-    Sound that begins late or has holes leaves zeros there; sound before time 0 or after `n_samples` is cut off.
 
-    Args:
-        origin: time 0 in seconds on the container's clock (`start_time`).
-        n_samples: how many samples to return.
+def rgb_patch(frame: av.VideoFrame, window: Sequence[int]) -> tuple[np.ndarray, int, int]:
+    """What a window (top, bottom, left, right; in pixels of the upright frame) covers of a decoded frame, and some more.
 
-    Raises:
-        VideoError: nothing in the audio stream can be decoded.
+    Returns:
+        (h, w, 3) uint8 RGB, and the row and column of its upper left corner in the frame. The pixels equal those of
+        `to_rgb`; only frames that lie on their side or come in a rare pixel format are converted whole.
     """
-    samples = np.zeros(n_samples, np.int16)
-    present: list[tuple[int, int]] = []
-    with open_container(path) as container:
-        resampler, position, expected = None, None, None
-
-        def place(frames) -> None:
-            """Put resampled frames at `position`, the sample that comes next."""
-            nonlocal position
-            for frame in frames:
-                block = frame.to_ndarray()[0]
-                # sound that comes late (time runs back) is left out, as late pictures are
-                start, stop = max(present[-1][1] if present else 0, position), min(n_samples, position + len(block))
-                if start < stop:
-                    samples[start:stop] = block[start - position : stop - position]
-                    if present and present[-1][1] >= start:
-                        present[-1] = (present[-1][0], stop)
-                    else:
-                        present.append((start, stop))
-                position += len(block)
-
-        for frame in decode(container, container.streams.audio[0]):
-            time = expected if frame.pts is None else frame.pts * frame.time_base
-            if time is None:
-                time = origin
-            if resampler is None or abs(time - expected) > MAX_SOUND_JUMP_S:
-                if resampler is not None:
-                    place(resampler.resample(None))
-                resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
-                position = round_half_up((time - origin) * SAMPLE_RATE_HZ)
-                expected = time
-            expected += Fraction(frame.samples, frame.sample_rate)
-            frame.pts = None  # the time is kept here; the resampler only sees consecutive sound
-            place(resampler.resample(frame))
-        if resampler is not None:
-            place(resampler.resample(None))
-    if not present:
-        raise VideoError("audio", "has no sound that can be decoded")
-    return Sound(samples, present)
+    if frame.rotation or frame.format.name not in PATCH_FORMATS or frame.width % 2 or frame.height % 2:
+        return to_rgb(frame), 0, 0
+    (top, bottom), (left, right) = (even_span(*span) for span in ((*window[:2], frame.height), (*window[2:], frame.width)))
+    patch = av.VideoFrame(right - left, bottom - top, frame.format.name)
+    patch.colorspace, patch.color_range = frame.colorspace, frame.color_range
+    for source, copy in zip(frame.planes, patch.planes, strict=True):
+        y, x = top * source.height // frame.height, left * source.width // frame.width  # chroma may be halved
+        rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
+        pixels = np.frombuffer(copy, np.uint8).reshape(-1, copy.line_size)
+        pixels[: copy.height, : copy.width] = rows[y : y + copy.height, x : x + copy.width]
+    return patch.to_ndarray(format="rgb24", threads=1), top, left
 
 
 def write_wav(path: Path, samples: np.ndarray) -> None:

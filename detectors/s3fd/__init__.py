@@ -26,10 +26,13 @@ NMS_IOU = 0.1
 
 
 class S3FD:
-    """S3FD on a torch device; arguments and results as in `detectors`."""
+    """S3FD on a torch device, `half` in half precision; arguments and results as in `detectors`."""
 
-    def __init__(self, weights: Path | None = None, device: str = "cpu"):
+    is_shared = True
+
+    def __init__(self, weights: Path | None = None, device: str = "cpu", half: bool = False):
         self.device = torch.device(device)
+        self.half_type = (torch.float16 if self.device.type == "cuda" else torch.bfloat16) if half else None
         self.batch_size = 32 if self.device.type == "cuda" else 4
         path = weights or fetch(WEIGHTS)
         self.net = S3FDNet()
@@ -41,13 +44,24 @@ class S3FD:
         self.net.eval().to(self.device)
         self.means = torch.tensor(RGB_MEANS, device=self.device)[:, None, None]
 
-    @torch.inference_mode()
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        try:
+            return self._detect(frames)
+        except torch.OutOfMemoryError:
+            if len(frames) == 1:
+                raise
+            middle = len(frames) // 2
+            return self.detect(frames[:middle]) + self.detect(frames[middle:])
+
+    @torch.inference_mode()
+    def _detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         height, width = frames[0].shape[:2]
         images = torch.from_numpy(np.stack(frames)).to(self.device).permute(0, 3, 1, 2) - self.means  # (B, 3, H, W)
+        with torch.autocast(self.device.type, self.half_type, enabled=self.half_type is not None):
+            heads = self.net(images)
         to_pixels = np.array([width, height, width, height, 1], np.float32)
         faces = []
-        for found in decode(*self.net(images)):
+        for found in decode(*heads):
             found = found[found[:, 4] > MIN_SCORE]
             found = found[nms(found[:, :4], found[:, 4], NMS_IOU)]
             faces.append(found.cpu().numpy() * to_pixels)

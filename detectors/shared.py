@@ -1,0 +1,62 @@
+"""One detector that serves several processes: the one that drives a GPU runs it, workers that decode videos feed it.
+
+Where it lives, `handle = share(detector)`; in a worker, `connect(*handle)` has the same interface.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from multiprocessing.managers import BaseManager
+
+import numpy as np
+
+from detectors import Detector
+
+
+class _Manager(BaseManager):
+    pass
+
+
+class SharedDetector:
+    """A detector that lives in another process of this machine; arguments and results as in `detectors`."""
+
+    is_shared = True
+
+    def __init__(self, address: str, key: bytes, batch_size: int):
+        self.batch_size = batch_size
+        _Manager.register("detector")
+        manager = _Manager(address=address, authkey=key)
+        manager.connect()
+        self._detector = manager.detector()
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return self._detector.detect(np.stack(frames))
+
+
+class _TwoAtATime:
+    """Lets two requests in: one on its way while the other computes, and no more in the device's memory."""
+
+    def __init__(self, detector: Detector):
+        self._detector = detector
+        self._places = threading.Semaphore(2)
+
+    def detect(self, frames: np.ndarray) -> list[np.ndarray]:
+        with self._places:
+            return self._detector.detect(frames)
+
+
+def share(detector: Detector) -> tuple[str, bytes, int]:
+    """Serve a detector from a thread of this process. Returns the arguments of `connect`."""
+    key = os.urandom(32)
+    server_side = _TwoAtATime(detector)
+
+    class Server(BaseManager):
+        pass
+
+    Server.register("detector", callable=lambda: server_side, exposed=("detect",))
+    server = Server(authkey=key).get_server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.address, key, detector.batch_size
+
+
+connect = SharedDetector

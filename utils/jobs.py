@@ -1,0 +1,164 @@
+"""One video as a job: claimed among all runs on a folder, done once, its outcome told in plain words."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+from filelock import FileLock, Timeout
+from pebble import ProcessExpired
+
+from detectors import Detector
+from utils.chunking import Settings, process_video, read_record
+from utils.cli import UserError
+from utils.media import VideoError
+from utils.parallel import run_in_pool
+
+WORK = ".work"  # beside the folders of the videos: results that are being built, and a lock for each
+Job = tuple[Path, Path, Path | None]  # a video, the folder of its chunks, its preview if one is asked for
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+@dataclass
+class Outcome:
+    """What became of a video. `status` is done, complete (before), busy (another run has it), failed (stage and reason say
+    why), or stop (reason says why no video can be processed).
+    """
+
+    status: str
+    stage: str = ""
+    reason: str = ""
+    n_chunks: int = 0
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # spent, by step
+
+
+def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = None) -> Outcome:
+    """The outcome of a complete video: its chunks and everything that was left out."""
+    left_out = (("without_sound", "without sound left out"), ("damaged", "with damaged frames left out"))
+    warnings = [f"{len(record[kind])} chunks {words}" for kind, words in left_out if record.get(kind)]
+    warnings = [*record.get("warnings", ()), *warnings]
+    return Outcome(status, n_chunks=len(record["chunks"]), warnings=warnings, seconds=seconds or {})
+
+
+@contextmanager
+def claimed(parent: Path, digest: str) -> Iterator[Path | None]:
+    """Take a job for this process alone, among all processes and runs.
+
+    Gives an empty place to build in, removed in the end, or None if another process has the job. The claim ends with the
+    process, however that ends.
+    """
+    work = parent / WORK / digest
+    path = work.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield None
+        return
+    try:
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed processes left beside the videos' folders."""
+    for path in (parent / WORK).glob("*.lock"):
+        with claimed(parent, path.stem):
+            pass
+    with contextlib.suppress(OSError):  # not empty: another run is at work
+        (parent / WORK).rmdir()
+
+
+def is_complete(record: dict | None, source: Path, settings: Settings) -> bool:
+    """Whether a video's record is that of this file with these settings."""
+    if record is None or record.get("settings_hash") != settings.hash or not source.is_file():
+        return False
+    return record["source_bytes"] == source.stat().st_size
+
+
+def do_job(source: Path, target: Path, preview: Path | None, detector: Detector, settings: Settings, threads: int) -> Outcome:
+    """Process a video unless that is done or another process is at it; then draw its preview if one is asked for."""
+    try:
+        with claimed(target.parent, hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]) as work:
+            if work is None:
+                return Outcome("busy")
+            record, status, seconds = read_record(target), "complete", {}
+            is_whole = is_complete(record, source, settings)
+            try:
+                if not is_whole:
+                    record, seconds = process_video(source, target, work, detector, settings, threads)
+                    status, is_whole = "done", True
+                if preview is not None and not preview.exists():
+                    from utils.preview import draw_preview  # here, so that workers that draw nothing start at once
+
+                    draw_preview(source, target, record, preview)
+            except Exception as error:  # whatever one odd video does, the others go on
+                if isinstance(error, UserError):
+                    return Outcome("stop", reason=str(error))
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise
+                if not is_whole:
+                    shutil.rmtree(target, ignore_errors=True)  # chunks of an earlier file of this name
+                if isinstance(error, VideoError):
+                    return Outcome("failed", error.stage, str(error))
+                words = f"{type(error).__name__}: {error}".splitlines()[0]
+                return Outcome("failed", "preview" if is_whole else "unexpected", words)
+            return outcome_of(status, record, seconds)
+    except OSError as error:
+        return Outcome("stop", reason=f"can't write to {target}: {error.strerror}; mend it, then run this again.")
+
+
+_own: dict = {}  # what a worker keeps from job to job
+
+
+def start_worker(build: Callable[[], Detector], settings: Settings, threads: int) -> None:
+    """Make this process ready for `do_job_in_worker`."""
+    cv2.setNumThreads(threads)
+    _own.update(detector=build(), settings=settings, threads=threads)
+
+
+def do_job_in_worker(source: Path, target: Path, preview: Path | None) -> Outcome:
+    return do_job(source, target, preview, **_own)
+
+
+def do_jobs(
+    jobs: Iterable[Job], detector: Detector, build: Callable[[], Detector], settings: Settings, n_workers: int, threads: int
+) -> Iterator[tuple[Job, Outcome] | None]:
+    """Do every job, by the detector here (without workers) or by those that workers build.
+
+    Yields each job with its outcome when that is known, and None about once a second while nothing gets done.
+    """
+    if n_workers == 0:
+        for job in jobs:
+            yield job, do_job(*job, detector, settings, threads)
+        return
+    try:
+        for done in run_in_pool(do_job_in_worker, jobs, n_workers, start_worker, (build, settings, threads)):
+            if done is None:
+                yield None
+                continue
+            job, future = done
+            error = future.exception()
+            if isinstance(error, ProcessExpired):
+                how = signal.Signals(-error.exitcode).name if error.exitcode < 0 else f"status {error.exitcode}"
+                hint = "; out of memory? Try fewer --workers" if how == "SIGKILL" else ""
+                yield job, Outcome("failed", "crash", f"the worker died of it ({how}{hint})")
+            else:
+                yield job, future.result()
+    except BrokenProcessPool as error:
+        raise UserError("the workers die as soon as they start; try --workers 0 to see why.") from error

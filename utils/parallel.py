@@ -1,0 +1,90 @@
+"""Many processes, many machines: a pool that outlives its workers, and what the ranks of torchrun have in common."""
+
+import json
+import os
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from datetime import timedelta
+from multiprocessing import get_context, parent_process
+
+from pebble import ProcessPool
+
+PATIENCE = timedelta(days=30)  # one rank may wait that long for another
+
+
+def n_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OwnStore(dict):
+    """What a process without companions needs of torch.distributed's store."""
+
+    set = dict.__setitem__
+
+    def add(self, key: str, n: int) -> int:
+        self[key] = self.get(key, 0) + n
+        return self[key]
+
+
+class Group:
+    """This process and its companions: the ranks that torchrun started, or it alone."""
+
+    def __init__(self):
+        self.rank, self.local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+        self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self._store = OwnStore()
+        if self.size > 1:
+            from torch.distributed import rendezvous
+
+            self._store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+            self._store.set_timeout(PATIENCE)
+
+    def add(self, name: str, n: int = 1) -> int:
+        """Add to a counter of the group, 0 at first, and return it."""
+        return self._store.add(name, n)
+
+    def share(self, name: str, value: object) -> None:
+        """Make a value, anything that JSON holds, known to the group."""
+        self._store.set(name, zlib.compress(json.dumps(value).encode()))
+
+    def get(self, name: str) -> object:
+        """A value that some member shares, or will: waits for it."""
+        return json.loads(zlib.decompress(self._store.get(name)))
+
+
+def _start_worker(initializer: Callable, initargs: tuple) -> None:
+    """In a new worker: leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    initializer(*initargs)
+
+
+def run_in_pool(
+    function: Callable, tasks: Iterable[tuple], n_workers: int, initializer: Callable, initargs: tuple
+) -> Iterator[tuple[tuple, Future] | None]:
+    """Call function(*task) for each task in worker processes.
+
+    Yields (task, its future) in order of completion, and None about once a second while nothing completes. A worker that dies
+    costs its task only: the future's exception is then `pebble.ProcessExpired`, and a new worker takes its place.
+    """
+    tasks, pending = iter(tasks), {}
+    pool = ProcessPool(n_workers, initializer=_start_worker, initargs=(initializer, initargs), context=get_context("spawn"))
+    try:
+        while True:
+            while len(pending) <= n_workers and (task := next(tasks, None)) is not None:  # one waits, so that none is idle
+                pending[pool.schedule(function, args=task)] = task
+            if not pending:
+                break
+            done = wait(pending, timeout=1, return_when=FIRST_COMPLETED).done
+            for future in done:
+                yield pending.pop(future), future
+            if not done:
+                yield None
+    finally:
+        pool.stop()
+        pool.join()
