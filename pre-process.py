@@ -269,19 +269,18 @@ def main(argv: list[str] | None = None) -> int:
             do_jobs, detector=detector, build=build, settings=settings, n_workers=n_workers,
             threads=max(1, n_own_cores // max(1, n_workers)),
         )  # fmt: skip
-        progress = tqdm(total=len(todo), unit="video", disable=group.rank > 0, smoothing=0.05)
-        try:
-            outcomes |= do_all(work, args.out_dir, todo, group, progress)
-        finally:
-            for label in LABELS:
-                sweep(args.out_dir / "pytmp" / label)
+        with tqdm(total=len(todo), unit="video", disable=group.rank > 0, smoothing=0.05) as progress:
+            try:
+                outcomes |= do_all(work, args.out_dir, todo, group, progress)
+            finally:
+                for label in LABELS:
+                    sweep(args.out_dir / "pytmp" / label)
+            while group.rank == 0 and group.add("done", 0) < len(todo):  # others are still at work
+                time.sleep(1)
+                progress.update(group.add("done", 0) - progress.n)
         group.share(f"outcomes {group.rank}", {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()})
         if group.rank > 0:
             return 0
-        while group.add("done", 0) < len(todo):  # others are still at work
-            time.sleep(1)
-            progress.update(group.add("done", 0) - progress.n)
-        progress.close()
         for rank in range(1, group.size):
             outcomes |= {name: Outcome(**outcome) for name, outcome in group.get(f"outcomes {rank}").items()}
     elif group.rank > 0:

