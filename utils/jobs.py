@@ -128,7 +128,8 @@ _own: dict = {}  # what a worker keeps from job to job
 
 def start_worker(build: Callable[[], Detector], settings: Settings, threads: int) -> None:
     """Make this process ready for `do_job_in_worker`."""
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(1)  # processes are the parallel part; threads of theirs would get in each other's way
+    os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the detector loads
     _own.update(detector=build(), settings=settings, threads=threads)
 
 

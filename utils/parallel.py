@@ -7,6 +7,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing import get_context, parent_process
 
@@ -38,10 +39,12 @@ class Group:
         self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self._store = OwnStore()
         if self.size > 1:
-            from torch.distributed import rendezvous
+            from torch.distributed import PrefixStore, rendezvous
 
-            self._store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
-            self._store.set_timeout(PATIENCE)
+            store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+            store.set_timeout(PATIENCE)
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may outlive the ranks that were restarted
+            self._store = PrefixStore(f"attempt {attempt}", store)
 
     def add(self, name: str, n: int = 1) -> int:
         """Add to a counter of the group, 0 at first, and return it."""
@@ -57,11 +60,22 @@ class Group:
 
 
 def _start_worker(initializer: Callable, initargs: tuple) -> None:
-    """In a new worker: leave Ctrl-C to the parent, and end with it."""
+    """In a new worker: leave Ctrl-C to the parent, but end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
     initializer(*initargs)
+
+
+@contextmanager
+def _without_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread, and for good in the threads and processes that it starts: they begin by importing."""
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_in_pool(
@@ -77,7 +91,8 @@ def run_in_pool(
     try:
         while True:
             while len(pending) <= n_workers and (task := next(tasks, None)) is not None:  # one waits, so that none is idle
-                pending[pool.schedule(function, args=task)] = task
+                with _without_interrupt():
+                    pending[pool.schedule(function, args=task)] = task
             if not pending:
                 break
             done = wait(pending, timeout=1, return_when=FIRST_COMPLETED).done
