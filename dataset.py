@@ -22,7 +22,7 @@ from utils.media import CHUNK_FRAMES, read_wav
 
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
-INDEX_COLUMNS = ("video", "label", "chunk", "path", "start_s")
+INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
 
 
 def index_path(out_dir: Path, split: str) -> Path:
@@ -32,8 +32,9 @@ def index_path(out_dir: Path, split: str) -> Path:
 def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     """Read the index of a split, a row per chunk.
 
-    Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), chunk (name), path (of the chunk's folder,
-    relative to `out_dir`; its sound is beside it with .wav added), start_s (of the chunk in the video).
+    Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is 0), chunk (name),
+    path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav added), start_s (of the chunk in the
+    video).
 
     Raises:
         UserError: the file is missing, has other columns, no rows, or labels other than 0 and 1.

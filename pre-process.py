@@ -13,7 +13,6 @@ failed (0 under torchrun, which takes 1 for a crash), 2 for bad arguments.
 
 import argparse
 import collections
-import csv
 import dataclasses
 import functools
 import shutil
@@ -29,7 +28,7 @@ from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import connect, share
 from utils.chunking import RECORD, TRACKS, Settings, read_record
 from utils.cli import UserError, number, pick_device, run
-from utils.files import replacing
+from utils.files import read_table, write_table
 from utils.jobs import Job, Outcome, do_jobs, is_complete, outcome_of, sweep
 from utils.labels import LABELS
 from utils.parallel import Group, n_cores
@@ -147,18 +146,6 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
 
 def video_name(source: Path) -> str:
     return f"{source.parent.name}/{source.name}"
-
-
-def write_table(path: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
 
 
 def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:

@@ -6,7 +6,7 @@
 
 Reads <out_dir>/train_split.csv (and test_split.csv for --test).  Training writes to <log_dir>/<run>/: model/epoch<N>.pth.tar
 (the newest), model/model_best_epoch<N>.pth.tar (lowest training loss) and TensorBoard scalars in img/train.  --test writes
-scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
+scores.csv, track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from utils.cli import UserError, number, pick_device, run
 from utils.files import replacing
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
-from utils.scoring import mean_mds, video_scores
+from utils.scoring import mean_mds, track_scores, video_scores
 
 LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")
 NEWEST = "newest"  # value of --resume and --test without a path
@@ -197,7 +197,7 @@ def score_chunks(model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, d
     """Score every chunk of an index in evaluation mode.
 
     Returns:
-        The columns video, label, chunk, start_s of the index for the chunks that could be read, and end_s,
+        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, and end_s,
         dissimilarity, p_fake_video, p_fake_audio (the two heads' probability of fake, 0..1).
     """
     model.eval()
@@ -213,7 +213,7 @@ def score_chunks(model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, d
             columns[f"p_fake_{head}"] += out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]].tolist()
     if not rows:
         raise UserError(f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why.")
-    scores = index.iloc[rows][["video", "label", "chunk", "start_s"]].reset_index(drop=True)
+    scores = index.iloc[rows][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
     return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **columns)
 
 
@@ -239,7 +239,7 @@ def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
 
 
 def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, index: pd.DataFrame, chunks: pd.DataFrame) -> None:
-    """Write scores.csv, chunk_scores.csv and scores.json, and say what could not be scored."""
+    """Write scores.csv, track_scores.csv, chunk_scores.csv and scores.json, and say what could not be scored."""
     videos = video_scores(chunks)
     threshold, origin = stored_threshold(checkpoint)
     scores_dir.mkdir(parents=True, exist_ok=True)
@@ -251,14 +251,17 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
     }
     with replacing(scores_dir / "scores.json") as path:
         path.write_text(json.dumps(summary, indent=1) + "\n")
-    for name, scores in (("chunk_scores.csv", chunks), ("scores.csv", videos)):
+    tables = (("chunk_scores.csv", chunks), ("track_scores.csv", track_scores(chunks)), ("scores.csv", videos))
+    for name, scores in tables:
         with replacing(scores_dir / name) as path:
             scores.to_csv(path, index=False, errors="surrogateescape")
     n_lost = len(index) - len(chunks)
     print(f"scored {len(videos)} videos, {len(chunks)} chunks" + (f"; {n_lost} chunks could not be read" if n_lost else ""))
     for video in sorted(set(index.video) - set(videos.video)):
         print(f"no readable chunk, so no score: {video}")
-    print(f"written: {scores_dir / 'scores.csv'}, chunk_scores.csv, scores.json; now: python test.py --scores_dir {scores_dir}")
+    print(
+        f"written: {scores_dir / 'scores.csv'}, track_scores.csv, chunk_scores.csv, scores.json; now: python test.py --scores_dir {scores_dir}"
+    )
 
 
 def keep_checkpoint(model_dir: Path, checkpoint: dict, is_best: bool) -> None:

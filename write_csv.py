@@ -3,11 +3,10 @@
     python write_csv.py --out_dir .
 
 Reads <out_dir>/<train|test>/pytmp/<real|fake>/<video>/<chunk>/.  Writes <out_dir>/train_split.csv and test_split.csv (a row
-per chunk: video, label, chunk, path, start_s) and rejects.csv (chunks left out, and why).
+per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks left out, and why).
 """
 
 import argparse
-import csv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 from dataset import INDEX_COLUMNS, SPLITS, index_path, read_video
 from utils.chunking import read_record
 from utils.cli import UserError, run
-from utils.files import replacing
+from utils.files import write_table
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
 
@@ -43,26 +42,28 @@ def check_chunk(folder: Path) -> str | None:
     return None
 
 
-def list_chunks(video: Path) -> list[tuple[str, float]]:
-    """Name and start in seconds of each chunk of a video folder, from its record and from the folder itself."""
+def list_chunks(video: Path) -> list[tuple[int, str, float]]:
+    """Track, name and start in seconds of each chunk of a video folder, from its record and from the folder itself."""
     names = {p.name for p in video.iterdir() if p.is_dir()} | {p.stem for p in video.glob("*.wav")}
     record = read_record(video)
     starts = {chunk["chunk"]: chunk["first_frame"] / FPS for chunk in record["chunks"]} if record else {}
-    # without a record (chunks made by the authors' code) a chunk's number is its second in the track
-    return [
-        (name, starts.get(name, float(name) * CHUNK_FRAMES / FPS if name.isdecimal() else 0.0))
-        for name in sorted(names | set(starts))
-    ]
+    chunks = []
+    for name in sorted(names | set(starts)):
+        track, _, number = name.rpartition("_")  # <track>_<chunk>, or <chunk> of the only one
+        # without a record (chunks made by the authors' code) a chunk's number is its second in the track
+        start_s = starts.get(name, float(number) * CHUNK_FRAMES / FPS if number.isdecimal() else 0.0)
+        chunks.append((int(track) if track.isdecimal() else 0, name, start_s))
+    return chunks
 
 
 def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], list[tuple[str, str]]]:
     """Index rows of a video's good chunks, and (path, reason) of the others."""
     rows, rejects = [], []
-    for chunk, start_s in list_chunks(video):
+    for track, chunk, start_s in list_chunks(video):
         path = (video / chunk).relative_to(out_dir).as_posix()
         why = check_chunk(video / chunk)
         if why is None:
-            values = (f"{label}/{video.name}", LABELS[label], chunk, path, round(start_s, 3))
+            values = (f"{label}/{video.name}", LABELS[label], track, chunk, path, round(start_s, 3))
             rows.append(dict(zip(INDEX_COLUMNS, values, strict=True)))
         else:
             rejects.append((path, why))
@@ -95,23 +96,13 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'split':<6} {'label':<6} {'videos':>7} {'chunks':>8} {'seconds':>8}")
     for split in splits:
         rows, rejects = index_split(args.out_dir, split)
-        with (
-            replacing(index_path(args.out_dir, split)) as path,
-            path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            writer = csv.DictWriter(file, INDEX_COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_table(index_path(args.out_dir, split), INDEX_COLUMNS, [row.values() for row in rows])
         for label, code in LABELS.items():
             chunks = [row for row in rows if row["label"] == code]
             n_videos = len({row["video"] for row in chunks})
             print(f"{split:<6} {label:<6} {n_videos:>7} {len(chunks):>8} {len(chunks) * CHUNK_FRAMES // FPS:>8}")
         all_rejects += rejects
-    with (
-        replacing(args.out_dir / "rejects.csv") as path,
-        path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        csv.writer(file).writerows([("path", "reason"), *all_rejects])
+    write_table(args.out_dir / "rejects.csv", ("path", "reason"), all_rejects)
     for split in set(SPLITS) - set(splits):
         index_path(args.out_dir, split).unlink(missing_ok=True)
         print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, so there is no {index_path(args.out_dir, split)}")

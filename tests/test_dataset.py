@@ -96,9 +96,9 @@ def test_unreadable_chunks_are_named(tmp_path, chunk_tree):
     [
         (None, "does not exist; make it with"),
         ("", "can't be read as CSV"),
-        ("video,label\nx,1\n", "no column chunk, path, start_s"),
-        ("video,label,chunk,path,start_s\n", "lists no chunk"),
-        ("video,label,chunk,path,start_s\nx,2,00000,p,0\n", r"has labels \[2\], expected 0 \(fake\) and 1 \(real\)"),
+        ("video,label\nx,1\n", "no column track, chunk, path, start_s"),
+        ("video,label,track,chunk,path,start_s\n", "lists no chunk"),
+        ("video,label,track,chunk,path,start_s\nx,2,0,00000,p,0\n", r"has labels \[2\], expected 0 \(fake\) and 1 \(real\)"),
     ],
 )
 def test_bad_index(tmp_path, content, words):

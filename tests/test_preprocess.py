@@ -8,12 +8,15 @@ import sys
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import wavfile
 
 from dataset import read_index, read_video
+from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
 from utils import jobs
+from utils.checkpoint import save_checkpoint
 from utils.chunking import Settings
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
@@ -297,3 +300,28 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
 def test_index_without_chunks(tmp_path, scripts):
     with pytest.raises(UserError, match="run pre-process.py"):
         scripts["write_csv"].main(["--out_dir", str(tmp_path)])
+
+
+def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
+    """The whole way of --tracks all: chunks, index, a row per chunk and track, one score for the video."""
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: TwoFaces())
+    wide = [np.hstack([p, p[:, ::-1]]) for p in face_pictures(75, 224)]
+    write_clip(tmp_path / "test" / "fake" / "two.mp4", wide, sound=tone(3))
+    arguments = ["--out_dir", str(tmp_path / "test"), "--tracks", "all", "--workers", "0", "--preview"]
+    assert scripts["pre-process"].main(arguments) == 0
+    scripts["write_csv"].main(["--out_dir", str(tmp_path)])
+    index = read_index(tmp_path, "test")
+    assert list(zip(index.track, index.chunk, index.start_s, strict=True)) == [
+        (0, "00_00000", 0.0), (0, "00_00001", 1.0), (0, "00_00002", 2.0), (1, "01_00000", 0.0), (1, "01_00001", 1.0),
+    ]  # fmt: skip
+    sheet = cv2.imread(str(tmp_path / "test" / "preview" / "fake" / "two.jpg"))
+    assert sheet is not None and sheet.std() > 20
+    model = TwoStreamNet(img_dim=32)
+    config = {"net": "resnet18", "img_dim": 32, "final_dim": 1024, "dropout": 0.5}
+    save_checkpoint(tmp_path / "m.pth.tar", {"config": config, "state_dict": model.state_dict(), "threshold": 1.0})
+    arguments = ["--out_dir", str(tmp_path), "--test", str(tmp_path / "m.pth.tar"), "--img_dim", "32", "--num_workers", "0"]
+    scripts["train"].main([*arguments, "--scores_dir", str(tmp_path), "--device", "cpu"])
+    tracks = pd.read_csv(tmp_path / "track_scores.csv")
+    (video,) = pd.read_csv(tmp_path / "scores.csv").to_dict("records")
+    assert list(tracks.n_chunks) == [3, 2] and video["mds"] == pytest.approx(tracks.mds.max())
+    assert len(pd.read_csv(tmp_path / "chunk_scores.csv")) == 5

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from utils.cli import UserError
-from utils.scoring import bootstrap_auc, equal_error_rate, mean_mds, read_scores, video_metrics, video_scores
+from utils.scoring import bootstrap_auc, equal_error_rate, mean_mds, read_scores, track_scores, video_metrics, video_scores
 
 
 def table(real, fake) -> pd.DataFrame:
@@ -19,13 +19,22 @@ def table(real, fake) -> pd.DataFrame:
 
 def test_chunks_become_videos():
     chunks = pd.DataFrame(
-        {"video": ["b", "a", "b", "b"], "label": [0, 1, 0, 0], "dissimilarity": [1.0, 0.25, 2.0, 6.0], "chunk": list("0012")}
+        {"video": ["b", "a", "b", "b"], "label": [0, 1, 0, 0], "dissimilarity": [1.0, 0.25, 2.0, 6.0], "track": 0}
     )
     assert video_scores(chunks).to_dict("records") == [
-        {"video": "a", "label": 1, "n_chunks": 1, "dissimilarity_sum": 0.25, "mds": 0.25},
-        {"video": "b", "label": 0, "n_chunks": 3, "dissimilarity_sum": 9.0, "mds": 3.0},
+        {"video": "a", "label": 1, "track": 0, "n_chunks": 1, "dissimilarity_sum": 0.25, "mds": 0.25},
+        {"video": "b", "label": 0, "track": 0, "n_chunks": 3, "dissimilarity_sum": 9.0, "mds": 3.0},
     ]
     assert mean_mds(video_scores(chunks)) == {"mean_mds_real": 0.25, "mean_mds_fake": 3.0, "threshold": 1.625}
+
+
+def test_a_video_scores_as_its_most_dissonant_track():
+    chunks = pd.DataFrame(
+        {"video": ["a"] * 5, "label": [0] * 5, "track": [0, 0, 0, 1, 1], "dissimilarity": [1.0, 2.0, 9.0, 4.0, 5.0]}
+    )
+    assert list(track_scores(chunks).mds) == [4.0, 4.5]
+    (video,) = video_scores(chunks).to_dict("records")
+    assert video == {"video": "a", "label": 0, "track": 1, "n_chunks": 2, "dissimilarity_sum": 9.0, "mds": 4.5}
 
 
 def test_figures_by_hand():

@@ -86,7 +86,7 @@ def test_scores_of_the_test_split(runs, scored, chunk_tree, scripts, tmp_path):
     chunks = pd.read_csv(scored / "chunk_scores.csv", dtype={"chunk": str})
     assert list(videos.columns) == ["video", "label", "n_chunks", "dissimilarity_sum", "mds"]
     assert list(chunks.columns) == [
-        "video", "label", "chunk", "start_s", "end_s", "dissimilarity", "p_fake_video", "p_fake_audio",
+        "video", "label", "track", "chunk", "start_s", "end_s", "dissimilarity", "p_fake_video", "p_fake_audio",
     ]  # fmt: skip
     assert list(videos.video) == [f"{label}/v{i}" for label in ("fake", "real") for i in range(3)]
     assert list(videos.label) == [0, 0, 0, 1, 1, 1] and (videos.n_chunks == 2).all()

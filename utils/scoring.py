@@ -1,7 +1,7 @@
 """From chunk scores to video scores (MDS), from video scores to figures.
 
-The score is MDS, the mean dissimilarity of a video's chunks: higher is more fake. Figures take fake as the positive
-class. In the tables the label is the authors': fake 0, real 1.
+The score is MDS, the mean dissimilarity of a track's chunks, and of a video the largest of its tracks: higher is more fake.
+Figures take fake as the positive class. In the tables the label is the authors': fake 0, real 1.
 """
 
 from pathlib import Path
@@ -14,16 +14,22 @@ from utils.cli import UserError
 from utils.labels import LABELS
 
 AUTHORS_THRESHOLD = 0.6
-SCORE_COLUMNS = ("video", "label", "n_chunks", "dissimilarity_sum", "mds")
+SCORE_COLUMNS = ("video", "label", "track", "n_chunks", "dissimilarity_sum", "mds")
 
 
-def video_scores(chunk_scores: pd.DataFrame) -> pd.DataFrame:
-    """Sum a table with a row per chunk (video, label, dissimilarity) into one with a row per video (`SCORE_COLUMNS`)."""
+def track_scores(chunk_scores: pd.DataFrame) -> pd.DataFrame:
+    """Sum a table with a row per chunk (video, track, label, dissimilarity) into one with a row per track (`SCORE_COLUMNS`)."""
     # DEVIATION: by path below the split, so that equal file names in two folders stay two videos
-    groups = chunk_scores.groupby("video", sort=True)
+    groups = chunk_scores.groupby(["video", "track"], sort=True)
     scores = groups.agg(label=("label", "first"), n_chunks=("dissimilarity", "size"), dissimilarity_sum=("dissimilarity", "sum"))
     scores["mds"] = scores.dissimilarity_sum / scores.n_chunks
     return scores.reset_index()[list(SCORE_COLUMNS)]
+
+
+def video_scores(chunk_scores: pd.DataFrame) -> pd.DataFrame:
+    """Of each video its most dissonant track, as in `track_scores`: a video is fake if one face in it is."""
+    tracks = track_scores(chunk_scores).sort_values(["video", "mds", "track"], ascending=[True, False, True])
+    return tracks.drop_duplicates("video").reset_index(drop=True)
 
 
 def mean_mds(scores: pd.DataFrame) -> dict[str, float]:
