@@ -259,9 +259,8 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
     print(f"scored {len(videos)} videos, {len(chunks)} chunks" + (f"; {n_lost} chunks could not be read" if n_lost else ""))
     for video in sorted(set(index.video) - set(videos.video)):
         print(f"no readable chunk, so no score: {video}")
-    print(
-        f"written: {scores_dir / 'scores.csv'}, track_scores.csv, chunk_scores.csv, scores.json; now: python test.py --scores_dir {scores_dir}"
-    )
+    names = ", ".join(("scores.json", *(name for name, _ in tables)))
+    print(f"written in {scores_dir}: {names}; now: python test.py --scores_dir {scores_dir}")
 
 
 def keep_checkpoint(model_dir: Path, checkpoint: dict, is_best: bool) -> None:
