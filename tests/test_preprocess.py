@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 import sys
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from utils.checkpoint import save_checkpoint
 from utils.chunking import Settings
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
-from utils.media import VideoError
+from utils.media import VideoError, read_wav
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
 CODECS = {".webm": ("libvpx-vp9", "libopus"), ".avi": ("mpeg4", "libmp3lame")}
@@ -325,3 +327,44 @@ def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
     (video,) = pd.read_csv(tmp_path / "scores.csv").to_dict("records")
     assert list(tracks.n_chunks) == [3, 2] and video["mds"] == pytest.approx(tracks.mds.max())
     assert len(pd.read_csv(tmp_path / "chunk_scores.csv")) == 5
+
+
+@pytest.mark.parametrize("offset_s", [-0.2, 0.0, 0.2])
+@pytest.mark.parametrize("fps", [25, Fraction(30000, 1001), 30, 50, "variable"])
+def test_flash_and_click_agree_in_every_chunk(tmp_path, fixed_detector, fps, offset_s):
+    """A lighter picture (not so light that a new shot begins) and a click at one time in every second, the sound beginning
+    before the picture or after it: a slip of one frame would show.
+    """
+    if fps == "variable":
+        times = np.cumsum(np.random.default_rng(3).uniform(0.012, 0.06, 110))
+        times -= times[0]
+    else:
+        times = np.arange(int(4 * fps)) / float(fps)
+    picture_start_s, sound_start_s = max(0, -offset_s), max(0, offset_s)
+    flashes = [int(np.searchsorted(times, at)) for at in (0.31, 1.52, 2.73, 3.44) if at < times[-1]]
+    grey = np.full((160, 160, 3), 90, np.uint8)
+    light = [any(0 <= time - times[i] < 0.034 for i in flashes) for time in times]  # long enough to be shown at 30 fps
+    pictures = [grey + 60 if is_light else grey for is_light in light]
+    sound = np.zeros((1, 44_100 * 5), np.float32)
+    for i in flashes:
+        click = round((times[i] + picture_start_s - sound_start_s) * 44_100)
+        sound[:, click : click + 220] = 0.9
+    source = write_clip(
+        tmp_path / "a.mp4", pictures, fps=25 if fps == "variable" else fps, times_s=times + picture_start_s, sound=sound,
+        sound_start_s=sound_start_s,
+    )  # fmt: skip
+    with av.open(str(source)) as container:
+        starts = [float(stream.start_time * stream.time_base) for stream in container.streams]
+    assert starts[1] - starts[0] == pytest.approx(offset_s, abs=0.03)  # the container holds the offset
+    record = process_video(source, tmp_path / "out", fixed_detector, Settings("x"))
+    assert record["shots"] == [0] and len(record["chunks"]) >= 3 - (offset_s > 0)
+    for chunk in record["chunks"]:
+        begin = chunk["first_frame"]
+        crops = [cv2.imread(str(tmp_path / "out" / chunk["chunk"] / f"{i:06d}.jpg")).mean() for i in range(30)]
+        flash = begin + int(np.argmax(np.array(crops) > 120))
+        samples = np.abs(read_wav(tmp_path / "out" / f"{chunk['chunk']}.wav").astype(int))
+        click_s = begin / 30 + np.argmax(samples > 8000) / 48_000
+        time_s = next(times[i] for i in flashes if begin <= round(times[i] * 30) < begin + 30)
+        assert flash == np.ceil(time_s * 30 - 0.5 - 1e-3)  # the nearest frame
+        assert click_s == pytest.approx(time_s, abs=0.01)
+        assert abs(flash / 30 - click_s) < 1 / 30 + 0.01

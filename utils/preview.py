@@ -32,11 +32,11 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     Args:
         source: the video. `folder`: its chunks. `record`: its `video.json`.
     """
-    tracks = []  # per track its chunks, in order of time, in rows of MAX_CROPS
-    for i, track in enumerate(record["tracks"]):
+    tracks = []  # number of a track and chunks of it for a row; the chunks are in order of time
+    for i in range(len(record["tracks"])):
         prefix = f"{i:02d}_" if record["settings"]["tracks"] == "all" else ""
         chunks = [c for c in record["chunks"] if c["chunk"].startswith(prefix)]
-        tracks += [(i, track, chunks[k : k + MAX_CROPS]) for k in range(0, len(chunks), MAX_CROPS)]
+        tracks += [(i, chunks[k : k + MAX_CROPS]) for k in range(0, len(chunks), MAX_CROPS)]
     number = record["chunks"][0]["first_frame"]
     frame = read_frame(source, number)
     figure = Figure(figsize=(14, 3.4 + 2.1 * len(tracks)), layout="constrained")
@@ -46,13 +46,15 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
         if track["first_frame"] <= number <= track["last_frame"]:
             x1, y1, x2, y2 = track["boxes"][number - track["first_frame"]]
             top.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, color=f"C{i}"))
-            top.text(x1, y1, f" track {i}", color=f"C{i}", va="bottom", fontsize=8)
+            top.text(x1, y1, f"track {i}", color="white", va="bottom", fontsize=7, bbox={"color": f"C{i}", "pad": 1})
     top.set_title(
         f"{record['source']}: {record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks, frame at {number / FPS:.2f} s",
         fontsize=9, parse_math=False,
     )  # fmt: skip
     top.set(xticks=[], yticks=[])
-    for (i, _, chunks), crops, wave in zip(tracks, rows[::2], rows[1::2], strict=True):
+    sounds = [[read_wav(folder / f"{c['chunk']}.wav") for c in chunks] for _, chunks in tracks]
+    loudest = max(100, *(int(np.abs(samples.astype(int)).max()) for row in sounds for samples in row))
+    for (i, chunks), sound, crops, wave in zip(tracks, sounds, rows[::2], rows[1::2], strict=True):
         pictures = [cv2.imread(str(folder / c["chunk"] / f"{0:06d}.jpg"))[..., ::-1] for c in chunks]
         blank = np.full_like(pictures[0], 255)
         crops.imshow(np.hstack([*pictures, *[blank] * (MAX_CROPS - len(pictures))]))
@@ -61,12 +63,12 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
             crops.text(k * size + 6, 8, f"{chunk['first_frame'] / FPS:.2f} s", fontsize=7, color="white", va="top",
                        bbox={"color": f"C{i}", "pad": 1})  # fmt: skip
         crops.set(xticks=[], yticks=[], ylabel=f"track {i}")
-        sound = np.concatenate([read_wav(folder / f"{c['chunk']}.wav") for c in chunks])
+        sound = np.concatenate(sound)
         step = max(1, len(sound) // WAVE_POINTS)
         blocks = sound[: len(sound) // step * step].reshape(-1, step)
         at = np.arange(len(blocks)) * step / SAMPLE_RATE_HZ  # seconds of the chunks, which need not be consecutive
         wave.fill_between(at, blocks.min(1), blocks.max(1), lw=0, color="black")
-        wave.set(xlim=(0, MAX_CROPS * CHUNK_FRAMES / FPS), ylim=(-32768, 32767), xticks=[], yticks=[])
+        wave.set(xlim=(0, MAX_CROPS * CHUNK_FRAMES / FPS), ylim=(-loudest, loudest), xticks=[], yticks=[])
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=80, format="jpg")
