@@ -118,12 +118,13 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             batch.clear()
 
         for frame, n, is_damaged in source.frames():
+            image = to_rgb(frame)
             if n_frames == 0:
-                size = (frame.width, frame.height)
+                size = (image.shape[1], image.shape[0])
                 if max(size) <= MIN_SIZE_PX:
                     raise VideoError("face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px")
                 small_size = detection_size(*size, settings)
-            image = to_rgb(frame, *small_size)
+            image = cv2.resize(image, small_size, interpolation=cv2.INTER_LINEAR)
             clock.lap("shrink")
             # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
             new = cuts.process_frame(FrameTimecode(n_frames, float(FPS)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -137,8 +138,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             n_frames += n
             looked_at = [picture for picture in pictures if picture.is_looked_at]
             if looked_at:
-                factor = np.divide(size, small_size)[:: -1 if frame.rotation % 180 else 1]
-                batch.append((image, np.tile(factor, 2), looked_at))
+                batch.append((image, np.tile(np.divide(size, small_size), 2), looked_at))
             if len(batch) == detector.batch_size:
                 submit()
             while in_flight and (len(in_flight) > 1 or in_flight[0][0].done()):

@@ -123,18 +123,18 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
         return Outcome("stop", reason=f"can't write to {target}: {error.strerror}; mend it, then run this again.")
 
 
-_own: dict = {}  # what a worker keeps from job to job
+worker_state: dict = {}  # what a worker keeps from job to job: detector, settings, threads
 
 
 def start_worker(build: Callable[[], Detector], settings: Settings, threads: int) -> None:
     """Make this process ready for `do_job_in_worker`."""
     cv2.setNumThreads(1)  # processes are the parallel part; threads of theirs would get in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the detector loads
-    _own.update(detector=build(), settings=settings, threads=threads)
+    worker_state.update(detector=build(), settings=settings, threads=threads)
 
 
 def do_job_in_worker(source: Path, target: Path, preview: Path | None) -> Outcome:
-    return do_job(source, target, preview, **_own)
+    return do_job(source, target, preview, **worker_state)
 
 
 def do_jobs(

@@ -269,13 +269,9 @@ def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None
         yield Source(container, sound, clock or Stopwatch(), threads)
 
 
-def to_rgb(frame: av.VideoFrame, width: int | None = None, height: int | None = None) -> np.ndarray:
-    """A decoded frame as (H, W, 3) uint8 RGB, turned upright as its metadata say.
-
-    `width` and `height` in pixels, of the picture as stored, shrink it (bilinear) in the same step.
-    """
-    # one thread: by default swscale starts new ones for every frame
-    rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR", threads=1)
+def to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame as (H, W, 3) uint8 RGB, turned upright as its metadata say."""
+    rgb = frame.to_ndarray(format="rgb24", threads=1)  # by default swscale starts threads for every frame
     quarter_turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
 

@@ -1,0 +1,226 @@
+"""How fast pre-process.py is, where the time goes, and what else was tried.
+
+    python benchmarks/preprocess.py a.mp4 b.mp4 --detector yunet
+    python benchmarks/preprocess.py a.mp4 --trials          # single steps, done otherwise
+    python benchmarks/preprocess.py a.mp4 --minutes 10      # memory: the video repeated until it is that long
+
+The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.
+"""
+
+import argparse
+import functools
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from scenedetect import FrameTimecode
+from scenedetect.detectors import ContentDetector
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from detectors import DETECTORS, Detector, build_detector
+from detectors.shared import connect, share
+from utils.chunking import Settings, detection_size, process_video
+from utils.cli import number, pick_device, run
+from utils.faces import crop_face
+from utils.jobs import start_worker, worker_state
+from utils.media import FPS, open_source, rgb_patch, to_rgb
+from utils.parallel import n_cores, run_in_pool
+
+N_TRIAL_FRAMES = 100
+STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("videos", type=Path, nargs="+", help="videos to process")
+    add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector (default: libfacedetection)")
+    add("--weights", type=Path, help="detector weights on disk")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
+    add("--half", action="store_true", help="run s3fd in half precision")
+    add("--detect_every", type=number(int, 1, 20), default=1, help="look for faces in every Nth frame (default: 1)")
+    add("--workers", type=number(int, 1), nargs="+", default=[n_cores()], help="numbers of processes to try (default: the cores)")
+    add("--repeat", type=number(int, 1), default=3, help="runs to take the median of (default: 3)")
+    add("--minutes", type=number(float, 0, open_low=True), help="repeat the first video until it is that long")
+    add("--trials", action="store_true", help="time single steps in several ways, on the first video")
+    return parser.parse_args(argv)
+
+
+class TimedDetector:
+    """A detector that notes when it is at work."""
+
+    def __init__(self, detector: Detector):
+        self.detector = detector
+        self.batch_size, self.is_shared = detector.batch_size, detector.is_shared
+        self.spans: list[tuple[float, float, int]] = []  # begin, end, frames
+
+    def detect(self, frames: np.ndarray) -> list[np.ndarray]:
+        begin = time.time()
+        found = self.detector.detect(frames)
+        self.spans.append((begin, time.time(), len(frames)))
+        return found
+
+    def report(self, begin: float, end: float) -> str:
+        """Frames per second between two moments, and the share of the time in which some batch was being worked on."""
+        busy, reached, n_frames = 0.0, begin, 0
+        for first, last, n in sorted(span for span in self.spans if span[0] >= begin):
+            busy += max(0.0, last - max(first, reached))
+            reached, n_frames = max(reached, last), n_frames + n
+        return f"shared detector: {n_frames / (end - begin):.0f} frames/s, at work {100 * busy / (end - begin):.0f} % of the time"
+
+
+def repeat_video(source: Path, path: Path, minutes: float) -> Path:
+    """Write a video's packets again and again, until the whole is `minutes` long."""
+    with av.open(str(path), "w") as out:
+        shift, streams = Fraction(0), None
+        while shift < minutes * 60:
+            end = shift
+            with av.open(str(source)) as container:
+                kinds = [container.streams.best(kind) for kind in ("video", "audio")]
+                streams = streams or [out.add_stream_from_template(stream) for stream in kinds]
+                for packet in container.demux(kinds):
+                    if packet.dts is not None:
+                        offset = round(shift / packet.time_base)
+                        end = max(end, shift + (packet.pts + (packet.duration or 0)) * packet.time_base)
+                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                        packet.stream = streams[kinds.index(packet.stream)]
+                        out.mux(packet)
+            shift = end
+    return path
+
+
+def timed_job(source: Path) -> tuple[float, float, dict, int, float]:
+    """Process a video in a worker: when it began and ended, seconds by step, frames, and the process's peak memory in MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.time()
+        record, seconds = process_video(source, Path(folder) / "out", Path(folder) / "work", **worker_state)
+        end = time.time()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return start, end, seconds, record["n_frames"], peak_mb
+
+
+def measure(
+    videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
+) -> tuple[list[str], list[str], tuple[float, float]]:
+    """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
+    threads = max(1, n_cores() // n_workers)
+    walls, steps, peaks_mb = [], [], []
+    for _ in range(repeat):
+        tasks = [(video,) for video in videos]
+        done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings, threads))
+        results = [pair[1].result() for pair in done if pair is not None]
+        begin, end = min(result[0] for result in results), max(result[1] for result in results)
+        walls.append(end - begin)
+        steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
+        peaks_mb.append(max(result[4] for result in results))
+    video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
+    rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
+    total = [str(n_workers), str(threads), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB"]
+    by_step = [f"{statistics.median(times) / video_s * 1000:.0f}" for times in zip(*steps, strict=True)]
+    return total, [str(n_workers), *by_step], (begin, end)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    for cells in (header, ["---"] * len(header), *rows):
+        print(f"| {' | '.join(cells)} |")
+
+
+def cpu_ms(function: Callable, items: list) -> float:
+    """CPU milliseconds of this process per call, all threads together."""
+    start = time.process_time()
+    for item in items:
+        function(item)
+    return (time.process_time() - start) / len(items) * 1000
+
+
+def run_trials(video: Path, detector: Detector) -> None:
+    """Print CPU time per frame of single steps, done as pre-process.py does (first) and otherwise."""
+    import torch
+    from torchvision.io import encode_jpeg
+
+    cv2.setNumThreads(1)
+    with open_source(video, threads=1) as source:
+        start = time.process_time()
+        frames = [frame for (frame, _, _), _ in zip(source.frames(), range(N_TRIAL_FRAMES), strict=False)]
+        decode_ms = (time.process_time() - start) / len(frames) * 1000
+    width, height = frames[0].width, frames[0].height
+    small = detection_size(width, height, Settings())
+
+    def shrink(frame):
+        return cv2.resize(to_rgb(frame), small)
+
+    def swscale(frame, interpolation, threads):
+        return frame.to_ndarray(format="rgb24", width=small[0], height=small[1], interpolation=interpolation, threads=threads)
+
+    images = [shrink(frame) for frame in frames]
+    whole = [to_rgb(frame) for frame in frames[:10]]
+    side = height // 3
+    window = np.array([side, 2 * side, side, 2 * side])
+    crops = [crop_face(image, window) for image in whole] * 10
+
+    def patch(frame):
+        rgb, top, left = rgb_patch(frame, window)
+        crop_face(rgb, window - (top, top, left, left))
+
+    def shots_on(pictures):
+        cuts, numbers = ContentDetector(), iter(range(len(pictures)))
+        return lambda image: cuts.process_frame(FrameTimecode(next(numbers), float(FPS)), image)
+
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
+    rows = [
+        ("decode", "libavcodec, one thread", decode_ms),
+        ("shrink for the detector", "whole frame to RGB, then cv2.resize (bilinear)", cpu_ms(shrink, frames)),
+        ("", "swscale, straight from the decoder's format, bilinear", cpu_ms(lambda f: swscale(f, "BILINEAR", 1), frames)),
+        ("", "the same, area instead of bilinear", cpu_ms(lambda f: swscale(f, "AREA", 1), frames)),
+        ("", "the same, swscale's own choice of threads", cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames)),
+        ("crop, to RGB and 224x224", "only the window", cpu_ms(patch, frames)),
+        ("", "whole frame to RGB first", cpu_ms(lambda f: crop_face(to_rgb(f), window), frames)),
+        ("shots", "ContentDetector on the small frame", cpu_ms(shots_on(images), images)),
+        ("", "on the whole frame", cpu_ms(shots_on(whole), whole)),
+        ("JPEG of a crop", "OpenCV (libjpeg-turbo)", cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops)),
+        ("", "torchvision", cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops)),
+        ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),
+    ]  # fmt: skip
+    print(f"\n{width}x{height}, detector's size {small[0]}x{small[1]}, window {side}x{side}\n")
+    print_table(["step", "how", "CPU ms per frame"], [(step, how, f"{ms:.2f}") for step, how, ms in rows])
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    device = str(pick_device(args.device)) if args.detector == "s3fd" else "cpu"
+    detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
+    build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
+    if detector.is_shared:
+        build = functools.partial(connect, *share(detector))
+    settings = Settings(args.detector, args.half, detect_every=args.detect_every)
+    with tempfile.TemporaryDirectory() as folder:
+        videos = args.videos
+        if args.minutes:
+            videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
+        print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
+              + (f" on {device}" if detector.is_shared else "") + f", every {args.detect_every}. frame\n")  # fmt: skip
+        if args.trials:
+            run_trials(videos[0], detector.detector)
+            return
+        measured = [measure(videos, build, settings, n_workers, args.repeat) for n_workers in args.workers]
+        print_table(["workers", "decoder threads", "wall", "s of video per s", "per core", "peak memory of a worker"],
+                    [total for total, _, _ in measured])  # fmt: skip
+        print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
+        print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
+        if detector.is_shared:
+            print(f"\n{detector.report(*measured[-1][2])}")
+
+
+if __name__ == "__main__":
+    run(main)
