@@ -232,6 +232,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = Settings(
         args.detector, args.half, args.detect_scale, args.detect_min_px, args.detect_every, args.jpeg_quality, args.tracks
     )
+    if args.half and args.detector != "s3fd":
+        raise UserError(f"--half has no use with --detector {args.detector}; only s3fd can compute in half precision.")
     group = Group()
     outcomes: dict[str, Outcome] = {}
     if group.rank == 0:

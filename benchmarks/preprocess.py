@@ -9,6 +9,7 @@ The clock starts when the workers are ready.  Prints Markdown tables: medians of
 
 import argparse
 import functools
+import math
 import platform
 import resource
 import statistics
@@ -16,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -81,22 +81,31 @@ class TimedDetector:
 
 
 def repeat_video(source: Path, path: Path, minutes: float) -> Path:
-    """Write a video's packets again and again, until the whole is `minutes` long."""
-    with av.open(str(path), "w") as out:
-        shift, streams = Fraction(0), None
-        while shift < minutes * 60:
-            end = shift
-            with av.open(str(source)) as container:
-                kinds = [container.streams.best(kind) for kind in ("video", "audio")]
-                streams = streams or [out.add_stream_from_template(stream) for stream in kinds]
-                for packet in container.demux(kinds):
-                    if packet.dts is not None:
-                        offset = round(shift / packet.time_base)
-                        end = max(end, shift + (packet.pts + (packet.duration or 0)) * packet.time_base)
-                        packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
-                        packet.stream = streams[kinds.index(packet.stream)]
-                        out.mux(packet)
-            shift = end
+    """Write a video's packets again and again, until the whole is at least `minutes` long."""
+    with av.open(str(source)) as container:
+        streams = [container.streams.best(kind) for kind in ("video", "audio")]
+        packets = [packet for packet in container.demux(streams) if packet.dts is not None]
+        with av.open(str(path), "w") as out:
+            copies = [out.add_stream_from_template(stream) for stream in streams]
+            shown = [(p.pts * p.time_base, (p.pts + p.duration) * p.time_base) for p in packets if p.stream is streams[0]]
+            period = max(stop for _, stop in shown) - min(start for start, _ in shown)
+            lasts = [None, None]
+            for i in range(math.ceil(minutes * 60 / period)):
+                for packet in packets:
+                    k = streams.index(packet.stream)
+                    shift = round((period if i else 0) / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    if lasts[k] is None or packet.dts > lasts[k]:  # sound may be longer than the picture
+                        lasts[k] = packet.dts
+                        copy = av.Packet(bytes(packet))
+                        copy.pts, copy.dts, copy.duration, copy.time_base = (
+                            packet.pts,
+                            packet.dts,
+                            packet.duration,
+                            packet.time_base,
+                        )
+                        copy.is_keyframe, copy.stream = packet.is_keyframe, copies[k]
+                        out.mux(copy)
     return path
 
 

@@ -216,8 +216,21 @@ def test_a_job_belongs_to_one_process(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_shared_detector_answers_as_the_one_it_shares():
-    frames = [np.zeros((40, 60, 3), np.uint8)] * 3
-    remote = connect(*share(FixedDetector()))
-    assert remote.batch_size == FixedDetector.batch_size
-    np.testing.assert_array_equal(remote.detect(frames), FixedDetector().detect(frames))
+def detect_by(handle: tuple, n: int) -> list[np.ndarray]:
+    return connect(*handle).detect([np.full((40, 60, 3), i, np.uint8) for i in range(n)])
+
+
+def test_a_shared_detector_serves_all_workers():
+    class Counting(FixedDetector):
+        n_frames = 0
+
+        def detect(self, frames):
+            self.n_frames += len(frames)
+            return super().detect(frames)
+
+    detector = Counting()
+    handle = share(detector)
+    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 9)], 2, nothing, ()) if pair]
+    for (_, n), future in done:
+        np.testing.assert_array_equal(future.result(), FixedDetector().detect([np.zeros((40, 60, 3), np.uint8)] * n))
+    assert detector.n_frames == 14

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from demo.make_videos import main as make_videos
 from demo.make_videos import speak
+from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, load_script
 
 README = (ROOT / "README.md").read_text()
@@ -37,6 +38,8 @@ def test_the_readme_has_the_usual_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_the_readme(command, tmp_path):
     words = shlex.split(command)
+    if words[0] == "torchrun":
+        words = ["python", *words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]]
     if words[0] == "python" and words[1].removesuffix(".py") in SCRIPTS:
         load_script(words[1].removesuffix(".py")).parse_args(words[2:])
     elif words[0] == "bash":
@@ -108,6 +111,20 @@ def test_step_benchmark(capsys):
     assert done.returncode == 0, done.stderr
     cells = done.stdout.splitlines()[-1].split(" | ")
     assert cells[0] == "| 32×32" and all(float(cell.removesuffix(" s")) > 0 for cell in cells[1:6])
+
+
+def test_preprocessing_benchmark(tmp_path):
+    video = write_clip(tmp_path / "a.mp4", face_pictures(60, 224), sound=tone(2.4))
+    weights = ["--detector", "libfacedetection", "--repeat", "1"]
+    done = run(ROOT / "benchmarks" / "preprocess.py", video, *weights, "--minutes", "0.1", "--workers", "1", cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    total, by_step = (line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 1 |"))
+    assert (
+        5 < float(total[2].removesuffix(" s")) * float(total[3]) < 10
+    )  # seconds of video: 0.1 minutes, rounded up to whole ones
+    assert len(by_step) == 11 and all(float(ms) >= 0 for ms in by_step)
+    done = run(ROOT / "benchmarks" / "preprocess.py", video, *weights, "--trials", cwd=ROOT)
+    assert done.returncode == 0 and "| decode | libavcodec, one thread |" in done.stdout, done.stderr
 
 
 def test_demo_videos_are_reproducible_and_in_step(tmp_path):

@@ -39,6 +39,7 @@ from utils.timing import Stopwatch
 
 RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
 MAX_MISSING_SAMPLES = CHUNK_SAMPLES // 10  # of a chunk's sound that may be filled with silence
+MAX_BATCH_BYTES = 128 * 2**20  # of decoded frames in a batch for the detector; up to three batches wait
 TRACKS = ("longest", "all")
 
 
@@ -102,8 +103,10 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
         found, seconds = future.result()
         clock.seconds["detect"] += seconds
         for boxes, (_, factor, pictures) in zip(found, shown, strict=True):
+            boxes = boxes[:, :4].astype(np.float64) * factor
+            boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) <= 2 * max(size)]  # else no face: a detector gone wrong
             for picture in pictures:
-                picture.boxes = boxes[:, :4].astype(np.float64) * factor
+                picture.boxes = boxes
         clock.lap("wait for the detector")
 
     def ready(n_decided: int) -> Iterator[Picture]:
@@ -124,6 +127,8 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                 if max(size) <= MIN_SIZE_PX:
                     raise VideoError("face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px")
                 small_size = detection_size(*size, settings)
+                fitting = MAX_BATCH_BYTES // sum(plane.buffer_size for plane in frame.planes)
+                batch_size = max(1, min(detector.batch_size, fitting))
             image = cv2.resize(image, small_size, interpolation=cv2.INTER_LINEAR)
             clock.lap("shrink")
             # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
@@ -139,7 +144,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             looked_at = [picture for picture in pictures if picture.is_looked_at]
             if looked_at:
                 batch.append((image, np.tile(np.divide(size, small_size), 2), looked_at))
-            if len(batch) == detector.batch_size:
+            if len(batch) == batch_size:
                 submit()
             while in_flight and (len(in_flight) > 1 or in_flight[0][0].done()):
                 settle()
