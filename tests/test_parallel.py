@@ -58,7 +58,7 @@ def command(out_dir: Path, *arguments: str) -> list[str]:
 def start(out_dir: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *launcher, *command(out_dir, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even if the tests ignore it
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def scored(runs, chunk_tree, scripts):
 def test_scores_of_the_test_split(runs, scored, chunk_tree, scripts, tmp_path):
     videos = pd.read_csv(scored / "scores.csv")
     chunks = pd.read_csv(scored / "chunk_scores.csv", dtype={"chunk": str})
-    assert list(videos.columns) == ["video", "label", "n_chunks", "dissimilarity_sum", "mds"]
+    assert list(videos.columns) == ["video", "label", "track", "n_chunks", "dissimilarity_sum", "mds"]
     assert list(chunks.columns) == [
         "video", "label", "track", "chunk", "start_s", "end_s", "dissimilarity", "p_fake_video", "p_fake_audio",
     ]  # fmt: skip
