@@ -97,9 +97,9 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
         with claimed(target.parent, hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]) as work:
             if work is None:
                 return Outcome("busy")
-            record, status, seconds = read_record(target), "complete", {}
-            is_whole = is_complete(record, source, settings)
+            record, status, seconds, is_whole = read_record(target), "complete", {}, False
             try:
+                is_whole = is_complete(record, source, settings)
                 if not is_whole:
                     record, seconds = process_video(source, target, work, detector, settings, threads)
                     status, is_whole = "done", True
