@@ -5,7 +5,7 @@
 
 Reads <out_dir>/real/* and <out_dir>/fake/*, videos in any container that FFmpeg's libraries read.  Writes
 <out_dir>/pytmp/<real|fake>/<video>/<chunk>/<frame>.jpg (30 crops of 224x224), <chunk>.wav (the same second) and
-video.json (tracks, boxes, what was left out), <out_dir>/failures.csv (each video that gave no chunk, and why),
+video.json (tracks, boxes, what was left out), <out_dir>/failures.csv (each video that failed, and why),
 <out_dir>/warnings.csv (what else was left out) and <out_dir>/timings.csv (seconds spent on each video, by step).
 Running it again skips what is complete; several runs on one folder share the work.  Exit status: 0, 1 if videos
 failed (0 under torchrun, which takes 1 for a crash), 2 for bad arguments.
@@ -15,7 +15,6 @@ import argparse
 import collections
 import dataclasses
 import functools
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +24,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
-from detectors.shared import connect, share
+from detectors.shared import SharedDetector, share
 from utils.chunking import RECORD, TRACKS, Settings, read_record
 from utils.cli import UserError, number, pick_device, run
-from utils.files import read_table, write_table
-from utils.jobs import Job, Outcome, do_jobs, is_complete, outcome_of, sweep
+from utils.files import discard, read_table, write_table
+from utils.jobs import Job, Outcome, claimed, do_jobs, is_complete, outcome_of, sweep
 from utils.labels import LABELS
 from utils.parallel import Group, n_cores
 
@@ -100,7 +99,9 @@ def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
         for old in folder.glob("[!.]*"):
             record = None if old in targets else read_record(old)
             if record and (folder, record["source"]) in target_of:
-                shutil.rmtree(old)
+                with claimed(old) as work:
+                    if work is not None:
+                        discard(old, work)
 
 
 def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
@@ -126,21 +127,22 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
     todo, complete = [], {}
     for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
-        sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg" if preview else None
+        sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg"
         record = None if overwrite else read_record(target)
         if record and record.get("settings_hash") != settings.hash:
             asked = dataclasses.asdict(settings)
             was = record["settings"]
             differ = [f"{key} {was.get(key)}, now {now}" for key, now in asked.items() if was.get(key) != now]
             raise UserError(f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo all.")
-        if is_complete(record, source, settings) and (sheet is None or sheet.exists()):
+        is_whole = is_complete(record, source, settings)
+        if not is_whole:
+            sheet.unlink(missing_ok=True)  # it shows what is done again now
+        if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)
-        else:
-            todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet)])
-            if overwrite:  # without its record it is incomplete, so an interrupted run can go on without the flag
-                (target / RECORD).unlink(missing_ok=True)
-            if sheet is not None:
-                sheet.unlink(missing_ok=True)
+            continue
+        todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
+        if overwrite:  # without its record it is incomplete, so an interrupted run can go on without the flag
+            (target / RECORD).unlink(missing_ok=True)
     return todo, complete
 
 
@@ -220,7 +222,7 @@ def do_all(
                 progress.update(group.add("done") - progress.n)
                 if outcome.status == "failed":
                     progress.write(f"{name}: {outcome.reason}")
-                n_unexpected = n_unexpected + 1 if outcome.stage == "unexpected" else 0
+                n_unexpected = n_unexpected + 1 if outcome.stage in ("unexpected", "crash") else 0
                 if n_unexpected == MAX_UNEXPECTED:
                     raise UserError(f"{MAX_UNEXPECTED} videos in a row failed unexpectedly, the last with: {outcome.reason}")
     return outcomes
@@ -237,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     group = Group()
     outcomes: dict[str, Outcome] = {}
     if group.rank == 0:
-        todo, outcomes = plan(args.out_dir, settings, args.overwrite, args.preview)
+        todo, outcomes = plan(args.out_dir, settings, args.overwrite and not group.is_restarted, args.preview)
         group.share("todo", todo)
     todo = group.get("todo")
     start = time.monotonic()
@@ -251,13 +253,10 @@ def main(argv: list[str] | None = None) -> int:
             hint = "" if args.weights else " Or take --detector libfacedetection, which downloads nothing."
             raise UserError(f"--detector {args.detector}: {error}{hint}") from error
         if n_workers and detector.is_shared:
-            build = functools.partial(connect, *share(detector))
+            build = functools.partial(SharedDetector, *share(detector))
         else:
             build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
-        work = functools.partial(
-            do_jobs, detector=detector, build=build, settings=settings, n_workers=n_workers,
-            threads=max(1, n_own_cores // max(1, n_workers)),
-        )  # fmt: skip
+        work = functools.partial(do_jobs, detector=detector, build=build, settings=settings, n_workers=n_workers)
         with tqdm(total=len(todo), unit="video", disable=group.rank > 0, smoothing=0.05) as progress:
             try:
                 outcomes |= do_all(work, args.out_dir, todo, group, progress)
@@ -267,15 +266,17 @@ def main(argv: list[str] | None = None) -> int:
             while group.rank == 0 and group.add("done", 0) < len(todo):  # others are still at work
                 time.sleep(1)
                 progress.update(group.add("done", 0) - progress.n)
-        group.share(f"outcomes {group.rank}", {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()})
         if group.rank > 0:
+            group.share(f"outcomes {group.rank}", {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()})
             return 0
         for rank in range(1, group.size):
             outcomes |= {name: Outcome(**outcome) for name, outcome in group.get(f"outcomes {rank}").items()}
     elif group.rank > 0:
         return 0
-    n_failed = report(args.out_dir, outcomes, time.monotonic() - start)
-    return 1 if n_failed and group.size == 1 else 0
+    with claimed(args.out_dir / "failures.csv", wait=True):  # another run may end at the same time
+        n_failed = report(args.out_dir, outcomes, time.monotonic() - start)
+    sweep(args.out_dir)
+    return 1 if n_failed and not group.is_launched else 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from scenedetect.detectors import ContentDetector
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
-from detectors.shared import connect, share
+from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
 from utils.cli import number, pick_device, run
 from utils.faces import crop_face
@@ -123,11 +123,10 @@ def measure(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
     """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
-    threads = max(1, n_cores() // n_workers)
     walls, steps, peaks_mb = [], [], []
     for _ in range(repeat):
         tasks = [(video,) for video in videos]
-        done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings, threads))
+        done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings))
         results = [pair[1].result() for pair in done if pair is not None]
         begin, end = min(result[0] for result in results), max(result[1] for result in results)
         walls.append(end - begin)
@@ -135,7 +134,7 @@ def measure(
         peaks_mb.append(max(result[4] for result in results))
     video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
     rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
-    total = [str(n_workers), str(threads), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB"]
+    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB"]
     by_step = [f"{statistics.median(times) / video_s * 1000:.0f}" for times in zip(*steps, strict=True)]
     return total, [str(n_workers), *by_step], (begin, end)
 
@@ -159,9 +158,9 @@ def run_trials(video: Path, detector: Detector) -> None:
     from torchvision.io import encode_jpeg
 
     cv2.setNumThreads(1)
-    with open_source(video, threads=1) as source:
+    with open_source(video) as source:
         start = time.process_time()
-        frames = [frame for (frame, _, _), _ in zip(source.frames(), range(N_TRIAL_FRAMES), strict=False)]
+        frames = [frame for (frame, _), _ in zip(source.frames(), range(N_TRIAL_FRAMES), strict=False)]
         decode_ms = (time.process_time() - start) / len(frames) * 1000
     width, height = frames[0].width, frames[0].height
     small = detection_size(width, height, Settings())
@@ -211,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
     build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
     if detector.is_shared:
-        build = functools.partial(connect, *share(detector))
+        build = functools.partial(SharedDetector, *share(detector))
     settings = Settings(args.detector, args.half, detect_every=args.detect_every)
     with tempfile.TemporaryDirectory() as folder:
         videos = args.videos
@@ -223,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
             run_trials(videos[0], detector.detector)
             return
         measured = [measure(videos, build, settings, n_workers, args.repeat) for n_workers in args.workers]
-        print_table(["workers", "decoder threads", "wall", "s of video per s", "per core", "peak memory of a worker"],
+        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker"],
                     [total for total, _, _ in measured])  # fmt: skip
         print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
         print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])

@@ -1,6 +1,6 @@
 """One detector that serves several processes: the one that drives a GPU runs it, workers that decode videos feed it.
 
-Where it lives, `handle = share(detector)`; in a worker, `connect(*handle)` has the same interface.
+Where it lives, `handle = share(detector)`; in a worker, `SharedDetector(*handle)` has the same interface.
 """
 
 import os
@@ -46,7 +46,7 @@ class _TwoAtATime:
 
 
 def share(detector: Detector) -> tuple[str, bytes, int]:
-    """Serve a detector from a thread of this process. Returns the arguments of `connect`."""
+    """Serve a detector from a thread of this process. Returns the arguments of `SharedDetector`."""
     key = os.urandom(32)
     server_side = _TwoAtATime(detector)
 
@@ -57,6 +57,3 @@ def share(detector: Detector) -> tuple[str, bytes, int]:
     server = Server(authkey=key).get_server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.address, key, detector.batch_size
-
-
-connect = SharedDetector

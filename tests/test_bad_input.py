@@ -278,12 +278,51 @@ def test_a_broken_machine_stops_the_run(tmp_path, scripts, monkeypatch):
 
 def test_size_that_changes_in_the_middle(tmp_path, run):
     def join(path):
-        parts = [good(tmp_path / f"{i}.ts", pictures=scaled(size, size)[:60], sound=tone(2.4), codecs=("libx264", "libmp3lame"))
-                 for i, size in enumerate((224, 160))]  # fmt: skip
-        path.write_bytes(b"".join(p.read_bytes() for p in parts))
+        codecs = {"codecs": ("libx264", "libmp3lame")}
+        first = good(tmp_path / "a.ts", pictures=scaled(224, 224)[:60], sound=tone(2.4), **codecs)
+        times = [2.4 + i / 25 for i in range(60)]
+        second = good(
+            tmp_path / "b.ts", pictures=scaled(160, 160)[60:], times_s=times, sound=tone(2.4), sound_start_s=2.4, **codecs
+        )
+        path.write_bytes(first.read_bytes() + second.read_bytes())
 
-    status, failure, _, folder = run("two sizes.ts", join)
-    assert status in (0, 1) and (failure or chunks(folder))
+    status, failure, warnings, folder = run("two sizes.ts", join)
+    # where the parts meet, packets do not go on counting, which counts as damage
+    assert (status, failure) == (0, None) and chunks(folder) == ["00000", "00001", "00003"], warnings
+    assert warnings[-1] == "1 chunks with damaged frames left out"
+    check_chunks(folder)
+
+
+class Finding:
+    """A detector that finds a box of `size_px` (of 160) in the frames, counted from 0, of which `is_seen` is true."""
+
+    batch_size, is_shared = 4, False
+
+    def __init__(self, size_px: int, is_seen):
+        self.size_px, self.is_seen, self.n = size_px, is_seen, 0
+
+    def detect(self, frames):
+        seen = [self.is_seen(i) for i in range(self.n, self.n + len(frames))]
+        self.n += len(frames)
+        return [np.array([[10, 10, 10 + self.size_px, 10 + self.size_px, 1.0]] * yes).reshape(-1, 5) for yes in seen]
+
+
+@pytest.mark.parametrize(
+    ("detector", "stage", "words"),
+    [
+        (Finding(90, lambda i: False), "face", "no face found in 144 frames"),
+        (
+            Finding(50, lambda i: True),
+            "track",
+            "faces in 144 of 144 frames, but none seen 51 times in one shot at more than 50 px",
+        ),
+        (Finding(90, lambda i: i < 40), "track", "faces in 48 of 144 frames"),
+    ],
+)
+def test_videos_without_a_track(run, scripts, monkeypatch, detector, stage, words):
+    monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: detector)
+    status, failure, _, folder = run("a.mp4", good)
+    assert status == 1 and failure[0] == stage and words in failure[1] and not folder.exists()
 
 
 def test_the_clips_are_what_they_say(tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 from tests.clips import set_rotation, tone, write_clip
 from utils.faces import crop_face
-from utils.media import SAMPLE_RATE_HZ, VideoError, open_source, read_wav, rgb_patch, to_rgb, write_wav
+from utils.media import SAMPLE_RATE_HZ, Sound, Source, VideoError, open_source, read_wav, rgb_patch, to_rgb, write_wav
+from utils.timing import Stopwatch
 
 GREY = np.full((64, 96, 3), 90, np.uint8)
 
@@ -52,7 +53,7 @@ def read_sound(path, *spans):
 
 def brightness(path) -> np.ndarray:
     """Mean grey of each output frame at 30 fps."""
-    return np.array([to_rgb(frame).mean() for frame, n, _ in read_frames(path) for _ in range(n)])
+    return np.array([to_rgb(frame).mean() for frame, n in read_frames(path) for _ in range(n)])
 
 
 def loudest_s(path, n_frames) -> float:
@@ -82,7 +83,7 @@ def test_variable_frame_rate(tmp_path):
 
 def test_each_source_frame_stands_for_the_right_number_of_frames(tmp_path):
     path = write_clip(tmp_path / "a.mp4", [GREY] * 30, fps=15, sound=tone(2))
-    counts = [n for _, n, _ in read_frames(path)]
+    counts = [n for _, n in read_frames(path)]
     assert len(counts) == 30 and sum(counts) == 60 and set(counts) == {2}
 
 
@@ -159,7 +160,7 @@ def test_corrupt_packets_are_stepped_over(tmp_path):
     middle = data.index(b"mdat") + len(data) // 3
     data[middle : middle + 2000] = noise.bytes(2000)
     path.write_bytes(data)
-    assert sum(n for _, n, _ in read_frames(path)) == pytest.approx(60, abs=2)
+    assert sum(n for _, n in read_frames(path)) == pytest.approx(60, abs=2)
 
 
 def test_wav_files_are_checked(tmp_path):
@@ -181,7 +182,7 @@ def test_time_that_runs_back_adds_nothing(tmp_path):
     short = write_clip(tmp_path / "b.ts", [GREY] * 25, sound=0 * tone(1), codecs=("libx264", "libmp3lame"))
     both = tmp_path / "ab.ts"
     both.write_bytes(long.read_bytes() + short.read_bytes())
-    assert sum(n for _, n, _ in read_frames(both)) == pytest.approx(90, abs=2)
+    assert sum(n for _, n in read_frames(both)) == pytest.approx(90, abs=2)
     ((samples, n_missing),) = read_sound(both, (0, 142_000))
     assert n_missing < 5_000
     assert np.abs(samples[2_000:46_000].astype(float)).max() > 10_000  # not the silence of the second part
@@ -199,3 +200,49 @@ def test_patches_equal_the_whole_frame(pix_fmt):
             patch, y, x = rgb_patch(frame, window)
             assert patch.nbytes <= whole.nbytes
             np.testing.assert_array_equal(crop_face(patch, window - (y, y, x, x)), crop_face(whole, window))
+
+
+def test_a_long_pause_of_the_picture_is_no_damage(tmp_path):
+    times = [i / 25 + (0.3 if i > 30 else 0) for i in range(75)]
+    path = write_clip(tmp_path / "v.mkv", [GREY] * 75, times_s=times, sound=tone(3.3))
+    with open_source(path) as source:
+        assert sum(n for _, n in source.frames()) == pytest.approx(99, abs=1)
+        assert source.damaged() == []
+
+
+def test_sound_whose_format_changes(tmp_path):
+    codecs = ("libx264", "libmp3lame")
+    first = write_clip(tmp_path / "a.ts", [GREY] * 50, sound=tone(2), codecs=codecs)
+    times = [2 + i / 25 for i in range(50)]
+    second = tone(2, 48_000, channels=2)
+    second = write_clip(
+        tmp_path / "b.ts", [GREY] * 50, times_s=times, sound=second, rate_hz=48_000, sound_start_s=2, codecs=codecs
+    )
+    both = tmp_path / "ab.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    ((samples, n_missing),) = read_sound(both, (4_800, 180_000))
+    assert n_missing < 6_000
+    for start in (10_000, 130_000):
+        assert np.argmax(np.abs(np.fft.rfft(samples[start : start + 48_000]))) == 440
+
+
+def test_frames_before_a_read_error_are_not_lost(tmp_path):
+    """A file that can't be read on gives what the decoder still holds."""
+
+    class Cut:
+        def __init__(self, container):
+            self.container, self.streams, self.duration, self.n_pictures = container, container.streams, None, 0
+
+        def demux(self, streams):
+            for i, packet in enumerate(self.container.demux(streams)):
+                if i == 60:
+                    raise av.error.InvalidDataError(1094995529, "broken")
+                self.n_pictures += packet.stream.type == "video"
+                yield packet
+
+    path = write_clip(tmp_path / "a.mp4", [GREY] * 75, fps=30, sound=tone(2.5), codecs=("mpeg4", "aac"))
+    with av.open(str(path)) as container:
+        cut = Cut(container)
+        source = Source(cut, Sound(), Stopwatch())
+        assert sum(n for _, n in source.frames()) == cut.n_pictures > 10
+        assert source.warnings[0].startswith("can't be read to its end")

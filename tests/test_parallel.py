@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pebble import ProcessExpired
 
-from detectors.shared import connect, share
+from detectors.shared import SharedDetector, share
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector
 from utils.jobs import claimed, sweep
@@ -122,7 +122,7 @@ def test_a_dead_worker_costs_one_video(split, videos):
     assert status == 1 and f"{N_VIDEOS - 1} done now" in printed, printed
     with (split / "failures.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert row["stage"] == "crash" and "SIGKILL; out of memory? Try fewer --workers" in row["reason"]
+    assert row["stage"] == "crash" and "Killed; out of memory? Try fewer --workers" in row["reason"]
     assert len(tree(split)) == len(tree(videos / "whole")) * (N_VIDEOS - 1) // N_VIDEOS
     status, printed = finish(start(split))
     assert status == 0 and "1 done now" in printed
@@ -169,7 +169,8 @@ def test_torchrun(split, videos, n_processes):
     assert tree(split) == tree(videos / "whole")
     with (split / "timings.csv").open() as file:
         timed = {row["video"] for row in csv.DictReader(file)}
-    assert timed == {f"real/v{i}.mp4" for i in range(N_VIDEOS)} or n_processes == 3  # a killed run keeps no times
+    every = {f"real/v{i}.mp4" for i in range(N_VIDEOS)}
+    assert timed == every if n_processes == 2 else timed <= every  # ranks that were killed keep no times
 
 
 def busy_in_tree(pid: int, out_dir: Path) -> int | None:
@@ -202,11 +203,11 @@ def test_the_pool_outlives_its_workers():
 
 
 def test_a_job_belongs_to_one_process(tmp_path):
-    with claimed(tmp_path, "a") as mine:
+    with claimed(tmp_path / "a") as mine:
         (mine / "half").mkdir(parents=True)
-        with claimed(tmp_path, "a") as other:
+        with claimed(tmp_path / "a") as other:
             assert other is None
-        with claimed(tmp_path, "b") as other:
+        with claimed(tmp_path / "b") as other:
             assert other is not None
         sweep(tmp_path)
         assert (mine / "half").exists()  # a sweep leaves alone what somebody holds
@@ -217,7 +218,7 @@ def test_a_job_belongs_to_one_process(tmp_path):
 
 
 def detect_by(handle: tuple, n: int) -> list[np.ndarray]:
-    return connect(*handle).detect([np.full((40, 60, 3), i, np.uint8) for i in range(n)])
+    return SharedDetector(*handle).detect([np.full((40, 60, 3), i, np.uint8) for i in range(n)])
 
 
 def test_a_shared_detector_serves_all_workers():

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scenedetect import FrameTimecode
+from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
 
 from dataset import read_index, read_video
@@ -19,10 +21,11 @@ from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
 from utils import jobs
 from utils.checkpoint import save_checkpoint
-from utils.chunking import Settings
+from utils.chunking import Settings, find_faces
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
-from utils.media import VideoError, read_wav
+from utils.media import VideoError, open_source, read_wav, to_rgb
+from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
 CODECS = {".webm": ("libvpx-vp9", "libopus"), ".avi": ("mpeg4", "libmp3lame")}
@@ -174,7 +177,8 @@ def test_file_names_that_are_not_text(tmp_path, pre_process, scripts):
     os.rename(source, odd)
     with open(os.fsencode(source.parent) + b"/\xfd.mp4", "wb"):
         pass
-    assert pre_process(["--out_dir", str(tmp_path / "train")]) == 1
+    assert pre_process(["--out_dir", str(tmp_path / "train"), "--preview"]) == 1
+    assert len(list((tmp_path / "train" / "preview" / "real").iterdir())) == 1
     assert b"real/\xfd.mp4,open" in (tmp_path / "train" / "failures.csv").read_bytes()
     scripts["write_csv"].main(["--out_dir", str(tmp_path)])
     index = read_index(tmp_path, "train")
@@ -244,6 +248,23 @@ def test_tracks_are_cut_at_shots(tmp_path, fixed_detector):
     record = process_video(source, tmp_path / "out", fixed_detector, Settings("x", tracks="all"))
     assert record["shots"] == [0, 60]
     assert [(t["first_frame"], t["last_frame"]) for t in record["tracks"]] == [(0, 59), (60, 119)]
+
+
+@pytest.mark.parametrize("fps", [30, 15, Fraction(15, 2)])
+def test_cuts_are_those_of_the_shot_detector(tmp_path, fixed_detector, fps):
+    """Also where a picture stands for several frames, and a cut is told long after its frame."""
+    pictures = [255 - p if i in (20, 25, 30, 36) else p for i, p in enumerate(face_pictures(60))]
+    source = write_clip(tmp_path / "cut.mp4", pictures, fps=fps, sound=tone(60 / float(fps)))
+    expected, cuts, n_frames = [0], ContentDetector(), 0
+    with open_source(source) as opened:
+        for frame, n in opened.frames():
+            bgr = to_rgb(frame)[..., ::-1].copy()
+            expected += [cut.frame_num for cut in cuts.process_frame(FrameTimecode(n_frames, 30.0), bgr)]
+            n_frames += n
+    with open_source(source) as opened:
+        found = list(find_faces(opened, fixed_detector, Settings("x"), Stopwatch()))
+    assert [picture.number for picture in found] == list(range(n_frames))
+    assert [picture.number for picture in found if picture.begins_shot] == expected[1:] and len(expected) == 3
 
 
 def test_rotated_video_gives_upright_crops(tmp_path):
@@ -318,6 +339,8 @@ def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
     ]  # fmt: skip
     sheet = cv2.imread(str(tmp_path / "test" / "preview" / "fake" / "two.jpg"))
     assert sheet is not None and sheet.std() > 20
+    assert scripts["pre-process"].main([*arguments[:-1], "--overwrite"]) == 0
+    assert not list((tmp_path / "test" / "preview" / "fake").iterdir())  # no sheet is left that shows what was
     model = TwoStreamNet(img_dim=32)
     config = {"net": "resnet18", "img_dim": 32, "final_dim": 1024, "dropout": 0.5}
     save_checkpoint(tmp_path / "m.pth.tar", {"config": config, "state_dict": model.state_dict(), "threshold": 1.0})

@@ -23,6 +23,7 @@ from scenedetect.detectors import ContentDetector
 
 from detectors import Detector
 from utils.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, crop_face
+from utils.files import discard
 from utils.media import (
     CHUNK_FRAMES,
     CHUNK_SAMPLES,
@@ -68,7 +69,6 @@ class Picture:
 
     number: int
     frame: av.VideoFrame
-    is_damaged: bool
     is_looked_at: bool
     boxes: np.ndarray | None = None
     begins_shot: bool = False
@@ -114,13 +114,13 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             known[0].begins_shot = known[0].number in cut_frames
             yield known.popleft()
 
-    with ThreadPoolExecutor(1) as thread:
+    def submit() -> None:
+        in_flight.append((thread.submit(detect, [image for image, _, _ in batch]), batch.copy()))
+        batch.clear()
 
-        def submit() -> None:
-            in_flight.append((thread.submit(detect, [image for image, _, _ in batch]), batch.copy()))
-            batch.clear()
-
-        for frame, n, is_damaged in source.frames():
+    thread = ThreadPoolExecutor(1)
+    try:
+        for frame, n in source.frames():
             image = to_rgb(frame)
             if n_frames == 0:
                 size = (image.shape[1], image.shape[0])
@@ -128,7 +128,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                     raise VideoError("face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px")
                 small_size = detection_size(*size, settings)
                 fitting = MAX_BATCH_BYTES // sum(plane.buffer_size for plane in frame.planes)
-                batch_size = max(1, min(detector.batch_size, fitting))
+                batch_size = max(1, min(detector.batch_size, fitting) // settings.detect_every)  # frames between are held too
             image = cv2.resize(image, small_size, interpolation=cv2.INTER_LINEAR)
             clock.lap("shrink")
             # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
@@ -136,7 +136,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             cut_frames.update(cut.frame_num for cut in new)
             clock.lap("shots")
             pictures = [
-                Picture(number, frame, is_damaged, number % settings.detect_every == 0 or number in cut_frames)
+                Picture(number, frame, number % settings.detect_every == 0 or number in cut_frames)
                 for number in range(n_frames, n_frames + n)
             ]
             known.extend(pictures)
@@ -148,12 +148,14 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                 submit()
             while in_flight and (len(in_flight) > 1 or in_flight[0][0].done()):
                 settle()
-            yield from ready(n_frames - cuts.event_buffer_length)  # a cut may be told that much later
+            yield from ready(n_frames - n + 1 - cuts.event_buffer_length)  # a cut may be told that much later
         if batch:
             submit()
         while in_flight:
             settle()
         yield from ready(n_frames)
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)  # nobody waits for the rest of a video that was given up
 
 
 class ChunkWriter:
@@ -205,7 +207,6 @@ class Found:
 
     tracks: list[ChunkWriter] = dataclasses.field(default_factory=list)
     shots: list[int] = dataclasses.field(default_factory=lambda: [0])
-    damaged: list[int] = dataclasses.field(default_factory=list)  # numbers of damaged frames
     n_tracks: int = 0
     n_frames: int = 0
     n_with_face: int = 0
@@ -241,8 +242,6 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
     for picture in pictures:
         frames[picture.number] = picture.frame
         found.n_frames += 1
-        if picture.is_damaged:
-            found.damaged.append(picture.number)
         found.n_with_face += picture.boxes is not None and len(picture.boxes) > 0
         if picture.begins_shot:
             found.shots.append(picture.number)
@@ -281,15 +280,12 @@ def check_tracks(found: Found) -> None:
         )
 
 
-def process_video(
-    path: Path, target: Path, work: Path, detector: Detector, settings: Settings, threads: int = 0
-) -> tuple[dict, dict[str, float]]:
+def process_video(path: Path, target: Path, work: Path, detector: Detector, settings: Settings) -> tuple[dict, dict[str, float]]:
     """Turn a video into its folder of chunks, complete or not at all.
 
     Args:
         target: the folder to make; one that is there is replaced.
         work: a folder on the same file system for this call alone; the result is built in it and renamed as the last step.
-        threads: of the video decoder; 0 takes one per core.
 
     Returns:
         The record that is also in `video.json`: source and its size, settings and their hash, n_frames at 30 fps, shots,
@@ -304,12 +300,12 @@ def process_video(
     clock = Stopwatch()
     result = work / "result"
     result.mkdir(parents=True)
-    with open_source(path, work, clock, threads) as source:
+    with open_source(path, work, clock) as source:
         clock.lap("open")
         found = track_and_crop(find_faces(source, detector, settings, clock), work / "tracks", settings, clock)
         check_tracks(found)
         chunks = {"chunks": [], "without_sound": [], "damaged": []}
-        damaged = np.array(found.damaged, int)
+        damaged = source.damaged()
         for i, writer in enumerate(found.tracks):
             prefix = "" if settings.tracks == "longest" else f"{i:02d}_"
             for c in range(writer.track.n_frames // CHUNK_FRAMES):
@@ -320,7 +316,7 @@ def process_video(
                 # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
                 if n_missing > MAX_MISSING_SAMPLES:
                     kind = "without_sound"
-                elif ((damaged >= first) & (damaged < first + CHUNK_FRAMES)).any():
+                elif any(begin < first + CHUNK_FRAMES and first < stop for begin, stop in damaged):
                     kind = "damaged"
                 else:
                     os.rename(writer.folder / f"{c:05d}", result / name)
@@ -354,7 +350,7 @@ def process_video(
             "timings": source.timings(),
         }
     (result / RECORD).write_text(json.dumps(record))
-    shutil.rmtree(target, ignore_errors=True)
+    discard(target, work)
     os.replace(result, target)
     return record, dict(clock.seconds)
 

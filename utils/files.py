@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and tables whose cells may hold names that are not text."""
+"""Writing and removing files whole or not at all; tables whose cells may hold names that are not text."""
 
 import contextlib
 import csv
@@ -40,3 +40,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
+
+
+def discard(folder: Path, work: Path) -> None:
+    """Move a folder, if it is there, into another one in one step, so that nobody finds a part of it; there it can be deleted.
+
+    `work` is a folder for this caller alone on the same file system; it is made if need be.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, work / "discarded")

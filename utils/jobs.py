@@ -19,6 +19,7 @@ from pebble import ProcessExpired
 from detectors import Detector
 from utils.chunking import Settings, process_video, read_record
 from utils.cli import UserError
+from utils.files import discard
 from utils.media import VideoError
 from utils.parallel import run_in_pool
 
@@ -49,19 +50,29 @@ def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = Non
     return Outcome(status, n_chunks=len(record["chunks"]), warnings=warnings, seconds=seconds or {})
 
 
-@contextmanager
-def claimed(parent: Path, digest: str) -> Iterator[Path | None]:
-    """Take a job for this process alone, among all processes and runs.
+def work_of(target: Path) -> Path:
+    return target.parent / WORK / hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
 
-    Gives an empty place to build in, removed in the end, or None if another process has the job. The claim ends with the
-    process, however that ends.
+
+@contextmanager
+def claimed(target: Path, wait: bool = False) -> Iterator[Path | None]:
+    """Take a folder or file, existing or not, for this process alone among all processes and runs.
+
+    Gives an empty place to build in, removed in the end; if another process has it, None, or `wait` for it. The claim ends
+    with the process, however that ends.
     """
-    work = parent / WORK / digest
+    with claimed_work(work_of(target), wait) as work:
+        yield work
+
+
+@contextmanager
+def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
+    """`claimed`, by the name of the place to build in."""
     path = work.with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout:
         yield None
         return
@@ -78,7 +89,7 @@ def claimed(parent: Path, digest: str) -> Iterator[Path | None]:
 def sweep(parent: Path) -> None:
     """Remove what killed processes left beside the videos' folders."""
     for path in (parent / WORK).glob("*.lock"):
-        with claimed(parent, path.stem):
+        with claimed_work(path.with_suffix("")):
             pass
     with contextlib.suppress(OSError):  # not empty: another run is at work
         (parent / WORK).rmdir()
@@ -91,29 +102,28 @@ def is_complete(record: dict | None, source: Path, settings: Settings) -> bool:
     return record["source_bytes"] == source.stat().st_size
 
 
-def do_job(source: Path, target: Path, preview: Path | None, detector: Detector, settings: Settings, threads: int) -> Outcome:
+def do_job(source: Path, target: Path, preview: Path | None, detector: Detector, settings: Settings) -> Outcome:
     """Process a video unless that is done or another process is at it; then draw its preview if one is asked for."""
     try:
-        with claimed(target.parent, hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]) as work:
+        with claimed(target) as work:
             if work is None:
                 return Outcome("busy")
             record, status, seconds, is_whole = read_record(target), "complete", {}, False
             try:
                 is_whole = is_complete(record, source, settings)
                 if not is_whole:
-                    record, seconds = process_video(source, target, work, detector, settings, threads)
+                    record, seconds = process_video(source, target, work, detector, settings)
                     status, is_whole = "done", True
                 if preview is not None and not preview.exists():
                     from utils.preview import draw_preview  # here, so that workers that draw nothing start at once
 
                     draw_preview(source, target, record, preview)
             except Exception as error:  # whatever one odd video does, the others go on
-                if isinstance(error, UserError):
-                    return Outcome("stop", reason=str(error))
-                if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise
+                cause = error.__cause__ if isinstance(error, UserError) else error
+                if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+                    raise cause from None
                 if not is_whole:
-                    shutil.rmtree(target, ignore_errors=True)  # chunks of an earlier file of this name
+                    discard(target, work)  # chunks of an earlier file of this name
                 if isinstance(error, VideoError):
                     return Outcome("failed", error.stage, str(error))
                 words = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -123,14 +133,14 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
         return Outcome("stop", reason=f"can't write to {target}: {error.strerror}; mend it, then run this again.")
 
 
-worker_state: dict = {}  # what a worker keeps from job to job: detector, settings, threads
+worker_state: dict = {}  # what a worker keeps from job to job: detector, settings
 
 
-def start_worker(build: Callable[[], Detector], settings: Settings, threads: int) -> None:
+def start_worker(build: Callable[[], Detector], settings: Settings) -> None:
     """Make this process ready for `do_job_in_worker`."""
     cv2.setNumThreads(1)  # processes are the parallel part; threads of theirs would get in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the detector loads
-    worker_state.update(detector=build(), settings=settings, threads=threads)
+    worker_state.update(detector=build(), settings=settings)
 
 
 def do_job_in_worker(source: Path, target: Path, preview: Path | None) -> Outcome:
@@ -138,7 +148,7 @@ def do_job_in_worker(source: Path, target: Path, preview: Path | None) -> Outcom
 
 
 def do_jobs(
-    jobs: Iterable[Job], detector: Detector, build: Callable[[], Detector], settings: Settings, n_workers: int, threads: int
+    jobs: Iterable[Job], detector: Detector, build: Callable[[], Detector], settings: Settings, n_workers: int
 ) -> Iterator[tuple[Job, Outcome] | None]:
     """Do every job, by the detector here (without workers) or by those that workers build.
 
@@ -146,18 +156,18 @@ def do_jobs(
     """
     if n_workers == 0:
         for job in jobs:
-            yield job, do_job(*job, detector, settings, threads)
+            yield job, do_job(*job, detector, settings)
         return
     try:
-        for done in run_in_pool(do_job_in_worker, jobs, n_workers, start_worker, (build, settings, threads)):
+        for done in run_in_pool(do_job_in_worker, jobs, n_workers, start_worker, (build, settings)):
             if done is None:
                 yield None
                 continue
             job, future = done
             error = future.exception()
             if isinstance(error, ProcessExpired):
-                how = signal.Signals(-error.exitcode).name if error.exitcode < 0 else f"status {error.exitcode}"
-                hint = "; out of memory? Try fewer --workers" if how == "SIGKILL" else ""
+                how = signal.strsignal(-error.exitcode) if error.exitcode < 0 else f"status {error.exitcode}"
+                hint = "; out of memory? Try fewer --workers" if error.exitcode == -9 else ""
                 yield job, Outcome("failed", "crash", f"the worker died of it ({how}{hint})")
             else:
                 yield job, future.result()

@@ -7,6 +7,7 @@ import tempfile
 import wave
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,7 +31,9 @@ PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 4
 
 
 class VideoError(Exception):
-    """One video can't be used: `stage` is where it failed (open, video, audio, length, face, track, chunk), the text says why."""
+    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk), the text
+    says why.
+    """
 
     def __init__(self, stage: str, reason: str):
         super().__init__(reason)
@@ -56,19 +59,21 @@ class Sound:
         self._spans: list[tuple[int, int, int]] = []  # start, stop on the clock of `_start`, and where in the file; in order
         self._start: Fraction | None = None  # of the first sample on the container's clock; None: at `origin`
         self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None  # sample format, layout, rate that the resampler was made for
         self._expected = self._first = Fraction(0)
         self._position = 0  # of the sample that comes next
 
     def feed(self, frame: av.AudioFrame) -> None:
         """Add the next decoded audio frame. Sound that comes late (time runs back) is left out."""
         time = self._expected if frame.pts is None else frame.pts * frame.time_base
-        if self._resampler is None or abs(time - self._expected) > MAX_SOUND_JUMP_S:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or kind != self._kind or abs(time - self._expected) > MAX_SOUND_JUMP_S:
             if self._resampler is None:
                 self._first, self._start = time, None if frame.pts is None else time
             self.finish()
             self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
             self._position = round_half_up((time - self._first) * SAMPLE_RATE_HZ)
-            self._expected = time
+            self._expected, self._kind = time, kind
         self._expected += Fraction(frame.samples, frame.sample_rate)
         frame.pts = None  # the time is kept here; the resampler only sees consecutive sound
         self._place(self._resampler.resample(frame))
@@ -121,13 +126,23 @@ class Sound:
         return self.start + Fraction(self._spans[-1][1] if self._spans else 0, SAMPLE_RATE_HZ)
 
 
+@dataclass
+class Loss:
+    """Output frames from `first` to `stop` (None: not over yet) that are damaged, or may be: see `Source.damaged`."""
+
+    first: int
+    stop: int | None = None
+    is_certain: bool = False
+    gaps: list[tuple[int, Fraction, Fraction]] = field(default_factory=list)  # output frame, begin and end on the file's clock
+
+
 class Source:
     """A video file, read once from front to back, picture and sound together; see `open_source`.
 
     `frames` gives the pictures; when it is through, `sound` holds the sound and `warnings` what was wrong with the file.
     """
 
-    def __init__(self, container: av.container.InputContainer, sound: Sound, clock: Stopwatch, threads: int):
+    def __init__(self, container: av.container.InputContainer, sound: Sound, clock: Stopwatch):
         self.sound = sound
         self.warnings: list[str] = []
         self._end = Fraction(0)  # of the last picture
@@ -138,55 +153,85 @@ class Source:
             raise VideoError("video", "has no video stream")  # cover art is none
         if self._audio is None:
             raise VideoError("audio", "has no sound")
-        self._video.codec_context.thread_type = "AUTO"
-        self._video.codec_context.thread_count = threads
+        self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
         self._n_corrupt = {"video": 0, "audio": 0}
-        self._lost_at: Fraction | None = None  # when pictures were lost, until a key frame mends that
+        self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
+        self._losses: list[Loss] = []
 
-    def frames(self) -> Iterator[tuple[av.VideoFrame, int, bool]]:
+    def frames(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """Decode the pictures at a constant 30 fps, and the sound on the way.
 
-        Yields (frame, n, is_damaged): a source frame and for how many consecutive output frames it stands (n >= 1). Output
-        frame k is the last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no
-        output frame shows are left out. All have the first one's size. Damaged are frames that stand in for lost ones, and
-        from a loss on all frames up to the next key frame, since they are predicted from what was lost.
+        Yields (frame, n): a source frame and for how many consecutive output frames it stands (n >= 1). Output frame k is the
+        last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no output frame
+        shows are left out. All have the first one's size.
 
         Raises:
             VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than `MAX_CORRUPT_PACKETS`.
         """
         step = 1 / Fraction(self._video.average_rate or self._video.guessed_rate or FPS)  # of a frame without time or duration
-        held, held_index, held_is_damaged, origin, end = None, 0, False, None, Fraction(0)
+        held, held_index, origin, end = None, 0, None, Fraction(0)
         for frame in self._decode():
             time = end if frame.pts is None else frame.pts * frame.time_base
             if origin is None:
                 origin = self.sound.origin = time
             index = round_half_up((time - origin) * FPS)
-            if held is not None and time - end > MAX_GAP_S:
-                self._lost_at = end
+            own_stop = min(index, max(held_index + 1, round_half_up((end - origin) * FPS)))  # where the held one's own time ends
+            self._note_loss(frame, own_stop, index, end, time)
             if held is not None and index > held_index:
-                own_stop = max(held_index + 1, round_half_up((end - origin) * FPS))  # where its own time ends
-                if own_stop < index and self._lost_at is not None:
-                    yield held, own_stop - held_index, held_is_damaged
-                    yield held, index - own_stop, True
-                else:
-                    yield held, index - held_index, held_is_damaged
+                yield held, index - held_index
                 held_index = index
-            if frame.is_corrupt:
-                self._lost_at = time
-            elif frame.key_frame and self._lost_at is not None and time > self._lost_at:
-                self._lost_at = None
             end = time + (frame.duration * frame.time_base if frame.duration else step)
             if max(time, end) - origin > MAX_DURATION_S:
                 raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
             if held is not None and (frame.width, frame.height) != (held.width, held.height):
                 frame = frame.reformat(held.width, held.height)
             if index >= held_index:  # else it comes late (time runs back) and is left out
-                held, held_is_damaged = frame, self._lost_at is not None
+                held = frame
         if held is None:
             raise VideoError("video", "has no picture that can be decoded")
-        yield held, max(1, round_half_up((end - origin) * FPS) - held_index), held_is_damaged
+        stop = max(held_index + 1, round_half_up((end - origin) * FPS))
+        yield held, stop - held_index
+        self._losses = [replace(loss, stop=loss.stop or stop) for loss in self._losses]
         self._end = end - origin
         self._warn()
+
+    def _note_loss(self, frame: av.VideoFrame, own_stop: int, index: int, end: Fraction, time: Fraction) -> None:
+        """Begin a loss before a frame, or end one with a key frame.
+
+        The frame is shown from output frame `index` on, at `time`; the one before it ended at `end`, output frame `own_stop`.
+        """
+        loss = self._losses[-1] if self._losses and self._losses[-1].stop is None else None
+        is_gap = index > own_stop and time - end > MAX_GAP_S
+        if self._lost_at is not None or frame.is_corrupt or is_gap:
+            if loss is None:
+                loss = Loss(own_stop)
+                self._losses.append(loss)
+            loss.is_certain |= self._lost_at is not None or frame.is_corrupt
+            if is_gap:
+                loss.gaps.append((own_stop, end, time))
+        lost_at = time if frame.is_corrupt else self._lost_at
+        if loss is not None and frame.key_frame and (lost_at is None or time > lost_at):
+            loss.stop, lost_at = index, None
+        self._lost_at = lost_at
+
+    def damaged(self) -> list[tuple[int, int]]:
+        """The output frames that are not what was filmed, as (first, stop), once `frames` is through.
+
+        They are those that stand in for lost ones and, since pictures are predicted from those before, all others up to the
+        next key frame. Where a picture only stands still for long, it counts as lost if sound is lost there too: a variable
+        frame rate has such pauses.
+        """
+        found = []
+        for loss in self._losses:
+            firsts = [first for first, begin, end in loss.gaps if self._lacks_sound(begin, end)]
+            if loss.is_certain or firsts:
+                found.append((loss.first if loss.is_certain else firsts[0], loss.stop))
+        return found
+
+    def _lacks_sound(self, begin: Fraction, end: Fraction) -> bool:
+        start, stop = (round_half_up((time - self.sound.origin) * SAMPLE_RATE_HZ) for time in (begin, end))
+        stop = min(stop, start + SAMPLE_RATE_HZ)
+        return self.sound.read(start, stop - start)[1] > MAX_SOUND_JUMP_S * SAMPLE_RATE_HZ
 
     def timings(self) -> dict[str, float]:
         """When picture and sound begin and end, in seconds on the file's own clock, once `frames` is through."""
@@ -209,18 +254,7 @@ class Source:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Decode both streams in the file's order, stepping over corrupt packets; sound goes to `sound`."""
-        packets = self._container.demux(self._video, self._audio)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                if isinstance(error, (av.error.InvalidDataError, av.error.EOFError)):
-                    packet = None  # damaged from here on
-                    self.warnings.append(f"can't be read to its end: {reason(error)}")
-                else:
-                    raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
-            if packet is None:
-                break
+        for packet in self._packets():
             kind = packet.stream.type
             try:
                 frames = packet.decode()
@@ -235,26 +269,38 @@ class Source:
                 self._n_corrupt[kind] += 1
                 if kind == "video":
                     self._lost_at = (packet.pts or 0) * packet.time_base
-            if packet.stream is self._audio:
+            if kind == "audio":
                 for frame in frames:
                     self.sound.feed(frame)
                 self._clock.lap("audio")
             else:
                 self._clock.lap("decode")
-                for frame in frames:
-                    yield frame
+                yield from frames
         self.sound.finish()
         self._clock.lap("audio")
 
+    def _packets(self) -> Iterator[av.Packet]:
+        """The packets of both streams; the last ones are empty and let the decoders give what they still hold."""
+        streams = (self._video, self._audio)
+        try:
+            yield from self._container.demux(streams)
+        except (av.error.InvalidDataError, av.error.EOFError) as error:  # damaged from here on
+            self.warnings.append(f"can't be read to its end: {reason(error)}")
+            for stream in streams:
+                last = av.Packet()
+                last.stream, last.time_base = stream, stream.time_base
+                yield last
+        except av.FFmpegError as error:
+            raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
+
 
 @contextmanager
-def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None = None, threads: int = 0) -> Iterator[Source]:
+def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None = None) -> Iterator[Source]:
     """Open a video for reading.
 
     Args:
         scratch: folder for the sound's temporary file (5.8 MB a minute); None takes the system's.
         clock: gets the seconds spent on "decode" and "audio".
-        threads: of the video decoder; 0 takes one per core.
 
     Raises:
         VideoError: not a video, no video stream, no audio stream.
@@ -266,7 +312,7 @@ def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError("open", f"can't be opened as a video: {reason(error)}") from error
     with container, closing(Sound(scratch)) as sound:
-        yield Source(container, sound, clock or Stopwatch(), threads)
+        yield Source(container, sound, clock or Stopwatch())
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:

@@ -4,16 +4,14 @@ import json
 import os
 import signal
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from datetime import timedelta
 from multiprocessing import get_context, parent_process
 
 from pebble import ProcessPool
-
-PATIENCE = timedelta(days=30)  # one rank may wait that long for another
 
 
 def n_cores() -> int:
@@ -30,6 +28,9 @@ class OwnStore(dict):
         self[key] = self.get(key, 0) + n
         return self[key]
 
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
 
 class Group:
     """This process and its companions: the ranks that torchrun started, or it alone."""
@@ -37,14 +38,16 @@ class Group:
     def __init__(self):
         self.rank, self.local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
         self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
+        attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        self.is_restarted = attempt > 0
         self._store = OwnStore()
         if self.size > 1:
             from torch.distributed import PrefixStore, rendezvous
 
-            store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
-            store.set_timeout(PATIENCE)
-            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a store may outlive the ranks that were restarted
-            self._store = PrefixStore(f"attempt {attempt}", store)
+            self._store, _, _ = next(rendezvous("env://"))
+            if self.size == self.local_size:  # one machine's store outlives a restart; several ones get a new store
+                self._store = PrefixStore(f"attempt {attempt}", self._store)
 
     def add(self, name: str, n: int = 1) -> int:
         """Add to a counter of the group, 0 at first, and return it."""
@@ -56,6 +59,8 @@ class Group:
 
     def get(self, name: str) -> object:
         """A value that some member shares, or will: waits for it."""
+        while not self._store.check([name]):  # and not in the store's own wait, which no signal ends
+            time.sleep(0.2)
         return json.loads(zlib.decompress(self._store.get(name)))
 
 

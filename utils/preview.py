@@ -11,6 +11,7 @@ from utils.files import replacing
 from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, open_source, read_wav, to_rgb
 
 MAX_CROPS = 12  # in a row
+MAX_ROWS = 20
 WAVE_POINTS = 1200  # in a row
 
 
@@ -18,7 +19,7 @@ def read_frame(path: Path, number: int) -> np.ndarray:
     """Frame `number` at 30 fps of a video as (H, W, 3) uint8 RGB."""
     n_frames = 0
     with open_source(path) as source:
-        for frame, n, _ in source.frames():
+        for frame, n in source.frames():
             n_frames += n
             if n_frames > number:
                 return to_rgb(frame)
@@ -31,12 +32,17 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
 
     Args:
         source: the video. `folder`: its chunks. `record`: its `video.json`.
+
+    Raises:
+        VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet can't be written.
     """
     tracks = []  # number of a track and chunks of it for a row; the chunks are in order of time
     for i in range(len(record["tracks"])):
         prefix = f"{i:02d}_" if record["settings"]["tracks"] == "all" else ""
         chunks = [c for c in record["chunks"] if c["chunk"].startswith(prefix)]
         tracks += [(i, chunks[k : k + MAX_CROPS]) for k in range(0, len(chunks), MAX_CROPS)]
+    n_left_out = sum(len(chunks) for _, chunks in tracks[MAX_ROWS:])
+    tracks = tracks[:MAX_ROWS]
     number = record["chunks"][0]["first_frame"]
     frame = read_frame(source, number)
     figure = Figure(figsize=(14, 3.4 + 2.1 * len(tracks)), layout="constrained")
@@ -47,15 +53,18 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
             x1, y1, x2, y2 = track["boxes"][number - track["first_frame"]]
             top.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, color=f"C{i}"))
             top.text(x1, y1, f"track {i}", color="white", va="bottom", fontsize=7, bbox={"color": f"C{i}", "pad": 1})
+    name = record["source"].encode(errors="surrogateescape").decode(errors="replace")  # it need not be text
+    hidden = f", the last {n_left_out} not shown" if n_left_out else ""
     top.set_title(
-        f"{record['source']}: {record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks, frame at {number / FPS:.2f} s",
+        f"{name}: {record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks{hidden}, frame at {number / FPS:.2f} s",
         fontsize=9, parse_math=False,
     )  # fmt: skip
     top.set(xticks=[], yticks=[])
     sounds = [[read_wav(folder / f"{c['chunk']}.wav") for c in chunks] for _, chunks in tracks]
     loudest = max(100, *(int(np.abs(samples.astype(int)).max()) for row in sounds for samples in row))
     for (i, chunks), sound, crops, wave in zip(tracks, sounds, rows[::2], rows[1::2], strict=True):
-        pictures = [cv2.imread(str(folder / c["chunk"] / f"{0:06d}.jpg"))[..., ::-1] for c in chunks]
+        files = [folder / c["chunk"] / f"{0:06d}.jpg" for c in chunks]
+        pictures = [cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB) for file in files]
         blank = np.full_like(pictures[0], 255)
         crops.imshow(np.hstack([*pictures, *[blank] * (MAX_CROPS - len(pictures))]))
         size = pictures[0].shape[1]
