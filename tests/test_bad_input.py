@@ -312,7 +312,7 @@ class Finding:
     [
         (Finding(90, lambda i: False), "face", "no face found in 144 frames"),
         (
-            Finding(50, lambda i: True),
+            Finding(35, lambda i: True),
             "track",
             "faces in 144 of 144 frames, but none seen 51 times in one shot at more than 50 px",
         ),

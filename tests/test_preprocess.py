@@ -264,7 +264,7 @@ def test_cuts_are_those_of_the_shot_detector(tmp_path, fixed_detector, fps):
     with open_source(source) as opened:
         found = list(find_faces(opened, fixed_detector, Settings("x"), Stopwatch()))
     assert [picture.number for picture in found] == list(range(n_frames))
-    assert [picture.number for picture in found if picture.begins_shot] == expected[1:] and len(expected) == 3
+    assert [picture.number for picture in found if picture.begins_shot] == expected[1:] and len(expected) >= 3
 
 
 def test_rotated_video_gives_upright_crops(tmp_path):
