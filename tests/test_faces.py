@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
-from utils.faces import Track, Tracker, crop_face, crop_windows, track_faces
+from utils.faces import Track, Tracker, crop_face, crop_windows
 
 SEQUENCES = json.loads((GOLDEN / "tracks.json").read_text())
+
+
+def track_faces(detections: list[np.ndarray]) -> list[Track]:
+    """The faces of one shot, in order of their first detection."""
+    tracker, tracks = Tracker(), []
+    for frame, boxes in enumerate(detections):
+        tracks += tracker.update(frame, boxes)
+    tracks += tracker.end_shot(len(detections))
+    return sorted(filter(tracker.is_face, tracks), key=lambda track: track.number)
 
 
 def boxes_of(name: str) -> list[np.ndarray]:

@@ -130,20 +130,6 @@ class Tracker:
         return self.is_long_enough(track) and max(mean_box[2] - mean_box[0], mean_box[3] - mean_box[1]) > MIN_SIZE_PX
 
 
-def track_faces(detections: Sequence[np.ndarray], first_frame: int = 0) -> list[Track]:
-    """The faces of one shot, in order of their first detection.
-
-    Args:
-        detections: per frame (n, 4 or more): x1 y1 x2 y2 in pixels.
-        first_frame: the number of the shot's first frame.
-    """
-    tracker, tracks = Tracker(), []
-    for frame, boxes in enumerate(detections, first_frame):
-        tracks += tracker.update(frame, boxes)
-    tracks += tracker.end_shot(first_frame + len(detections))
-    return sorted(filter(tracker.is_face, tracks), key=lambda track: track.number)
-
-
 def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
     """Smooth a track's boxes and widen them to the windows that are cut out.
 

@@ -1,0 +1,129 @@
+"""A split as a whole: its videos, what is left to do, what became of them."""
+
+import collections
+import dataclasses
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.chunking import RECORD, Settings, read_record
+from utils.cli import UserError
+from utils.files import discard, read_table, write_table
+from utils.jobs import Outcome, claimed, is_complete, outcome_of, sweep
+from utils.labels import LABELS
+
+NOT_VIDEOS = {".csv", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".mp3", ".png", ".txt", ".wav", ".xml", ".zip"}
+
+
+def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """Pair each file below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what can't be a video.
+
+    A folder is named by the video's stem, or by its whole name where the stem is not its own.
+    """
+    pairs, others = [], []
+    for label in LABELS:
+        entries = sorted(p for p in (out_dir / label).glob("*") if not p.name.startswith("."))
+        videos = [p for p in entries if p.suffix.lower() not in NOT_VIDEOS]
+        others += [p for p in entries if p.suffix.lower() in NOT_VIDEOS]
+        names = {p.name for p in videos if p.suffix}
+        n_of_stem = collections.Counter(p.stem for p in videos)
+        for p in videos:
+            is_own = n_of_stem[p.stem] == 1 and p.stem not in names
+            pairs.append((p, out_dir / "pytmp" / label / (p.stem if is_own else p.name)))
+    return pairs, others
+
+
+def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
+    """Delete chunk folders of videos that have another folder now (a second video took their stem)."""
+    targets = {target for _, target in videos}
+    target_of = {(target.parent, source.name): target for source, target in videos}
+    for folder in {target.parent for target in targets}:
+        for old in folder.glob("[!.]*"):
+            record = None if old in targets else read_record(old)
+            if record and (folder, record["source"]) in target_of:
+                with claimed(old) as work:
+                    if work is not None:
+                        discard(old, work)
+
+
+def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
+    """Look through a split.
+
+    Returns the jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, by name
+    ("real/a.mp4").
+
+    Raises:
+        UserError: no video, or some are complete with other settings.
+    """
+    videos, others = list_videos(out_dir)
+    if not videos:
+        splits = [p.name for p in out_dir.glob("*") if any((p / label).is_dir() for label in LABELS)]
+        hint = f"did you mean --out_dir {out_dir / splits[0]}?" if splits else "put the split's videos there."
+        raise UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
+    for label in LABELS:
+        sweep(out_dir / "pytmp" / label)
+        if not any(source.parent.name == label for source, _ in videos):
+            print(f"note: no video in {out_dir / label}")
+    remove_renamed(videos)
+    if others:
+        print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
+    todo, complete = [], {}
+    for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
+        sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg"
+        record = None if overwrite else read_record(target)
+        if record and record.get("settings_hash") != settings.hash:
+            asked = dataclasses.asdict(settings)
+            was = record["settings"]
+            differ = [f"{key} {was.get(key)}, now {now}" for key, now in asked.items() if was.get(key) != now]
+            raise UserError(f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo all.")
+        is_whole = is_complete(record, source, settings)
+        if not is_whole:
+            sheet.unlink(missing_ok=True)  # it shows what is done again now
+        if is_whole and (not preview or sheet.exists()):
+            complete[video_name(source)] = outcome_of("complete", record)
+            continue
+        todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
+        if overwrite:  # without its record it is incomplete, so an interrupted run can go on without the flag
+            (target / RECORD).unlink(missing_ok=True)
+    return todo, complete
+
+
+def video_name(source: Path) -> str:
+    return f"{source.parent.name}/{source.name}"
+
+
+def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
+    """Write failures.csv, warnings.csv and timings.csv and print the summary. Returns the number of failures.
+
+    Rows of earlier runs stay where they still hold: failures of videos that another run has in hand, times of complete ones.
+    """
+    paths = {name: out_dir / f"{name}.csv" for name in ("failures", "warnings", "timings")}
+    failed = {video: outcome for video, outcome in sorted(outcomes.items()) if outcome.status == "failed"}
+    is_now = {video: outcome.status for video, outcome in outcomes.items()}
+    rows = [(video, outcome.stage, outcome.reason) for video, outcome in failed.items()]
+    rows += [tuple(row.values()) for row in read_table(paths["failures"]) if is_now.get(row.get("video")) == "busy"]
+    write_table(paths["failures"], ("video", "stage", "reason"), sorted(rows))
+    warned = [(video, warning) for video, outcome in sorted(outcomes.items()) for warning in outcome.warnings]
+    write_table(paths["warnings"], ("video", "warning"), warned)
+    rows = [
+        (video, step, f"{spent:.3f}")
+        for video, outcome in outcomes.items() for step, spent in outcome.seconds.items()
+    ]  # fmt: skip
+    rows += [tuple(row.values()) for row in read_table(paths["timings"]) if is_now.get(row.get("video")) in ("complete", "busy")]
+    write_table(paths["timings"], ("video", "step", "seconds"), sorted(rows))
+    n = collections.Counter(outcome.status for outcome in outcomes.values())
+    n_chunks = sum(outcome.n_chunks for outcome in outcomes.values() if outcome.status == "done")
+    print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks} chunks), "
+          f"{n['failed']} failed")  # fmt: skip
+    if n["done"]:
+        print(f"{seconds:.0f} s, {3600 * (n['done'] + n['failed']) / seconds:.0f} videos an hour")
+    if n["busy"]:
+        print(f"{n['busy']} are being done by another run on this folder")
+    if warned:
+        n_warned = len({video for video, _ in warned})
+        print(f"{n_warned} videos gave less than they should: {paths['warnings']}")
+    for stage, count in sorted(collections.Counter(outcome.stage for outcome in failed.values()).items()):
+        print(f"  failed at {stage}: {count}")
+    if failed:
+        print(f"names and reasons: {paths['failures']}")
+    return len(failed)
