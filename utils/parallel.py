@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 
 from pebble import ProcessPool
 
@@ -75,6 +75,7 @@ def _start_worker(initializer: Callable, initargs: tuple) -> None:
 def _without_interrupt() -> Iterator[None]:
     """Hold Ctrl-C back in this thread, and for good in the threads and processes that it starts: they begin by importing."""
     if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # its start lets Ctrl-C through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
