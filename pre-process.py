@@ -60,7 +60,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--tracks", choices=TRACKS, default="longest",
         help="keep a video's longest face track, or all, as <video>/<track>_<chunk> (default: longest)",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete")
+    parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     parser.add_argument(
         "--workers", type=number(int, 0), metavar="N",
         help="processes that decode videos, of each rank under torchrun (default: the cores available; 0: none but this one)",
@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     group = Group()
     outcomes: dict[str, Outcome] = {}
     if group.rank == 0:
-        todo, outcomes = plan(args.out_dir, settings, args.overwrite and not group.is_restarted, args.preview)
+        todo, outcomes = plan(args.out_dir, settings, args.overwrite, args.preview)
         group.share("todo", todo)
     todo = group.get("todo")
     start = time.monotonic()

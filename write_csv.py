@@ -93,6 +93,13 @@ def main(argv: list[str] | None = None) -> None:
             f"{args.out_dir / 'train'} first."
         )
     all_rejects = []
+    settings = {
+        record["settings_hash"] for split in splits for label in LABELS
+        for video in (args.out_dir / split / "pytmp" / label).glob("[!.]*")
+        if (record := read_record(video)) and "settings_hash" in record
+    }  # fmt: skip
+    if len(settings) > 1:
+        print(f"note: the videos were pre-processed with {len(settings)} different settings; one for all is meant (--overwrite)")
     print(f"{'split':<6} {'label':<6} {'videos':>7} {'chunks':>8} {'seconds':>8}")
     for split in splits:
         rows, rejects = index_split(args.out_dir, split)

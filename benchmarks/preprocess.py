@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
-from utils.cli import number, pick_device, run
+from utils.cli import UserError, number, pick_device, run
 from utils.faces import crop_face
 from utils.jobs import start_worker, worker_state
-from utils.media import FPS, open_source, rgb_patch, to_rgb
+from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
 from utils.parallel import n_cores, run_in_pool
 
 N_TRIAL_FRAMES = 100
@@ -127,7 +127,10 @@ def measure(
     for _ in range(repeat):
         tasks = [(video,) for video in videos]
         done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings))
-        results = [pair[1].result() for pair in done if pair is not None]
+        try:
+            results = [pair[1].result() for pair in done if pair is not None]
+        except VideoError as error:
+            raise UserError(f"one of the videos can't be measured: {error}") from error
         begin, end = min(result[0] for result in results), max(result[1] for result in results)
         walls.append(end - begin)
         steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
@@ -212,12 +215,15 @@ def main(argv: list[str] | None = None) -> None:
     if detector.is_shared:
         build = functools.partial(SharedDetector, *share(detector))
     settings = Settings(args.detector, args.half, detect_every=args.detect_every)
+    for video in args.videos:
+        if not video.is_file():
+            raise UserError(f"{video} does not exist.")
     with tempfile.TemporaryDirectory() as folder:
         videos = args.videos
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
         print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
-              + (f" on {device}" if detector.is_shared else "") + f", every {args.detect_every}. frame\n")  # fmt: skip
+              + (f" on {device}" if detector.is_shared else "") + f", --detect_every {args.detect_every}\n")  # fmt: skip
         if args.trials:
             run_trials(videos[0], detector.detector)
             return

@@ -108,7 +108,7 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
     printed = capsys.readouterr().out
     assert "9 failed" in printed and "failed at open: 5" in printed
     assert "1 videos gave less than they should" in printed
-    assert "fake/half.mp4,2 chunks without sound left out" in (tmp_path / "warnings.csv").read_text()
+    assert 'fake/half.mp4,"2 chunks without sound left out, the first at 1.00 s"' in (tmp_path / "warnings.csv").read_text()
     half = json.loads((tmp_path / "pytmp" / "fake" / "half" / "video.json").read_text())
     assert [c["chunk"] for c in half["chunks"]] == ["00000"]
     assert [c["chunk"] for c in half["without_sound"]] == ["00001", "00002"]
@@ -140,7 +140,11 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
         pre_process([*arguments, "--jpeg_quality", "60", "--overwrite"])
     monkeypatch.undo()
     monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
-    assert pre_process([*arguments, "--jpeg_quality", "60"]) == 0  # an interrupted --overwrite goes on without it
+    interrupted = [*arguments, "--jpeg_quality", "60", "--overwrite"]
+    shutil.copy(tmp_path / "real" / "a.mp4", tmp_path / "real" / "d.mp4")
+    assert pre_process(interrupted) == 0
+    capsys.readouterr()
+    assert pre_process(interrupted) == 0 and "4 were complete" in capsys.readouterr().out  # the same command goes on
     frame = out / "real" / "a" / "00000" / "000000.jpg"
     assert len(frame.read_bytes()) < len(before[frame][0])
 
@@ -168,6 +172,9 @@ def test_chunks_of_a_video_that_is_gone_do_not_stay(tmp_path, pre_process, capsy
     write_clip(tmp_path / "real" / "b.mp4", face_pictures(50))  # mute now
     assert pre_process(["--out_dir", str(tmp_path)]) == 1
     assert sorted(p.name for p in out.iterdir()) == ["a.mkv", "a.mp4"]
+    (tmp_path / "real" / "a.mkv").rename(tmp_path / "real" / "c.mkv")
+    pre_process(["--out_dir", str(tmp_path)])
+    assert f"chunks without a video in 1 folders, the first {out / 'a.mkv'}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
@@ -186,6 +193,8 @@ def test_file_names_that_are_not_text(tmp_path, pre_process, scripts):
 
 
 def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
+    with pytest.raises(UserError, match="nowhere is no folder"):
+        pre_process(["--out_dir", str(tmp_path / "nowhere")])
     with pytest.raises(UserError, match="no video in .* put the split's videos there"):
         pre_process(["--out_dir", str(tmp_path)])
     (tmp_path / "train" / "real").mkdir(parents=True)
@@ -339,7 +348,7 @@ def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
     ]  # fmt: skip
     sheet = cv2.imread(str(tmp_path / "test" / "preview" / "fake" / "two.jpg"))
     assert sheet is not None and sheet.std() > 20
-    assert scripts["pre-process"].main([*arguments[:-1], "--overwrite"]) == 0
+    assert scripts["pre-process"].main([*arguments[:-1], "--overwrite", "--jpeg_quality", "50"]) == 0
     assert not list((tmp_path / "test" / "preview" / "fake").iterdir())  # no sheet is left that shows what was
     model = TwoStreamNet(img_dim=32)
     config = {"net": "resnet18", "img_dim": 32, "final_dim": 1024, "dropout": 0.5}

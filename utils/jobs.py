@@ -20,7 +20,7 @@ from detectors import Detector
 from utils.chunking import Settings, process_video, read_record
 from utils.cli import UserError
 from utils.files import discard
-from utils.media import VideoError
+from utils.media import FPS, VideoError
 from utils.parallel import run_in_pool
 
 WORK = ".work"  # beside the folders of the videos: results that are being built, and a lock for each
@@ -44,8 +44,10 @@ class Outcome:
 
 def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = None) -> Outcome:
     """The outcome of a complete video: its chunks and everything that was left out."""
-    left_out = (("without_sound", "without sound left out"), ("damaged", "with damaged frames left out"))
-    warnings = [f"{len(record[kind])} chunks {words}" for kind, words in left_out if record.get(kind)]
+    warnings = []
+    for kind, words in (("without_sound", "without sound"), ("damaged", "with damaged frames")):
+        if left_out := [chunk["first_frame"] / FPS for chunk in record.get(kind, ())]:
+            warnings.append(f"{len(left_out)} chunks {words} left out, the first at {min(left_out):.2f} s")
     warnings = [*record.get("warnings", ()), *warnings]
     return Outcome(status, n_chunks=len(record["chunks"]), warnings=warnings, seconds=seconds or {})
 

@@ -36,8 +36,11 @@ class VideoError(Exception):
     """
 
     def __init__(self, stage: str, reason: str):
-        super().__init__(reason)
+        super().__init__(stage, reason)  # both, so that it can be pickled
         self.stage = stage
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 def reason(error: Exception) -> str:

@@ -40,7 +40,6 @@ class Group:
         self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
         attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-        self.is_restarted = attempt > 0
         self._store = OwnStore()
         if self.size > 1:
             from torch.distributed import PrefixStore, rendezvous

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.chunking import RECORD, Settings, read_record
+from utils.chunking import Settings, read_record
 from utils.cli import UserError
 from utils.files import discard, read_table, write_table
 from utils.jobs import Outcome, claimed, is_complete, outcome_of, sweep
@@ -46,20 +46,34 @@ def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
                         discard(old, work)
 
 
+def no_videos(out_dir: Path) -> UserError:
+    """What to say of a folder without videos."""
+    if not out_dir.is_dir():
+        return UserError(f"{out_dir} is no folder; expected one with real/ and fake/ in it.")
+    splits = (
+        [out_dir.parent]
+        if out_dir.name in LABELS
+        else sorted(p for p in out_dir.glob("*") if any((p / k).is_dir() for k in LABELS))
+    )
+    hint = f"did you mean --out_dir {' or '.join(map(str, splits))}?" if splits else "put the split's videos there."
+    return UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
+
+
 def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
     """Look through a split.
 
-    Returns the jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, by name
-    ("real/a.mp4").
+    Args:
+        overwrite: do videos again that are complete with other settings.
+
+    Returns:
+        The jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, by name ("real/a.mp4").
 
     Raises:
         UserError: no video, or some are complete with other settings.
     """
     videos, others = list_videos(out_dir)
     if not videos:
-        splits = [p.name for p in out_dir.glob("*") if any((p / label).is_dir() for label in LABELS)]
-        hint = f"did you mean --out_dir {out_dir / splits[0]}?" if splits else "put the split's videos there."
-        raise UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
+        raise no_videos(out_dir)
     for label in LABELS:
         sweep(out_dir / "pytmp" / label)
         if not any(source.parent.name == label for source, _ in videos):
@@ -67,24 +81,29 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
     remove_renamed(videos)
     if others:
         print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
+    orphans = sorted(
+        {p for label in LABELS for p in (out_dir / "pytmp" / label).glob("[!.]*")} - {target for _, target in videos}
+    )
+    if orphans:
+        print(f"note: chunks without a video in {len(orphans)} folders, the first {orphans[0]}; "
+              "write_csv.py lists them, so delete them if the video was taken away")  # fmt: skip
     todo, complete = [], {}
     for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
         sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg"
-        record = None if overwrite else read_record(target)
-        if record and record.get("settings_hash") != settings.hash:
-            asked = dataclasses.asdict(settings)
-            was = record["settings"]
+        record = read_record(target)
+        if record and record.get("settings_hash") != settings.hash and not overwrite:
+            asked, was = dataclasses.asdict(settings), record["settings"]
             differ = [f"{key} {was.get(key)}, now {now}" for key, now in asked.items() if was.get(key) != now]
-            raise UserError(f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo all.")
+            raise UserError(
+                f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo what has others."
+            )
         is_whole = is_complete(record, source, settings)
         if not is_whole:
             sheet.unlink(missing_ok=True)  # it shows what is done again now
         if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)
-            continue
-        todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
-        if overwrite:  # without its record it is incomplete, so an interrupted run can go on without the flag
-            (target / RECORD).unlink(missing_ok=True)
+        else:
+            todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
     return todo, complete
 
 
@@ -112,11 +131,11 @@ def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
     rows += [tuple(row.values()) for row in read_table(paths["timings"]) if is_now.get(row.get("video")) in ("complete", "busy")]
     write_table(paths["timings"], ("video", "step", "seconds"), sorted(rows))
     n = collections.Counter(outcome.status for outcome in outcomes.values())
-    n_chunks = sum(outcome.n_chunks for outcome in outcomes.values() if outcome.status == "done")
-    print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks} chunks), "
-          f"{n['failed']} failed")  # fmt: skip
+    n_chunks = collections.Counter({k: sum(o.n_chunks for o in outcomes.values() if o.status == k) for k in ("complete", "done")})
+    print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks['done']} chunks), "
+          f"{n['failed']} failed; {n_chunks.total()} chunks in all")  # fmt: skip
     if n["done"]:
-        print(f"{seconds:.0f} s, {3600 * (n['done'] + n['failed']) / seconds:.0f} videos an hour")
+        print(f"{seconds:.0f} s, {3600 * n['done'] / seconds:.0f} videos an hour")
     if n["busy"]:
         print(f"{n['busy']} are being done by another run on this folder")
     if warned:
