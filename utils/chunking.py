@@ -316,6 +316,7 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
                 # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
                 if n_missing > MAX_MISSING_SAMPLES:
                     kind = "without_sound"
+                # DEVIATION: seconds with damaged frames are left out and named
                 elif any(begin < first + CHUNK_FRAMES and first < stop for begin, stop in damaged):
                     kind = "damaged"
                 else:
