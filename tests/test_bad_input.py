@@ -1,6 +1,7 @@
 """Odd and broken videos: each gives chunks that are right, or a row of failures.csv; never a traceback or half a folder."""
 
 import csv
+import functools
 import os
 import shutil
 import subprocess
@@ -30,12 +31,18 @@ def good(path: Path, **options) -> Path:
     return write_clip(path, **{"pictures": WIDE, "sound": tone(4.8), **options})
 
 
+@functools.cache
+def noise() -> tuple[list[np.ndarray], np.ndarray]:
+    """Pictures that take many bytes, and a sound that is nowhere like itself."""
+    rng = np.random.default_rng(0)
+    pictures = [np.clip(p + rng.integers(-20, 20, p.shape, np.int16), 0, 255).astype(np.uint8) for p in WIDE]
+    return pictures, 0.5 * chirp(np.arange(4.8 * 44_100) / 44_100, 200, 4.8, 2000)[None].astype(np.float32)
+
+
 def noisy(path: Path, **options) -> Path:
     """A larger file: noise over the pictures, a key frame each second."""
-    rng = np.random.default_rng(0)
-    pictures = [np.clip(p + rng.integers(-20, 20, p.shape), 0, 255).astype(np.uint8) for p in WIDE]
-    sweep = chirp(np.arange(4.8 * 44_100) / 44_100, 200, 4.8, 2000)
-    return good(path, pictures=pictures, sound=0.5 * sweep[None].astype(np.float32), key_every=25, **options)
+    pictures, sound = noise()
+    return good(path, pictures=pictures, sound=sound, key_every=25, **options)
 
 
 def good_av1(path: Path) -> None:

@@ -61,8 +61,7 @@ def loudest_s(path, n_frames) -> float:
     return float(np.argmax(np.abs(samples.astype(int)) > 8000)) / SAMPLE_RATE_HZ
 
 
-@pytest.mark.parametrize("sound_start_s", [0.0, 0.2])
-@pytest.mark.parametrize("fps", [15, 25, Fraction(30000, 1001), 30, 50, 60])
+@pytest.mark.parametrize(("fps", "sound_start_s"), [(15, 0.0), (60, 0.2)])  # more in test_preprocess.py
 def test_flash_and_click_agree(tmp_path, fps, sound_start_s):
     path, time = flash_clip(tmp_path / "a.mp4", fps, 1.2, sound_start_s=sound_start_s)
     grey = brightness(path)
