@@ -25,10 +25,10 @@ from tqdm import tqdm
 from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import TRACKS, Settings
-from utils.cli import UserError, number, pick_device, run
+from utils.cli import UserError, n_cores, number, pick_device, run
 from utils.jobs import Job, Outcome, claimed, do_jobs, sweep
 from utils.labels import LABELS
-from utils.parallel import Group, n_cores
+from utils.parallel import Group
 from utils.split import plan, report, video_name
 
 MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken

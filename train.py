@@ -31,7 +31,7 @@ from augmentation import AUGMENTATIONS, Augmentation, normalize
 from dataset import ChunkDataset, build_loader, read_index
 from model import INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.cli import UserError, number, pick_device, run
+from utils.cli import UserError, n_cores, number, pick_device, run
 from utils.files import replacing
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
@@ -47,7 +47,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     start = parser.add_mutually_exclusive_group()
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add("--out_dir", type=Path, required=True, help="folder with train_split.csv and test_split.csv")
     add("--epochs", type=number(int, 1), default=100, help="epochs in all, resumed ones included (default: 100)")
     add("--batch_size", type=number(int, 2), default=8, help="chunks per step (default: 8)")
@@ -64,7 +63,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=number(int, 0), default=0, help="of initialisation, order, dropout, augmentation (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
-    add("--num_workers", type=number(int, 0), default=min(8, n_cores),
+    add("--num_workers", type=number(int, 0), default=min(8, n_cores()),
         help="loader processes (default: the cores available, at most 8)")  # fmt: skip
     add("--print_freq", type=number(int, 1), default=10, help="steps between printed lines (default: 10)")
     add("--log_dir", type=Path, default=Path("log_tmp"), help="where run folders are made (default: log_tmp)")

@@ -8,6 +8,7 @@ per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks le
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -42,10 +43,9 @@ def check_chunk(folder: Path) -> str | None:
     return None
 
 
-def list_chunks(video: Path) -> list[tuple[int, str, float]]:
+def list_chunks(video: Path, record: dict | None) -> list[tuple[int, str, float]]:
     """Track, name and start in seconds of each chunk of a video folder, from its record and from the folder itself."""
     names = {p.name for p in video.iterdir() if p.is_dir()} | {p.stem for p in video.glob("*.wav")}
-    record = read_record(video)
     starts = {chunk["chunk"]: chunk["first_frame"] / FPS for chunk in record["chunks"]} if record else {}
     chunks = []
     for name in sorted(names | set(starts)):
@@ -56,10 +56,10 @@ def list_chunks(video: Path) -> list[tuple[int, str, float]]:
     return chunks
 
 
-def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], list[tuple[str, str]]]:
-    """Index rows of a video's good chunks, and (path, reason) of the others."""
-    rows, rejects = [], []
-    for track, chunk, start_s in list_chunks(video):
+def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], list[tuple[str, str]], str | None]:
+    """Index rows of a video's good chunks, (path, reason) of the others, and the hash of its settings if it has a record."""
+    rows, rejects, record = [], [], read_record(video)
+    for track, chunk, start_s in list_chunks(video, record):
         path = (video / chunk).relative_to(out_dir).as_posix()
         why = check_chunk(video / chunk)
         if why is None:
@@ -67,11 +67,11 @@ def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], lis
             rows.append(dict(zip(INDEX_COLUMNS, values, strict=True)))
         else:
             rejects.append((path, why))
-    return rows, rejects
+    return rows, rejects, record and record.get("settings_hash")
 
 
-def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, str]]]:
-    """Rows of a split's index, sorted, and (path, reason) of the chunks left out."""
+def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, str]], set[str]]:
+    """Rows of a split's index, sorted, (path, reason) of the chunks left out, and the hashes of the videos' settings."""
     videos = [
         (label, video)
         for label in sorted(LABELS)
@@ -81,7 +81,8 @@ def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, 
     with ThreadPoolExecutor(N_THREADS) as pool:
         found = pool.map(lambda item: index_video(out_dir, *item), videos)
         found = list(tqdm(found, total=len(videos), unit="video", desc=split))
-    return [row for rows, _ in found for row in rows], [reject for _, rejects in found for reject in rejects]
+    rows, rejects, hashes = zip(*found, strict=True) if found else ((), (), ())
+    return list(chain(*rows)), list(chain(*rejects)), set(hashes) - {None}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -92,17 +93,11 @@ def main(argv: list[str] | None = None) -> None:
             f"neither train/pytmp nor test/pytmp exists in {args.out_dir}; run pre-process.py --out_dir "
             f"{args.out_dir / 'train'} first."
         )
-    all_rejects = []
-    settings = {
-        record["settings_hash"] for split in splits for label in LABELS
-        for video in (args.out_dir / split / "pytmp" / label).glob("[!.]*")
-        if (record := read_record(video)) and "settings_hash" in record
-    }  # fmt: skip
-    if len(settings) > 1:
-        print(f"note: the videos were pre-processed with {len(settings)} different settings; one for all is meant (--overwrite)")
+    all_rejects, settings = [], set()
     print(f"{'split':<6} {'label':<6} {'videos':>7} {'chunks':>8} {'seconds':>8}")
     for split in splits:
-        rows, rejects = index_split(args.out_dir, split)
+        rows, rejects, hashes = index_split(args.out_dir, split)
+        settings |= hashes
         write_table(index_path(args.out_dir, split), INDEX_COLUMNS, [row.values() for row in rows])
         for label, code in LABELS.items():
             chunks = [row for row in rows if row["label"] == code]
@@ -113,6 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     for split in set(SPLITS) - set(splits):
         index_path(args.out_dir, split).unlink(missing_ok=True)
         print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, so there is no {index_path(args.out_dir, split)}")
+    if len(settings) > 1:
+        print(f"note: the videos were pre-processed with {len(settings)} different settings; one for all is meant (--overwrite)")
     if all_rejects:
         print(f"{len(all_rejects)} chunks left out, see {args.out_dir / 'rejects.csv'}:")
         for path, why in all_rejects[:10]:

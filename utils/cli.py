@@ -1,6 +1,7 @@
 """What the scripts share on the command line: errors on one line, argument types, the choice of a device."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,11 @@ def number(kind: type, low: float, high: float = float("inf"), open_low: bool = 
         return value
 
     return parse
+
+
+def n_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick_device(name: str, gpu: int = 0) -> "torch.device":

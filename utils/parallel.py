@@ -14,11 +14,6 @@ from multiprocessing import get_context, parent_process, resource_tracker
 from pebble import ProcessPool
 
 
-def n_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class OwnStore(dict):
     """What a process without companions needs of torch.distributed's store."""
 
