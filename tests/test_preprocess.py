@@ -329,6 +329,17 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
     ]  # fmt: skip
 
 
+def test_videos_made_with_different_settings_are_noticed(tmp_path, chunk_tree, scripts, capsys):
+    out_dir = tmp_path / "tree"
+    shutil.copytree(chunk_tree, out_dir)
+    scripts["write_csv"].main(["--out_dir", str(out_dir)])
+    assert "different settings" not in capsys.readouterr().out
+    path = out_dir / "test" / "pytmp" / "real" / "v1" / "video.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings_hash": "another"}))
+    scripts["write_csv"].main(["--out_dir", str(out_dir)])
+    assert "pre-processed with 2 different settings" in capsys.readouterr().out
+
+
 def test_index_without_chunks(tmp_path, scripts):
     with pytest.raises(UserError, match="run pre-process.py"):
         scripts["write_csv"].main(["--out_dir", str(tmp_path)])
