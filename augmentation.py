@@ -4,6 +4,7 @@ python train.py --out_dir . --augment hflip jitter      (no names: all of them; 
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,11 +18,19 @@ NOISE_SNR_DB = (15.0, 40.0)
 GAIN_DB = (-12.0, 6.0)
 
 
+@cache  # the copy to a GPU would wait for it
+def imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channels, for values of 0 to 255."""
+    return tuple(255 * torch.tensor(values, device=device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+
+
 def normalize(video: Tensor) -> Tensor:
-    """(B, 3, T, H, W) uint8 RGB -> float32, normalised by the ImageNet mean and standard deviation, on its device."""
-    mean = torch.tensor(IMAGENET_MEAN, device=video.device).view(3, 1, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=video.device).view(3, 1, 1, 1)
-    return (video / 255.0 - mean) / std
+    """(B, T, H, W, 3) uint8 RGB -> (B, 3, T, H, W) float32, normalised by the ImageNet mean and standard deviation.
+
+    On the device that it is on; channels stay last in memory, as the network's convolutions like them.
+    """
+    mean, std = imagenet_stats(video.device)
+    return video.float().sub_(mean).div_(std).permute(0, 4, 1, 2, 3)
 
 
 def uniform(low: float, high: float) -> float:

@@ -1,28 +1,33 @@
-"""The chunk index (train_split.csv, test_split.csv) and the chunk data set with its loader.
+"""The chunk index (train_split.csv, test_split.csv), the chunk data set, its batches and its loader.
 
 python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
 """
 
+import hashlib
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
-import torchvision
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode
-from torchvision.transforms.v2.functional import resize
 
 from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
+from utils.faces import CROP_SIZE_PX
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, read_wav
 
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
+MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
 
 
 def index_path(out_dir: Path, split: str) -> Path:
@@ -34,7 +39,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
 
     Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is 0), chunk (name),
     path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav added), start_s (of the chunk in the
-    video).
+    video); perhaps others, of which `original` is used by `hold_out`.
 
     Raises:
         UserError: the file is missing, has other columns, no rows, or labels other than 0 and 1.
@@ -43,7 +48,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     try:
-        text = {"video": str, "chunk": str, "path": str}
+        text = {"video": str, "chunk": str, "path": str, "original": str}
         index = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
     except (ValueError, OSError) as error:
         raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error
@@ -59,6 +64,76 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     return index
 
 
+def digest(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+
+
+def mixed_seed(*numbers: int) -> int:
+    """A seed for torch that depends on all of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Part the index into training and held-out rows, whole videos at a time.
+
+    A column `original` (the `video` of the real video that a fake was made from, else empty) keeps a fake with its original
+    and with that one's other fakes.  Videos are chosen by a hash of their names, so the same ones on every machine and for
+    every seed, from the real and the fake ones alike.
+
+    Raises:
+        UserError: one side would have no real or no fake video.
+    """
+    origin = index.original.where(index.original != "", index.video) if "original" in index else index.video
+    labels = index.groupby(origin.to_numpy()).label.agg(lambda values: tuple(sorted(set(values))))
+    held: set[str] = set()
+    for kind in sorted(set(labels)):  # groups of fake, of real and of both kinds of videos
+        names = sorted(
+            labels.index[labels == kind], key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+        )
+        held.update(names[: max(1, round(fraction * len(names)))])
+    is_held = origin.isin(held)
+    parts = index[~is_held].reset_index(drop=True), index[is_held].reset_index(drop=True)
+    if any(part.label.nunique() < len(LABELS) for part in parts):
+        raise UserError(f"--val_fraction {fraction}: {len(labels)} videos with their originals are too few to part; both "
+                        "parts need real and fake ones.")  # fmt: skip
+    return parts
+
+
+def class_weights(labels: np.ndarray) -> np.ndarray:
+    """By label (fake 0, real 1) the weight that makes both classes count the same; 1 on average over the chunks."""
+    return len(labels) / (len(LABELS) * np.bincount(labels, minlength=len(LABELS)))
+
+
+def epoch_batches(
+    labels: np.ndarray, seed: int, batch_size: int, balanced: bool = False, position: int = 0, rank: int = 0, n_ranks: int = 1,
+    accumulate: int = 1,
+) -> list[list[int]]:  # fmt: skip
+    """The rows of each batch that one rank takes in an epoch.
+
+    A step takes the next n_ranks x accumulate x batch_size chunks of the epoch's order, which the seed alone decides, so
+    that any number of ranks sees the same steps and a resumed epoch goes on at `position`, the number of chunks taken.  The
+    chunks that fill no step are left out.
+
+    Args:
+        labels: (n,) of the index's rows.
+        balanced: draw rows with replacement, real and fake ones alike, in place of each row once.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if balanced:
+        weights = torch.from_numpy(class_weights(labels)[labels])
+        order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+    else:
+        order = torch.randperm(len(labels), generator=generator)
+    order = order[position:]
+    step = n_ranks * accumulate * batch_size
+    return order[: len(order) // step * step].view(-1, n_ranks, batch_size)[:, rank].tolist()
+
+
+def scoring_batches(n_rows: int, batch_size: int, rank: int = 0, n_ranks: int = 1) -> list[list[int]]:
+    """All rows in order, in batches; every n_ranks-th batch for one rank."""
+    return [list(range(row, min(row + batch_size, n_rows))) for row in range(0, n_rows, batch_size)][rank::n_ranks]
+
+
 def chunk_frames(folder: Path) -> list[Path]:
     """The frame files of a chunk in order of their numbers; ValueError unless there are 30."""
     frames = [p for p in folder.iterdir() if p.suffix == ".jpg"]
@@ -72,35 +147,49 @@ def chunk_frames(folder: Path) -> list[Path]:
     return frames
 
 
+def decode_frame(data: bytes, img_dim: int | None) -> np.ndarray | None:
+    """A JPEG as (H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given; None if it can't be decoded."""
+    data = np.frombuffer(data, np.uint8)
+    # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
+    scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
+    frame = cv2.imdecode(data, REDUCED.get(scale, cv2.IMREAD_COLOR_BGR))
+    if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR_BGR)
+    if frame is None:
+        return None
+    if img_dim and frame.shape[:2] != (img_dim, img_dim):
+        shrinks = min(frame.shape[:2]) > img_dim
+        frame = cv2.resize(frame, (img_dim, img_dim), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
 def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
-    """Read a chunk's frames: (T=30, 3, H, W) uint8 RGB, resized to `img_dim` pixels square if given.
+    """Read a chunk's frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
 
     Raises:
         OSError: the folder or a file can't be read.
         ValueError: not 30 frames, a frame that is cut off or no JPEG, frames of several sizes.
     """
-    frames = []
-    for path in chunk_frames(folder):
+    video = None
+    for i, path in enumerate(chunk_frames(folder)):
         data = path.read_bytes()
-        try:
-            if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
-                raise RuntimeError("cut off")
-            frames.append(torchvision.io.decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.RGB))
-        except RuntimeError as error:
-            raise ValueError(f"frame {path.name} is damaged") from error
-    if len({frame.shape for frame in frames}) > 1:
-        raise ValueError("frames of several sizes")
-    video = torch.stack(frames)
-    return (
-        video if img_dim is None or video.shape[2:] == (img_dim, img_dim) else resize(video, [img_dim, img_dim], antialias=True)
-    )
+        # decoders fill the rest of a cut picture with grey
+        frame = decode_frame(data, img_dim) if data.endswith(JPEG_END) else None
+        if frame is None:
+            raise ValueError(f"frame {path.name} is damaged")
+        if video is None:
+            video = np.empty((CHUNK_FRAMES, *frame.shape), np.uint8)
+        if frame.shape != video.shape[1:]:
+            raise ValueError("frames of several sizes")
+        video[i] = frame
+    return torch.from_numpy(video)
 
 
 class ChunkDataset(Dataset):
     """Chunks of an index as tensors.
 
-    An item is a dict: video (3, T=30, H, W) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0, real 1) and
-    row, its position in the index; for a chunk that can't be read it is {"row", "error"}.
+    An item is a dict: video (T=30, H, W, 3) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0, real 1), row, its
+    position in the index, and bad, a list of (row, why) of chunks that could not be read; if none could, it has bad alone.
 
     Args:
         index: as `read_index` gives it.
@@ -108,42 +197,54 @@ class ChunkDataset(Dataset):
         img_dim: side of the frames in pixels.
         augmentation: applied to each chunk; None for evaluation.
         seed: of the augmentation, combined with the epoch and the row, so that it does not depend on workers or order.
+        replace_bad: give the next readable chunk in place of one that can't be read, looking no further than a run may go.
     """
 
-    def __init__(self, index: pd.DataFrame, root: Path, img_dim: int, augmentation: Augmentation | None = None, seed: int = 0):
-        self.paths = [root / path for path in index.path]
-        self.labels = index.label.tolist()
+    def __init__(
+        self, index: pd.DataFrame, root: Path, img_dim: int, augmentation: Augmentation | None = None, seed: int = 0,
+        replace_bad: bool = False,
+    ):  # fmt: skip
+        self.root = root
+        self.paths = index.path.tolist()
+        self.labels = index.label.to_numpy()
         self.img_dim = img_dim
         self.augmentation = augmentation
         self.seed = seed
         self.epoch = 0
+        self.n_tries = min(len(index), 2 + int(MAX_BAD_SHARE * len(index))) if replace_bad else 1
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> dict:
-        folder = self.paths[row]
-        try:
-            video = read_video(folder, self.img_dim)
-            samples = read_wav(folder.with_name(folder.name + ".wav"))
-        except (OSError, ValueError) as error:
-            return {"row": row, "error": f"{folder}: {str(error).splitlines()[0]}"}
+        bad = []
+        for i in range(self.n_tries):
+            taken = (row + i) % len(self)
+            folder = self.root / self.paths[taken]
+            try:
+                video = read_video(folder, self.img_dim)
+                samples = read_wav(folder.with_name(folder.name + ".wav"))
+                break
+            except (OSError, ValueError) as error:
+                bad.append((taken, f"{folder}: {str(error).splitlines()[0]}"))
+        else:
+            return {"bad": bad}
         if self.augmentation is not None:
-            sequence = np.random.SeedSequence((self.seed, self.epoch, row))
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
-                video, samples = self.augmentation(video, samples)
+                torch.manual_seed(mixed_seed(self.seed, self.epoch, row))
+                video, samples = self.augmentation(video.permute(0, 3, 1, 2), samples)
+            video = video.permute(0, 2, 3, 1)
         audio = torch.from_numpy(chunk_mfcc(samples))
-        return {"video": video.transpose(0, 1), "audio": audio, "label": self.labels[row], "row": row}
+        return {"video": video, "audio": audio, "label": int(self.labels[taken]), "row": taken, "bad": bad}
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack items into a batch: video (B, 3, T, H, W), audio (B, 1, F, L), label (B,), row (B,), errors (list of str).
+    """Stack items into a batch: video (B, T, H, W, 3), audio (B, 1, F, L), label (B,), row (B,), bad (list of (row, why)).
 
-    Chunks that could not be read are left out of the tensors and named in errors; B may then be 0.
+    Chunks that could not be read are left out of the tensors; B may then be 0.
     """
-    good = [item for item in items if "error" not in item]
-    batch = {"errors": [item["error"] for item in items if "error" in item]}
+    good = [item for item in items if "row" in item]
+    batch = {"bad": [bad for item in items for bad in item["bad"]]}
     for key in ("video", "audio"):
         batch[key] = torch.stack([item[key] for item in good]) if good else torch.empty(0)
     for key in ("label", "row"):
@@ -151,18 +252,34 @@ def collate(items: list[dict]) -> dict:
     return batch
 
 
-def build_loader(dataset: ChunkDataset, batch_size: int, num_workers: int, shuffle_seed: int | None = None) -> DataLoader:
-    """A loader in the index's order, or, given a seed, shuffled by it and without the incomplete last batch."""
-    generator = None
-    if shuffle_seed is not None:
-        generator = torch.Generator().manual_seed(shuffle_seed)
+def _start_worker(_: int) -> None:
+    """In a loader process: leave Ctrl-C and termination to the process that trains, use one core."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
+    """A loader of the given batches of rows, in their order."""
     return DataLoader(
         dataset,
-        batch_size,
-        shuffle=shuffle_seed is not None,
-        drop_last=shuffle_seed is not None,
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        generator=generator,
+        worker_init_fn=_start_worker,
     )
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """Turn the death of a loader process, whenever PyTorch reports it, into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a loader process died ({str(error).splitlines()[0]}), often for want of memory or of room in /dev/shm; go on with "
+            "--resume and fewer --num_workers."
+        ) from error

@@ -12,6 +12,7 @@ Parameter names and shapes are those of the authors' checkpoints, which therefor
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,6 +46,49 @@ class ClipNorm3d(nn.BatchNorm3d):
             return super().forward(x)
         # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of 1
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class MeanOverRanks(torch.autograd.Function):
+    """The mean of a tensor over all processes, with gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x / dist.get_world_size()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return MeanOverRanks.forward(ctx, gradient)
+
+
+class SyncNorm(nn.SyncBatchNorm):
+    """A batch normalisation, `ClipNorm3d` included, by the statistics of all processes' batches, on the CPU too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            # as ClipNorm3d, and as any other batch normalisation
+            return super().forward(x) if self.track_running_stats else ClipNorm3d.forward(self, x)
+        if x.device.type != "cpu":
+            return super().forward(x)
+        dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))  # PyTorch's own has no CPU version
+        mean = MeanOverRanks.apply(x.mean(dims))
+        centred = x - mean.view(shape)
+        var = MeanOverRanks.apply(centred.square().mean(dims))
+        if self.track_running_stats:
+            n = x.numel() // x.shape[1] * dist.get_world_size()
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(var.detach() * n / (n - 1), self.momentum)
+        return centred * ((var + self.eps).rsqrt() * self.weight).view(shape) + self.bias.view(shape)
+
+
+def synchronise_norms(model: nn.Module) -> None:
+    """Have every batch normalisation of a network take the statistics of all processes' batches, in equal shares."""
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.__class__ = SyncNorm  # the same parameters and names, another forward
+            module.process_group = None
 
 
 def conv3d(c_in: int, c_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Conv3d:
@@ -155,6 +199,7 @@ class TwoStreamNet(nn.Module):
             raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
         if init not in INITS:
             raise ValueError(f"init is {init!r}, expected one of {', '.join(INITS)}")
+        self.img_dim = img_dim
         visual_net = VisualNet(net)
         # in the authors' order, which their saved optimisers count on
         self.netcnnaud = audio_net()
@@ -170,6 +215,7 @@ class TwoStreamNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        self.netcnnlip.to(memory_format=torch.channels_last_3d)  # faster, see benchmarks/RESULTS.md
 
     def forward(self, video: Tensor, audio: Tensor) -> dict[str, Tensor]:
         """Embed and classify a batch of chunks.
@@ -197,17 +243,19 @@ def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:
     return torch.linalg.vector_norm(video_emb - audio_emb, dim=1)
 
 
-def contrastive_loss(video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float) -> Tensor:
+def contrastive_loss(video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float, reduction: str = "mean") -> Tensor:
     """Pull the embeddings of real chunks together, push those of fake ones `margin` apart (paper, equation 1).
 
     Args:
         video_emb, audio_emb: (B, D).
         label: (B,), 1 real, 0 fake.
         margin: the distance beyond which a fake chunk costs nothing.
+        reduction: "mean" over the batch, or "none".
 
     Returns:
-        Scalar: mean over the batch of  y d^2 + (1 - y) max(margin - d, 0)^2.
+        y d^2 + (1 - y) max(margin - d, 0)^2 of each chunk, (B,), or their mean, a scalar.
     """
     d = dissimilarity(video_emb, audio_emb)
     y = label.to(d.dtype)
-    return (y * d**2 + (1 - y) * F.relu(margin - d) ** 2).mean()
+    loss = y * d**2 + (1 - y) * F.relu(margin - d) ** 2
+    return loss.mean() if reduction == "mean" else loss

@@ -1,44 +1,73 @@
-"""Train the two-stream network, resume a run, or score the test split.
+"""Train the two-stream network, resume a run, export it, or score the test split.
 
     python train.py --epochs 50 --out_dir .
     python train.py --epochs 50 --out_dir . --resume
+    torchrun --nproc_per_node=8 train.py --epochs 50 --out_dir .    # several GPUs or machines
     python train.py --test --out_dir .
 
 Reads <out_dir>/train_split.csv (and test_split.csv for --test).  Training writes to <log_dir>/<run>/: model/epoch<N>.pth.tar
-(the newest), model/model_best_epoch<N>.pth.tar (lowest training loss) and TensorBoard scalars in img/train.  --test writes
-scores.csv, track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
+(the two newest), model/model_best_epoch<N>.pth.tar (lowest training loss, or highest AUC on held-out videos), log.jsonl (a line
+per epoch), curves.png, args.json, env.json and TensorBoard scalars in img/train.  --test writes scores.csv, track_scores.csv,
+chunk_scores.csv and scores.json to --scores_dir for test.py.
 """
 
 import argparse
-import json
-import os
-import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from tensorboardX import SummaryWriter
-from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from augmentation import AUGMENTATIONS, Augmentation, normalize
-from dataset import ChunkDataset, build_loader, read_index
-from model import INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.cli import UserError, n_cores, number, pick_device, run
+from augmentation import AUGMENTATIONS, Augmentation
+from dataset import (
+    ChunkDataset,
+    build_loader,
+    class_weights,
+    epoch_batches,
+    hold_out,
+    naming_dead_workers,
+    read_index,
+    scoring_batches,
+)
+from engine import (
+    AMP,
+    LOSS_TERMS,
+    Epoch,
+    Trainer,
+    build_model,
+    check_bad,
+    epoch_stats,
+    load_state,
+    not_finite,
+    score_chunks,
+    video_auc,
+)
+from model import INITS, RESNETS, TwoStreamNet
+from utils.checkpoint import (
+    POLARITY,
+    best_checkpoint,
+    export_weights,
+    keep_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    load_resumable,
+    save_checkpoint,
+)
+from utils.cli import UserError, n_cores, number, run
+from utils.distributed import Ranks, Stopped, StopSignal
 from utils.files import replacing
 from utils.labels import LABELS
-from utils.media import CHUNK_FRAMES, FPS
+from utils.report import plot_curves
+from utils.runs import Scalars, describe_environment, plain, rewind_scalars, write_json, write_log
 from utils.scoring import mean_mds, track_scores, video_scores
 
-LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")
 NEWEST = "newest"  # value of --resume and --test without a path
+BALANCES = ("none", "sampler", "loss")
+RESULT_FLAGS = ("batch_size", "accumulate", "lr", "wd", "hyper_param", "dropout", "augment", "seed", "balance", "amp", "sync_bn")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,7 +78,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     start = parser.add_mutually_exclusive_group()
     add("--out_dir", type=Path, required=True, help="folder with train_split.csv and test_split.csv")
     add("--epochs", type=number(int, 1), default=100, help="epochs in all, resumed ones included (default: 100)")
-    add("--batch_size", type=number(int, 2), default=8, help="chunks per step (default: 8)")
+    add("--batch_size", type=number(int, 2), default=8, help="chunks per batch of each process (default: 8)")
+    add("--accumulate", type=number(int, 1), default=1, metavar="N", help="batches per step (default: 1)")
     add("--lr", type=number(float, 0, open_low=True), default=1e-3, help="Adam's learning rate (default: 1e-3)")
     add("--wd", type=number(float, 0), default=1e-5, help="weight decay (default: 1e-5)")
     add("--hyper_param", type=number(float, 0, open_low=True), default=0.99, help="contrastive margin (default: 0.99)")
@@ -60,15 +90,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--init", choices=INITS, default="authors", help="initialisation of the linear layers (default: authors)")
     add("--augment", nargs="*", choices=AUGMENTATIONS, metavar="NAME",
         help=f"augmentations out of {' '.join(AUGMENTATIONS)}; without names all (default: none)")  # fmt: skip
+    add("--balance", choices=BALANCES, default="none",
+        help="make real and fake count alike: sampler draws both equally often, loss weights them (default: none)")  # fmt: skip
+    add("--val_fraction", type=number(float, 0, 0.9), default=0.0, metavar="F",
+        help="share of the training videos to hold out; the best epoch has the highest AUC on them (default: 0)")  # fmt: skip
     add("--seed", type=number(int, 0), default=0, help="of initialisation, order, dropout, augmentation (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
-    add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
-    add("--num_workers", type=number(int, 0), default=min(8, n_cores()),
-        help="loader processes (default: the cores available, at most 8)")  # fmt: skip
+    add("--gpu", type=number(int, 0), default=0, help="index of the GPU; torchrun gives each process its own (default: 0)")
+    add("--amp", choices=AMP, default="off", help="mixed precision (default: off, float32)")
+    add("--compile", action="store_true", help="compile the network with torch.compile")
+    add("--sync_bn", action="store_true", help="with torchrun: batch statistics over all processes' batches")
+    add("--num_workers", type=number(int, 0), help="loader processes of each process (default: the cores available)")
     add("--print_freq", type=number(int, 1), default=10, help="steps between printed lines (default: 10)")
+    add("--save_every_min", type=number(float, 0), default=10.0, metavar="MIN",
+        help="minutes between checkpoints within an epoch (default: 10; 0: none)")  # fmt: skip
     add("--log_dir", type=Path, default=Path("log_tmp"), help="where run folders are made (default: log_tmp)")
-    start.add_argument("--resume", nargs="?", const=NEWEST, metavar="CHECKPOINT",
-        help="go on from a checkpoint; without a path from the newest of this run folder, if there is one")  # fmt: skip
+    start.add_argument("--resume", nargs="?", const=NEWEST, metavar="PATH",
+        help="go on from a checkpoint, or from the newest of a run folder; without a path from this one's, if any")  # fmt: skip
     add("--start-epoch", dest="start_epoch", type=number(int, 0), default=0,
         help="number of the first epoch (default: 0; --resume sets it)")  # fmt: skip
     start.add_argument(
@@ -77,154 +115,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--reset_lr", action="store_true", help="with --resume: take --lr, not the checkpoint's rate")
     start.add_argument("--test", nargs="?", const=NEWEST, metavar="CHECKPOINT",
         help="score the test split and stop; without a path by the best checkpoint of this run folder")  # fmt: skip
+    start.add_argument("--export", nargs="+", type=Path, metavar=("FILE", "CHECKPOINT"),
+        help="write the weights alone, in half precision, and stop; by default those of this run folder's best")  # fmt: skip
     add("--scores_dir", type=Path, default=Path("."), help="where --test writes (default: .)")
     add("--threshold", type=float, default=0.3,
         help="accepted for the authors' command lines, without effect: ours is computed from the training videos")  # fmt: skip
-    return parser.parse_args(argv)
-
-
-def find_checkpoint(model_dir: Path, prefix: str) -> Path:
-    """The checkpoint `<prefix><N>.pth.tar` with the highest N."""
-    numbered = [(int(m[1]), p) for p in model_dir.glob("*") if (m := re.fullmatch(rf"{prefix}(\d+)\.pth\.tar", p.name))]
-    if not numbered:
-        raise UserError(f"no {prefix}<N>.pth.tar in {model_dir}; train first, give the flags of the run, or name a checkpoint.")
-    return max(numbered)[1]
-
-
-def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
-    """The network that a checkpoint describes, with its weights; UserError if they do not fit."""
-    model = TwoStreamNet(**checkpoint["config"])
-    load_state(model, checkpoint["state_dict"], path)
-    return model
-
-
-def load_state(target: TwoStreamNet | torch.optim.Optimizer, state: dict, path: Path) -> None:
-    """Load a state of the checkpoint at `path` into a network or an optimiser; UserError if it does not fit."""
-    try:
-        target.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} does not fit --net, --img_dim and --final_dim as given: {detail}") from error
-
-
-def losses(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
-    """The three terms of the loss, `LOSS_TERMS`, as a (3,) tensor."""
-    return torch.stack(
-        [
-            contrastive_loss(out["video_emb"], out["audio_emb"], label, margin),
-            F.cross_entropy(out["video_logits"], label),
-            F.cross_entropy(out["audio_logits"], label),
-        ]
-    )
-
-
-def check_finite(values: Sequence[float], names: Iterable[str], where: str) -> None:
-    if not np.isfinite(values).all():
-        named = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
-        raise UserError(f"not finite: {where} ({named}); try a lower --lr.")
-
-
-def report_errors(batch: dict) -> None:
-    # DEVIATION: chunks that can't be read are named and counted; the authors drop them without a word
-    for error in batch["errors"]:
-        tqdm.write(f"left out, can't be read: {error}")
-
-
-def train_epoch(
-    model: TwoStreamNet,
-    loader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    margin: float,
-    epoch: int,
-    print_freq: int,
-    writer: SummaryWriter,
-    iteration: int,
-) -> tuple[dict, int]:
-    """Train for one epoch.
-
-    Returns:
-        The epoch's means: loss, each of `LOSS_TERMS`, avg_score_real and avg_score_fake (dissimilarity of the chunks as
-        they were seen, in training mode), and the iteration reached.
-
-    Raises:
-        UserError: the loss is not finite; nothing of the epoch is kept.
-    """
-    model.train()
-    sums = torch.zeros(3, device=device)
-    score_sums = torch.zeros(2, device=device)  # by label: fake, real
-    score_counts = torch.zeros(2, device=device)
-    n_steps = 0
-    start = time.perf_counter()
-    for batch in (progress := tqdm(loader, unit="step", desc=f"epoch {epoch + 1}", leave=False)):
-        report_errors(batch)
-        label = batch["label"].to(device, non_blocking=True)
-        if len(label) < 2:  # batch normalisation needs two
-            continue
-        out = model(normalize(batch["video"].to(device, non_blocking=True)), batch["audio"].to(device, non_blocking=True))
-        terms = losses(out, label, margin)
-        optimizer.zero_grad(set_to_none=True)
-        terms.sum().backward()
-        optimizer.step()
-
-        iteration += 1
-        n_steps += 1
-        sums += terms.detach()
-        distance = dissimilarity(out["video_emb"], out["audio_emb"]).detach()
-        score_sums.index_add_(0, label, distance)
-        score_counts.index_add_(0, label, torch.ones_like(distance))
-        if n_steps % print_freq == 0 or n_steps == len(loader):
-            values = terms.tolist()  # waits for the device
-            check_finite(values, LOSS_TERMS, f"the loss in epoch {epoch + 1}, step {n_steps}")
-            rate = n_steps * loader.batch_size / (time.perf_counter() - start)
-            named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_TERMS, values, strict=True))
-            progress.write(
-                f"epoch {epoch + 1} step {n_steps}/{len(loader)}  loss {sum(values):.4f}  {named}  {rate:.1f} chunks/s"
-            )
-            writer.add_scalar("local/loss", sum(values), iteration)
-    if n_steps == 0:
-        raise UserError("no batch of readable chunks in the whole epoch; run write_csv.py again to see what is damaged.")
-    means = (sums / n_steps).tolist()
-    check_finite(means, LOSS_TERMS, f"the mean loss of epoch {epoch + 1}")
-    scores = (score_sums / score_counts).tolist()
-    stats = {"loss": sum(means), **dict(zip(LOSS_TERMS, means, strict=True))}
-    return stats | {"avg_score_fake": scores[LABELS["fake"]], "avg_score_real": scores[LABELS["real"]]}, iteration
-
-
-@torch.inference_mode()
-def score_chunks(model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, device: torch.device, what: str) -> pd.DataFrame:
-    """Score every chunk of an index in evaluation mode.
-
-    Returns:
-        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, and end_s,
-        dissimilarity, p_fake_video, p_fake_audio (the two heads' probability of fake, 0..1).
-    """
-    model.eval()
-    rows, columns = [], {"dissimilarity": [], "p_fake_video": [], "p_fake_audio": []}
-    for batch in tqdm(loader, unit="batch", desc=what, leave=False):
-        report_errors(batch)
-        if not len(batch["row"]):
-            continue
-        out = model(normalize(batch["video"].to(device, non_blocking=True)), batch["audio"].to(device, non_blocking=True))
-        rows += batch["row"].tolist()
-        columns["dissimilarity"] += dissimilarity(out["video_emb"], out["audio_emb"]).tolist()
-        for head in ("video", "audio"):
-            columns[f"p_fake_{head}"] += out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]].tolist()
-    if not rows:
-        raise UserError(f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why.")
-    scores = index.iloc[rows][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
-    return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **columns)
-
-
-def score_split(
-    checkpoint_path: Path, config: dict, index: pd.DataFrame, out_dir: Path, batch_size: int, num_workers: int,
-    device: torch.device, what: str,
-) -> tuple[dict, pd.DataFrame]:  # fmt: skip
-    """Score the chunks of an index by a checkpoint: the checkpoint and the table of `score_chunks`."""
-    checkpoint = load_checkpoint(checkpoint_path, config)
-    model = build_model(checkpoint, checkpoint_path).to(device)
-    loader = build_loader(ChunkDataset(index, out_dir, checkpoint["config"]["img_dim"]), batch_size, num_workers)
-    return checkpoint, score_chunks(model, index, loader, device, what)
+    args = parser.parse_args(argv)
+    if args.export and len(args.export) > 2:
+        parser.error(f"--export takes a file to write and perhaps a checkpoint, got {len(args.export)} paths")
+    return args
 
 
 def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
@@ -242,14 +141,8 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
     videos = video_scores(chunks)
     threshold, origin = stored_threshold(checkpoint)
     scores_dir.mkdir(parents=True, exist_ok=True)
-    summary = {
-        "checkpoint": str(checkpoint_path),
-        "threshold": threshold,
-        "threshold_origin": origin,
-        "polarity": "higher is more fake",
-    }
-    with replacing(scores_dir / "scores.json") as path:
-        path.write_text(json.dumps(summary, indent=1) + "\n")
+    summary = {"checkpoint": checkpoint_path, "threshold": threshold, "threshold_origin": origin, "polarity": POLARITY}
+    write_json(scores_dir / "scores.json", summary)
     tables = (("chunk_scores.csv", chunks), ("track_scores.csv", track_scores(chunks)), ("scores.csv", videos))
     for name, scores in tables:
         with replacing(scores_dir / name) as path:
@@ -262,141 +155,250 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
     print(f"written in {scores_dir}: {names}; now: python test.py --scores_dir {scores_dir}")
 
 
-def keep_checkpoint(model_dir: Path, checkpoint: dict, is_best: bool) -> None:
-    """Save a checkpoint as the newest, if it is one as the best too, and delete those that it takes the place of.
+def find_start(resume: str | None, model_dir: Path, config: dict, val_fraction: float, is_main: bool) -> tuple[Path, dict] | None:
+    """The checkpoint that --resume asks for, checked against the flags; None if there is none to go on from.
 
-    The two names share one file where the file system allows. The best is written first: a crash in between costs the
-    epoch, which is then trained again.
+    Raises:
+        UserError: it can't be read, is of another network, or would mix two runs in one folder.
     """
-    newest = model_dir / f"epoch{checkpoint['epoch']}.pth.tar"
-    if is_best:
-        best = model_dir / f"model_best_{newest.name}"
-        save_checkpoint(best, checkpoint)
-        with replacing(newest) as partial:
-            partial.unlink(missing_ok=True)
-            try:
-                os.link(best, partial)
-            except OSError:
-                shutil.copyfile(best, partial)
-        delete_others(model_dir, "model_best_epoch*.pth.tar", best)
-    else:
-        save_checkpoint(newest, checkpoint)
-    delete_others(model_dir, "epoch*.pth.tar", newest)
+    if resume is None or (resume == NEWEST and not list_checkpoints(model_dir)):
+        return None
+    path, checkpoint = load_resumable(model_dir if resume == NEWEST else Path(resume), config, quiet=not is_main)
+    if path.resolve().parent != model_dir.resolve() and list_checkpoints(model_dir):
+        raise UserError(f"{path} would take the place of another run's checkpoints in {model_dir}; name another --log_dir.")
+    flags = {name: value for name, value in checkpoint["config"].items() if name != "dropout"}
+    if "optimizer" in checkpoint:  # else it holds initial weights, and the choice is free
+        flags["val_fraction"] = checkpoint.get("args", {}).get("val_fraction", val_fraction)
+    given = config | {"val_fraction": val_fraction}
+    differ = [f"--{name} {value}" for name, value in flags.items() if value != given[name]]
+    if differ:
+        raise UserError(f"{path} was trained with {' '.join(differ)}; give the same flags.")
+    return path, checkpoint
 
 
-def delete_others(folder: Path, pattern: str, kept: Path) -> None:
-    for path in folder.glob(pattern):
-        if path != kept:
-            path.unlink()
-
-
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    device = pick_device(args.device, args.gpu)
     depth = args.net.removeprefix("resnet")
     run_dir = args.log_dir / f"deepfake_audio-{args.img_dim}_r{depth}_bs{args.batch_size}_lr{args.lr:g}"
     model_dir = run_dir / "model"
     config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
-    if args.test:
-        path = find_checkpoint(model_dir, "model_best_epoch") if args.test == NEWEST else Path(args.test)
-        index = read_index(args.out_dir, "test")
-        checkpoint, chunks = score_split(
-            path, config, index, args.out_dir, args.batch_size, args.num_workers, device, "scoring the test split"
-        )
-        write_scores(args.scores_dir, path, checkpoint, index, chunks)
-        return
-
-    index = read_index(args.out_dir, "train")
-    if index.label.nunique() < 2:
-        only = next(name for name, code in LABELS.items() if code == index.label[0])
-        raise UserError(f"the training split has only {only} chunks; it needs real and fake ones.")
-    if len(index) < args.batch_size:
-        raise UserError(f"the training split has {len(index)} chunks, --batch_size is {args.batch_size}; lower it.")
-    names = AUGMENTATIONS if args.augment == [] else args.augment
-    augmentation = Augmentation(names, args.img_dim) if names else None
-    dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed)
-    torch.manual_seed(args.seed)
-    model = TwoStreamNet(**config, init=args.init).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr, weight_decay=args.wd, fused=True)
-    first_epoch, iteration, least_loss = args.start_epoch, 0, float("inf")
-    if args.resume == NEWEST and not any(model_dir.glob("epoch*.pth.tar")):
-        print(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
-    elif args.resume:
-        path = find_checkpoint(model_dir, "epoch") if args.resume == NEWEST else Path(args.resume)
-        if path.resolve().parent != model_dir.resolve() and any(model_dir.glob("*.pth.tar")):
-            raise UserError(f"{path} would take the place of another run's checkpoints in {model_dir}; name another --log_dir.")
+    if args.export:
+        path = args.export[1] if len(args.export) == 2 else best_checkpoint(model_dir)
         checkpoint = load_checkpoint(path, config)
-        missing = {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys()
-        if missing:
-            raise UserError(f"{path} can't be resumed, it holds no {', '.join(sorted(missing))}; --test takes it.")
-        differ = [f"--{k} {v}" for k, v in checkpoint["config"].items() if k != "dropout" and v != config[k]]
-        if differ:
-            raise UserError(f"{path} was trained with {' '.join(differ)}; give the same flags.")
-        load_state(model, checkpoint["state_dict"], path)
-        load_state(optimizer, checkpoint["optimizer"], path)
-        if args.reset_lr:
-            for group in optimizer.param_groups:
-                group["lr"] = args.lr
-        first_epoch, iteration = checkpoint["epoch"], checkpoint["iteration"]
-        if any(model_dir.glob("model_best_epoch*")):  # else the best of this folder is still to come
-            least_loss = float(checkpoint["least_loss"])
-        print(f"resumed from {path} after {first_epoch} epochs")
-    elif any(model_dir.glob("*.pth.tar")):
-        if not args.overwrite:
+        export_weights(args.export[0], checkpoint)
+        print(f"written: {args.export[0]}, the weights of {path}; threshold: {stored_threshold(checkpoint)[1]}")
+        return 0
+
+    with Ranks(args.device, args.gpu) as ranks, StopSignal() as stop:
+        say = print if ranks.is_main else lambda *_: None
+        num_workers = max(1, n_cores() // ranks.local_size) if args.num_workers is None else args.num_workers
+
+        def score(model: TwoStreamNet, index: pd.DataFrame, what: str) -> pd.DataFrame:
+            """Score the chunks of an index, shared among the ranks."""
+            batches = scoring_batches(len(index), args.batch_size, ranks.rank, ranks.size)
+            loader = build_loader(ChunkDataset(index, args.out_dir, model.img_dim), batches, num_workers)
+            with naming_dead_workers():
+                return score_chunks(model, index, loader, ranks, stop, args.amp, what)
+
+        if args.test:
+            path = best_checkpoint(model_dir) if args.test == NEWEST else Path(args.test)
+            index = read_index(args.out_dir, "test")
+            checkpoint = load_checkpoint(path, config)
+            try:
+                chunks = score(build_model(checkpoint, path).to(ranks.device), index, "scoring the test split")
+            except Stopped:
+                return stop.exit_status
+            if ranks.is_main:
+                write_scores(args.scores_dir, path, checkpoint, index, chunks)
+            return 0
+
+        # what to train on
+        index = read_index(args.out_dir, "train")
+        if index.label.nunique() < 2:
+            only = next(name for name, code in LABELS.items() if code == index.label[0])
+            raise UserError(f"the training split has only {only} chunks; it needs real and fake ones.")
+        held_out = index[:0]
+        if args.val_fraction:
+            index, held_out = hold_out(index, args.val_fraction)
+        per_step = args.batch_size * args.accumulate * ranks.size
+        if len(index) < per_step:
+            raise UserError(f"the training split has {len(index)} chunks, a step takes {per_step} (--batch_size "
+                            f"{args.batch_size}, --accumulate {args.accumulate}, {ranks.size} processes); lower it.")  # fmt: skip
+        names = AUGMENTATIONS if args.augment == [] else args.augment
+        augmentation = Augmentation(names, args.img_dim) if names else None
+        dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
+
+        # what to train
+        torch.manual_seed(args.seed)
+        model = TwoStreamNet(**config, init=args.init).to(ranks.device)
+        class_weight = None
+        if args.balance == "loss":
+            class_weight = torch.tensor(class_weights(dataset.labels), dtype=torch.float32, device=ranks.device)
+        trainer = Trainer(model, ranks, args.lr, args.wd, args.hyper_param, args.amp, class_weight, args.compile, args.sync_bn)
+
+        # where to begin
+        resume = NEWEST if ranks.n_restarts and list_checkpoints(model_dir) else args.resume  # torchrun started the ranks again
+        first_epoch, iteration, least_loss, best_value = args.start_epoch, 0, float("inf"), float("inf")
+        records: list[dict] = []  # log.jsonl
+        under_way = None
+        start = find_start(resume, model_dir, config, args.val_fraction, ranks.is_main)
+        if start:
+            path, checkpoint = start
+            load_state(model, checkpoint["state_dict"], path)
+            if missing := {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys():
+                say(f"{path} holds no {', '.join(sorted(missing))}: its weights are the initial ones of a new training")
+            else:
+                load_state(trainer.optimizer, checkpoint["optimizer"], path)
+                trainer.scaler.load_state_dict(checkpoint.get("scaler", {}))
+                if args.reset_lr:
+                    for group in trainer.optimizer.param_groups:
+                        group["lr"] = args.lr
+                first_epoch, iteration = checkpoint["epoch"], checkpoint["iteration"]
+                records, under_way = checkpoint.get("log", []), checkpoint.get("under_way")
+                if list_checkpoints(model_dir, best=True):  # else the best of this folder is still to come
+                    least_loss = float(checkpoint["least_loss"])
+                    best_value = checkpoint.get("best_value", least_loss)
+                steps = f" and {under_way['n_steps']} steps" if under_way else ""
+                say(f"resumed from {path} after {first_epoch} epochs{steps}")
+                old = checkpoint.get("args", {})
+                changed = [f"--{name} {old[name]} -> {vars(args)[name]}" for name in RESULT_FLAGS
+                           if name in old and plain(old[name]) != plain(vars(args)[name])]  # fmt: skip
+                if changed:
+                    say(f"note: other flags than before: {', '.join(changed)}")
+        elif resume:
+            say(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
+        elif list_checkpoints(model_dir) and not args.overwrite:
             raise UserError(
                 f"{model_dir} holds checkpoints; go on with --resume, start anew with --overwrite, or name another --log_dir."
             )
-        shutil.rmtree(run_dir)
-    model_dir.mkdir(parents=True, exist_ok=True)
-    writer = SummaryWriter(str(run_dir / "img" / "train"))
-    n_out = len(index) % args.batch_size
-    print(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {device}"
-          + (f"; each epoch leaves {n_out} of them out, another choice each time: no full batch" if n_out else ""))  # fmt: skip
-    if first_epoch >= args.epochs:
-        print(f"nothing left to train: {first_epoch} epochs are done, --epochs is {args.epochs}")
+        ranks.gather(None)  # all have looked into the folder
+        environment = describe_environment(ranks.device, ranks.size)
+        scalars = None
+        if ranks.is_main:
+            if not resume and run_dir.exists():
+                shutil.rmtree(run_dir)
+            model_dir.mkdir(parents=True, exist_ok=True)
+            write_json(run_dir / "args.json", vars(args))
+            write_json(run_dir / "env.json", environment)
+            write_log(run_dir / "log.jsonl", records)
+            rewind_scalars(run_dir / "img" / "train", iteration, first_epoch)
+            scalars = Scalars(run_dir / "img" / "train")
+        n_out = len(index) % per_step
+        say(f"run folder {run_dir}, {len(index)} chunks of {index.video.nunique()} videos, on {ranks.device}"
+            + (f", {ranks.size} processes" if ranks.size > 1 else "")
+            + (f"; {held_out.video.nunique()} videos held out" if len(held_out) else "")
+            + (f"; each epoch leaves {n_out} chunks out, others each time: they fill no step" if n_out else ""))  # fmt: skip
+        if first_epoch >= args.epochs:
+            say(f"nothing left to train: {first_epoch} epochs are done, --epochs is {args.epochs}")
 
-    for epoch in range(first_epoch, args.epochs):
-        seed = args.seed + epoch  # at each epoch's start, so that a resumed run equals a straight one
-        torch.manual_seed(seed)
-        dataset.epoch = epoch
-        loader = build_loader(dataset, args.batch_size, args.num_workers, shuffle_seed=seed)
-        stats, iteration = train_epoch(
-            model, loader, optimizer, device, args.hyper_param, epoch, args.print_freq, writer, iteration
-        )
-        # DEVIATION: the best epoch has the lowest mean loss of the whole epoch, not of its last 5 batches
-        is_best = stats["loss"] < least_loss
-        least_loss = min(least_loss, stats["loss"])
-        checkpoint = {
-            "epoch": epoch + 1,
-            "net": args.net,
-            "config": config,
-            "state_dict": model.state_dict(),
-            "least_loss": least_loss,
-            "avg_score_real": stats["avg_score_real"],
-            "avg_score_fake": stats["avg_score_fake"],
-            "optimizer": optimizer.state_dict(),
-            "iteration": iteration,
-        }
-        keep_checkpoint(model_dir, checkpoint, is_best)
-        writer.add_scalar("global/loss", stats["loss"], epoch)
-        for label in LABELS:
-            writer.add_scalar(f"global/avg_score_{label}", stats[f"avg_score_{label}"], epoch)
-        named = "  ".join(f"{name} {value:.4f}" for name, value in stats.items())
-        print(f"epoch {epoch + 1} done  {named}{'  (best so far)' if is_best else ''}")
-    writer.close()
+        def save(n_epochs: int, under_way: dict | None, is_best: bool = False) -> None:
+            """Write a checkpoint, after `n_epochs` whole epochs and what is under way of the next one."""
+            if not ranks.is_main:
+                return
+            scalars.flush()  # first, so that no step before the checkpoint is missing
+            last = records[-1] if records else {}
+            checkpoint = {
+                "epoch": n_epochs,
+                "net": args.net,
+                "config": config,
+                "state_dict": model.state_dict(),
+                "least_loss": least_loss,
+                "best_value": best_value,
+                "avg_score_real": last.get("avg_score_real", float("nan")),
+                "avg_score_fake": last.get("avg_score_fake", float("nan")),
+                "optimizer": trainer.optimizer.state_dict(),
+                "scaler": trainer.scaler.state_dict(),
+                "iteration": iteration,
+                "log": records,
+                "under_way": under_way,
+                "polarity": POLARITY,
+                "args": plain(vars(args)),
+                "env": environment,
+            }
+            keep_checkpoint(model_dir, checkpoint, under_way["n_steps"] if under_way else 0, is_best)
 
-    best = find_checkpoint(model_dir, "model_best_epoch")
-    checkpoint = load_checkpoint(best, config)
-    if "threshold" not in checkpoint:
-        checkpoint, chunks = score_split(
-            best, config, index, args.out_dir, args.batch_size, args.num_workers, device, "threshold from the training videos"
-        )
-        means = mean_mds(video_scores(chunks))
-        check_finite(list(means.values()), means, "the training videos' scores")
-        checkpoint |= means
-        save_checkpoint(best, checkpoint)
-    print(f"best: {best}  mean MDS of training videos: real {checkpoint['mean_mds_real']:.4f}, fake "
-          f"{checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}")  # fmt: skip
+        try:
+            for epoch in range(first_epoch, args.epochs):
+                seed = args.seed + epoch
+                dataset.epoch = epoch
+                state = Epoch(index, ranks, under_way)
+                under_way = None
+                batches = epoch_batches(dataset.labels, seed, args.batch_size, args.balance == "sampler", state.position,
+                                        ranks.rank, ranks.size, args.accumulate)  # fmt: skip
+                n_steps = state.n_steps + len(batches) // args.accumulate
+                last_save = time.monotonic()
+                model.train()
+                progress = tqdm(total=n_steps, initial=state.n_steps, unit="step", desc=f"epoch {epoch + 1}", leave=False,
+                                disable=not ranks.is_main)  # fmt: skip
+                with progress, closing(state.batches(build_loader(dataset, batches, num_workers))) as loader:
+                    while state.n_steps < n_steps:
+                        with naming_dead_workers():
+                            state.step(trainer, loader, args.accumulate, seed)
+                        iteration += 1
+                        progress.update()
+                        if state.n_steps % args.print_freq == 0 or state.n_steps == n_steps:
+                            values = state.check_finite(epoch + 1)
+                            if ranks.is_main:
+                                named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_TERMS, values, strict=True))
+                                progress.write(f"epoch {epoch + 1} step {state.n_steps}/{n_steps}  loss {sum(values):.4f}  {named}  "
+                                               f"{state.position / state.seconds:.1f} chunks/s")  # fmt: skip
+                                scalars.add("local/loss", sum(values), iteration)
+                        is_due = 0 < 60 * args.save_every_min < time.monotonic() - last_save
+                        must_save, must_stop = ranks.agree(is_due, stop.number > 0)
+                        if must_save or must_stop:
+                            if state.unchecked:
+                                state.check_finite(epoch + 1)
+                            save(epoch, state.gathered())
+                            last_save = time.monotonic()
+                        if must_stop:
+                            raise Stopped
+                whole = state.gathered()
+                check_bad(whole["bad"], len(index))
+                stats = {"epoch": epoch + 1, "iteration": iteration, "lr": trainer.optimizer.param_groups[0]["lr"]}
+                stats |= epoch_stats(whole, index, ranks.device)
+                # DEVIATION: the best epoch has the lowest mean loss of the whole epoch, not of its last 5 batches
+                value = stats["loss"]
+                if len(held_out):
+                    try:
+                        stats["val_auc"] = video_auc(video_scores(score(model, held_out, "held-out videos")))
+                    except Stopped:
+                        save(epoch, whole)
+                        raise
+                    value = -stats["val_auc"]
+                is_best = value < best_value
+                best_value, least_loss = min(best_value, value), min(least_loss, stats["loss"])
+                records.append(stats)
+                if ranks.is_main:
+                    for name, number in stats.items():
+                        if name not in ("epoch", "iteration"):
+                            scalars.add(f"global/{name}", number, epoch)
+                save(epoch + 1, None, is_best)
+                if ranks.is_main:
+                    write_log(run_dir / "log.jsonl", records)
+                    named = "  ".join(f"{name} {number:.4g}" for name, number in list(stats.items())[2:])
+                    print(f"epoch {epoch + 1} done  {named}{'  (best so far)' if is_best else ''}")
+
+            ranks.gather(None)  # the checkpoints are written
+            best = best_checkpoint(model_dir)
+            checkpoint = load_checkpoint(best, config)
+            if "threshold" not in checkpoint:
+                load_state(model, checkpoint["state_dict"], best)
+                means = mean_mds(video_scores(score(model, index, "threshold from the training videos")))
+                if not np.isfinite(list(means.values())).all():
+                    raise UserError(not_finite(list(means.values()), list(means), "the scores of the training videos"))
+                checkpoint |= means
+                if ranks.is_main:
+                    save_checkpoint(best, checkpoint)
+        except Stopped:
+            say(f"stopped; the same command with --resume goes on from {list_checkpoints(model_dir)[0]}")
+            return stop.exit_status
+        if ranks.is_main:
+            scalars.close()
+            with replacing(run_dir / "curves.png") as path:
+                plot_curves(records, checkpoint["threshold"], path)
+        say(f"best: {best}  mean MDS of training videos: real {checkpoint['mean_mds_real']:.4f}, fake "
+            f"{checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}")  # fmt: skip
+    return 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from tqdm import tqdm
 FPS = 25
 RATE_HZ = 44_100
 BLOCK = RATE_HZ // 200  # 5 ms, over which the vocal tract stands still
-EYE_DISTANCE_PX = 62
+EYE_DISTANCE = 62 / 256  # of the side of a frame
 FAKE_KINDS = ("video", "span", "video", "audio")  # in turn; two of four are wholly "video"
 
 # vowel -> formants in Hz (Peterson and Barney 1952, men), mouth opening 0..1, mouth width relative to rest
@@ -68,15 +68,15 @@ PORTRAITS = (
 
 @dataclass
 class Speech:
-    """An utterance: `samples` (n,) float in -1..1 at 44.1 kHz; mouth `opening` and `width` per frame at 25 fps."""
+    """An utterance: `samples` (n,) float in -1..1 at 44.1 kHz; mouth `opening` and `width` per frame."""
 
     samples: np.ndarray
     opening: np.ndarray
     width: np.ndarray
 
 
-def speak(rng: np.random.Generator, seconds: float, pitch_hz: float) -> Speech:
-    """Utter random syllables (a closure, then a vowel) with pauses, for `seconds`."""
+def speak(rng: np.random.Generator, seconds: float, pitch_hz: float, fps: int = FPS) -> Speech:
+    """Utter random syllables (a closure, then a vowel) with pauses, for `seconds`; the mouth is given at `fps`."""
     n_blocks = int(np.ceil(seconds * RATE_HZ / BLOCK))
     targets = np.zeros((n_blocks, 6))  # three formants, opening, width, loudness
     block = 0
@@ -109,17 +109,17 @@ def speak(rng: np.random.Generator, seconds: float, pitch_hz: float) -> Speech:
     voice += 2e-4 * rng.standard_normal(n)
     voice *= rng.uniform(0.3, 0.8) / np.abs(voice).max()
 
-    n_frames = round(seconds * FPS)
-    middle = (((np.arange(n_frames) + 0.5) / FPS) * RATE_HZ / BLOCK).astype(int).clip(max=n_blocks - 1)
+    n_frames = round(seconds * fps)
+    middle = (((np.arange(n_frames) + 0.5) / fps) * RATE_HZ / BLOCK).astype(int).clip(max=n_blocks - 1)
     return Speech(voice[: round(seconds * RATE_HZ)], tract[middle, 3], tract[middle, 4])
 
 
 class Face:
-    """A portrait scaled to a common eye distance, whose mouth can be opened and widened."""
+    """A portrait whose eyes are `eye_distance` of the frame's side apart; the mouth can be opened and widened."""
 
-    def __init__(self, portrait: Portrait, size: int, mirrored: bool):
+    def __init__(self, portrait: Portrait, size: int, mirrored: bool, eye_distance: float):
         image = cv2.imread(str(portrait.picture))
-        scale = EYE_DISTANCE_PX / portrait.eye_distance_px
+        scale = eye_distance * size / portrait.eye_distance_px
         centre = np.array([portrait.eyes[0], (portrait.eyes[1] + portrait.mouth[1]) / 2])
         shift = np.array([size / 2, size / 2]) - centre * scale
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
@@ -164,12 +164,12 @@ class Face:
 class Scene:
     """What stays the same in a video: who speaks, how the head moves, the background and the light."""
 
-    def __init__(self, rng: np.random.Generator, size: int, n_frames: int):
+    def __init__(self, rng: np.random.Generator, size: int, n_frames: int, fps: int = FPS, eye_distance: float = EYE_DISTANCE):
         self.size = size
         portrait = int(rng.integers(len(PORTRAITS)))
-        self.face = Face(PORTRAITS[portrait], size, bool(rng.random() < 0.5))
+        self.face = Face(PORTRAITS[portrait], size, bool(rng.random() < 0.5), eye_distance)
         self.pitch_hz = rng.uniform(95, 240)
-        t = np.arange(n_frames) / FPS
+        t = np.arange(n_frames) / fps
 
         def sway(amplitude: float) -> np.ndarray:
             return amplitude * np.sin(2 * np.pi * rng.uniform(0.1, 0.5) * t + rng.uniform(0, 2 * np.pi))

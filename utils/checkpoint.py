@@ -1,7 +1,13 @@
-"""Checkpoints: written whole or not at all, read without executing anything; the authors' files load too."""
+"""Checkpoints: written whole or not at all, read without executing anything; the authors' files load too.
+
+A run keeps, in its folder model/: epoch<N>.pth.tar after N epochs, epoch<N>_step<S>.pth.tar S steps later, of both kinds
+the two newest; model_best_epoch<N>.pth.tar, the best epoch.
+"""
 
 import os
 import pickle
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +16,9 @@ import torch
 from utils.cli import UserError
 from utils.files import replacing
 
+FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
+POLARITY = "higher is more fake"
+NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "iteration", "least_loss", "best_value"}
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
     *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
@@ -54,3 +63,91 @@ def load_checkpoint(path: Path, config: dict) -> dict:
     except (OSError, EOFError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is damaged or no checkpoint of this network ({type(error).__name__}).") from error
     return {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}
+
+
+def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:
+    """The checkpoints of a run to go on from, or the best ones alone, the newest first."""
+    found = []
+    for path in model_dir.glob("*.pth.tar"):
+        if (match := FILE_NAME.fullmatch(path.name)) and (match[1] or not best):
+            found.append(((int(match[2]), int(match[3] or 0), match[1] is None), path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def best_checkpoint(model_dir: Path) -> Path:
+    """The best checkpoint of a run; UserError if there is none."""
+    found = list_checkpoints(model_dir, best=True)
+    if not found:
+        raise UserError(
+            f"no model_best_epoch<N>.pth.tar in {model_dir}; train first, give the flags of the run, or name a checkpoint."
+        )
+    return found[0]
+
+
+def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path, dict]:
+    """Load the checkpoint to go on from: `path` itself or, of a run's folder, the newest one that is whole.
+
+    Returns:
+        The file and what `load_checkpoint` gives. Damaged files that are passed over are named on the screen unless `quiet`.
+
+    Raises:
+        UserError: nothing to load; of a damaged file the text names the one before it.
+    """
+    if not path.is_dir():
+        try:
+            return path, load_checkpoint(path, config)
+        except UserError as error:
+            family = list_checkpoints(path.parent)
+            older = family[family.index(path) + 1 :] if path in family else []
+            raise UserError(f"{error}" + (f" The one before it: --resume {older[0]}" if older else "")) from error
+    model_dir = path / "model" if (path / "model").is_dir() else path
+    for candidate in list_checkpoints(model_dir):
+        try:
+            return candidate, load_checkpoint(candidate, config)
+        except UserError as error:
+            if not quiet:
+                print(f"{error} Trying the one before it.")
+    raise UserError(f"no whole checkpoint in {model_dir} to go on from.")
+
+
+def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> Path:
+    """Save the newest checkpoint, if it is one as the best too, and delete those that it takes the place of.
+
+    Two are kept, the newest and the one before it. The best shares its file with the newest where the file system allows; it is
+    written first: a crash in between costs the time since the last checkpoint, no more.
+    """
+    newest = model_dir / f"epoch{checkpoint['epoch']}{f'_step{step}' if step else ''}.pth.tar"
+    if is_best:
+        best = model_dir / f"model_best_{newest.name}"
+        save_checkpoint(best, checkpoint)
+        with replacing(newest) as partial:
+            partial.unlink(missing_ok=True)
+            try:
+                os.link(best, partial)
+            except OSError:
+                shutil.copyfile(best, partial)
+        for path in list_checkpoints(model_dir, best=True):
+            if path != best:
+                path.unlink()
+    else:
+        save_checkpoint(newest, checkpoint)
+    others = [path for path in list_checkpoints(model_dir) if not path.name.startswith("model_best_")]
+    place = others.index(newest)
+    for path in others[:place] + others[place + 2 :]:  # those before the newest are of a future that is trained again
+        path.unlink()
+    return newest
+
+
+def export_weights(path: Path, checkpoint: dict) -> None:
+    """Write the weights alone, in half precision, with the configuration and the threshold.
+
+    Biases, batch normalisation and its statistics, which are small, stay in float32.
+
+    Raises:
+        UserError: a weight is beyond float16, or the file can't be written.
+    """
+    state = {name: x.half() if x.is_floating_point() and x.dim() > 1 else x for name, x in checkpoint["state_dict"].items()}
+    too_large = [name for name, x in state.items() if not torch.isfinite(x).all()]
+    if too_large:
+        raise UserError(f"{too_large[0]} is not finite in half precision; the training has diverged, nothing is exported.")
+    save_checkpoint(path, {key: value for key, value in checkpoint.items() if key not in NOT_EXPORTED} | {"state_dict": state})

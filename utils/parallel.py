@@ -27,21 +27,28 @@ class OwnStore(dict):
         return all(key in self for key in keys)
 
 
-class Group:
-    """This process and its companions: the ranks that torchrun started, or it alone."""
+class Launch:
+    """How this process was started: by torchrun as one of several ranks, or alone."""
 
     def __init__(self):
         self.rank, self.local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
         self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
-        attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        self.n_restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+class Group(Launch):
+    """This process and its companions, which share counters and values."""
+
+    def __init__(self):
+        super().__init__()
         self._store = OwnStore()
         if self.size > 1:
             from torch.distributed import PrefixStore, rendezvous
 
             self._store, _, _ = next(rendezvous("env://"))
             if self.size == self.local_size:  # one machine's store outlives a restart; several ones get a new store
-                self._store = PrefixStore(f"attempt {attempt}", self._store)
+                self._store = PrefixStore(f"attempt {self.n_restarts}", self._store)
 
     def add(self, name: str, n: int = 1) -> int:
         """Add to a counter of the group, 0 at first, and return it."""

@@ -1,5 +1,6 @@
 """Pictures of results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,4 +35,28 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     right.set(xlabel="MDS (higher: more fake)", ylabel="videos", title="Modality dissonance score")
     right.yaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend()
+    figure.savefig(path, dpi=120, format="png")
+
+
+def plot_curves(records: Sequence[dict], threshold: float, path: Path) -> None:
+    """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a PNG."""
+    epochs = [record["epoch"] for record in records]
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    losses, scores, aucs = figure.subplots(1, 3)
+    for name in ("loss", "contrastive", "video_ce", "audio_ce"):
+        losses.plot(epochs, [record[name] for record in records], ".-", label=name, color="black" if name == "loss" else None)
+    losses.set(title="Loss (mean of the epoch)", yscale="log")
+    for name, colour in (("real", REAL_COLOUR), ("fake", FAKE_COLOUR)):
+        scores.plot(epochs, [record[f"mean_mds_{name}"] for record in records], ".-", color=colour, label=name)
+    scores.axhline(threshold, color="black", ls="--", label=f"threshold {threshold:.3f}")
+    scores.set(title="Mean MDS of training videos, as trained")
+    aucs.axhline(0.5, ls=":", color="grey", label="chance")
+    aucs.plot(epochs, [record["train_auc"] for record in records], ".-", color="black", label="training videos, as trained")
+    if any("val_auc" in record for record in records):
+        aucs.plot(epochs, [record.get("val_auc", np.nan) for record in records], ".-", color=FAKE_COLOUR, label="held-out videos")
+    aucs.set(title="AUC (video-wise)", ylim=(0, 1.02))
+    for axes in (losses, scores, aucs):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend()
     figure.savefig(path, dpi=120, format="png")
