@@ -26,6 +26,7 @@ from utils.media import CHUNK_FRAMES, read_wav
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
+TERMINATION_S = 300
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
 
@@ -253,14 +254,15 @@ def collate(items: list[dict]) -> dict:
 
 
 def _start_worker(_: int) -> None:
-    """In a loader process: leave Ctrl-C and termination to the process that trains, use one core."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    """In a loader process: leave Ctrl-C and, for minutes, termination to the training process, which may want a batch yet."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # else Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERMINATION_S))
 
 
 def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
     """A loader of the given batches of rows, in their order."""
+    cv2.setNumThreads(1)  # here: in a process forked from one with OpenCV's threads it would wait for them forever
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -268,6 +270,7 @@ def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: i
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else each start of a loader would draw from the generator that dropout draws from
     )
 
 

@@ -29,6 +29,7 @@ WIDTHS = (64, 128, 256, 256)  # of layer1 .. layer4; the last is 256, not ResNet
 HIDDEN_DIM = 4096
 AUDIO_FEATURES = 512 * 21  # channels x positions left of a (13, 99) MFCC by the audio convolutions
 INITS = ("authors", "torch")
+DISTANCES = ("authors", "standardised")
 
 
 class ClipNorm3d(nn.BatchNorm3d):
@@ -62,25 +63,32 @@ class MeanOverRanks(torch.autograd.Function):
         return MeanOverRanks.forward(ctx, gradient)
 
 
-class SyncNorm(nn.SyncBatchNorm):
-    """A batch normalisation, `ClipNorm3d` included, by the statistics of all processes' batches, on the CPU too."""
+class SyncNorm(nn.modules.batchnorm._BatchNorm):
+    """A batch normalisation, `ClipNorm3d` included, by the statistics of all processes' batches.
+
+    PyTorch's own has no CPU version.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            # as ClipNorm3d, and as any other batch normalisation
             return super().forward(x) if self.track_running_stats else ClipNorm3d.forward(self, x)
-        if x.device.type != "cpu":
-            return super().forward(x)
-        dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))  # PyTorch's own has no CPU version
-        mean = MeanOverRanks.apply(x.mean(dims))
-        centred = x - mean.view(shape)
+        dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
+        centred = x.float()
+        mean = MeanOverRanks.apply(centred.mean(dims))
+        centred = centred - mean.view(shape)
         var = MeanOverRanks.apply(centred.square().mean(dims))
         if self.track_running_stats:
             n = x.numel() // x.shape[1] * dist.get_world_size()
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.detach(), self.momentum)
             self.running_var.lerp_(var.detach() * n / (n - 1), self.momentum)
-        return centred * ((var + self.eps).rsqrt() * self.weight).view(shape) + self.bias.view(shape)
+        normalised = centred * (var + self.eps).rsqrt().view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised.to(x.dtype)
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of dimensions will do."""
 
 
 def synchronise_norms(model: nn.Module) -> None:
@@ -88,7 +96,6 @@ def synchronise_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             module.__class__ = SyncNorm  # the same parameters and names, another forward
-            module.process_group = None
 
 
 def conv3d(c_in: int, c_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Conv3d:
@@ -187,18 +194,23 @@ class TwoStreamNet(nn.Module):
         img_dim: side of the square input frames in pixels.
         final_dim: D, the size of the two embeddings.
         dropout: probability, before each classifier.
+        distance: how the embeddings are compared: as they are ("authors"), or each of their dimensions standardised by its mean and
+            standard deviation over the batch (in evaluation over the training), so that unrelated ones are about 1 apart.
         init: "authors" (Kaiming normal, fan-out, zero biases everywhere) or "torch" (PyTorch's own for the linear
             layers, whose outputs then start small; the convolutions stay Kaiming).
     """
 
     def __init__(
-        self, net: str = "resnet18", img_dim: int = 224, final_dim: int = 1024, dropout: float = 0.5, init: str = "authors"
-    ):
+        self, net: str = "resnet18", img_dim: int = 224, final_dim: int = 1024, dropout: float = 0.5, distance: str = "authors",
+        init: str = "authors",
+    ):  # fmt: skip
         super().__init__()
         if net not in RESNETS:
             raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
         if init not in INITS:
             raise ValueError(f"init is {init!r}, expected one of {', '.join(INITS)}")
+        if distance not in DISTANCES:
+            raise ValueError(f"distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
         self.img_dim = img_dim
         visual_net = VisualNet(net)
         # in the authors' order, which their saved optimisers count on
@@ -210,12 +222,14 @@ class TwoStreamNet(nn.Module):
         self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
         self.final_bn_aud = nn.BatchNorm1d(final_dim)
         self.final_fc_aud = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
+        self.standardise = None
+        if distance == "standardised":
+            self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(final_dim, affine=False) for name in ("video", "audio")})
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)) or (init == "authors" and isinstance(module, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.netcnnlip.to(memory_format=torch.channels_last_3d)  # faster, see benchmarks/RESULTS.md
 
     def forward(self, video: Tensor, audio: Tensor) -> dict[str, Tensor]:
         """Embed and classify a batch of chunks.
@@ -225,17 +239,19 @@ class TwoStreamNet(nn.Module):
             audio: (B, 1, 13, 99) float, MFCC.
 
         Returns:
-            video_emb, audio_emb: (B, D), not normalised; video_logits, audio_logits: (B, 2), columns fake, real.
+            video_emb, audio_emb: (B, D), as `dissimilarity` compares them; video_logits, audio_logits: (B, 2), columns fake, real.
         """
         video_features = self.netcnnlip(video).mean(2).flatten(1)  # (B, C, 8, h, w) -> (B, C*h*w)
         video_emb = self.netfclip(video_features)
         audio_emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
-        return {
-            "video_emb": video_emb,
-            "audio_emb": audio_emb,
+        logits = {
             "video_logits": self.final_fc_lip(self.final_bn_lip(video_emb)),
             "audio_logits": self.final_fc_aud(self.final_bn_aud(audio_emb)),
         }
+        if self.standardise is not None:
+            scale = math.sqrt(2 * video_emb.shape[1])  # of two unrelated standardised vectors' distance
+            video_emb, audio_emb = self.standardise["video"](video_emb) / scale, self.standardise["audio"](audio_emb) / scale
+        return {"video_emb": video_emb, "audio_emb": audio_emb, **logits}
 
 
 def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:

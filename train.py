@@ -46,7 +46,7 @@ from engine import (
     score_chunks,
     video_auc,
 )
-from model import INITS, RESNETS, TwoStreamNet
+from model import DISTANCES, INITS, RESNETS, TwoStreamNet
 from utils.checkpoint import (
     POLARITY,
     best_checkpoint,
@@ -87,6 +87,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--img_dim", type=number(int, 32), default=224, help="side of the frames in pixels (default: 224)")
     add("--final_dim", type=number(int, 1), default=1024, help="size of the embeddings (default: 1024)")
     add("--dropout", type=number(float, 0, 1), default=0.5, help="before the classifiers (default: 0.5)")
+    add("--distance", choices=DISTANCES, default="authors",
+        help="of the embeddings: as they are (authors), or of each dimension standardised over the batch (default: authors)")  # fmt: skip
     add("--init", choices=INITS, default="authors", help="initialisation of the linear layers (default: authors)")
     add("--augment", nargs="*", choices=AUGMENTATIONS, metavar="NAME",
         help=f"augmentations out of {' '.join(AUGMENTATIONS)}; without names all (default: none)")  # fmt: skip
@@ -182,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     run_dir = args.log_dir / f"deepfake_audio-{args.img_dim}_r{depth}_bs{args.batch_size}_lr{args.lr:g}"
     model_dir = run_dir / "model"
     config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
+    config["distance"] = args.distance
     if args.export:
         path = args.export[1] if len(args.export) == 2 else best_checkpoint(model_dir)
         checkpoint = load_checkpoint(path, config)
@@ -340,8 +343,8 @@ def main(argv: list[str] | None = None) -> int:
                             values = state.check_finite(epoch + 1)
                             if ranks.is_main:
                                 named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSS_TERMS, values, strict=True))
-                                progress.write(f"epoch {epoch + 1} step {state.n_steps}/{n_steps}  loss {sum(values):.4f}  {named}  "
-                                               f"{state.position / state.seconds:.1f} chunks/s")  # fmt: skip
+                                progress.write(f"epoch {epoch + 1} step {state.n_steps}/{n_steps}  loss {sum(values):.4f}  "
+                                               f"{named}  {state.position / state.seconds:.1f} chunks/s")  # fmt: skip
                                 scalars.add("local/loss", sum(values), iteration)
                         is_due = 0 < 60 * args.save_every_min < time.monotonic() - last_save
                         must_save, must_stop = ranks.agree(is_due, stop.number > 0)

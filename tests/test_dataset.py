@@ -1,14 +1,28 @@
 """The data set: items, order, augmentation, and indexes that are wrong."""
 
 import shutil
+from itertools import chain
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from python_speech_features import mfcc
 
 from augmentation import AUGMENTATIONS, IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
-from dataset import ChunkDataset, build_loader, chunk_frames, read_index, read_video
+from dataset import (
+    ChunkDataset,
+    build_loader,
+    chunk_frames,
+    class_weights,
+    decode_frame,
+    epoch_batches,
+    hold_out,
+    read_index,
+    read_video,
+    scoring_batches,
+)
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
 from utils.media import read_wav
@@ -18,11 +32,11 @@ def test_items_and_batches(chunk_tree):
     index = read_index(chunk_tree, "train")
     dataset = ChunkDataset(index, chunk_tree, img_dim=64)
     item = dataset[3]
-    assert item["video"].shape == (3, 30, 64, 64) and item["video"].dtype == torch.uint8
+    assert item["video"].shape == (30, 64, 64, 3) and item["video"].dtype == torch.uint8
     assert item["audio"].shape == (1, 13, 99) and item["audio"].dtype == torch.float32
     assert item["label"] == index.label[3] == 0 and index.video[3] == "fake/v1"
-    batch = next(iter(build_loader(dataset, 4, num_workers=0)))
-    assert batch["video"].shape == (4, 3, 30, 64, 64) and batch["row"].tolist() == [0, 1, 2, 3]
+    batch = next(iter(build_loader(dataset, scoring_batches(12, 4), num_workers=0)))
+    assert batch["video"].shape == (4, 30, 64, 64, 3) and batch["row"].tolist() == [0, 1, 2, 3]
     assert torch.equal(batch["video"][3], item["video"])
 
 
@@ -49,7 +63,7 @@ def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
     def items(epoch: int, num_workers: int, seed: int) -> dict[int, torch.Tensor]:
         dataset = ChunkDataset(index, chunk_tree, 64, Augmentation(AUGMENTATIONS, 64), seed=7)
         dataset.epoch = epoch
-        loader = build_loader(dataset, 5, num_workers, shuffle_seed=seed)
+        loader = build_loader(dataset, epoch_batches(dataset.labels, seed, 5), num_workers)
         return {r: (v, a) for b in loader for r, v, a in zip(b["row"].tolist(), b["video"], b["audio"], strict=True)}
 
     one, two = items(0, 0, seed=1), items(0, 2, seed=2)
@@ -76,19 +90,77 @@ def test_augmentations_treat_all_frames_alike(name):
 
 
 def test_normalisation():
-    video = torch.zeros(1, 3, 2, 2, 2, dtype=torch.uint8)
-    video[:, 1] = 255
+    video = torch.zeros(1, 2, 2, 2, 3, dtype=torch.uint8)
+    video[..., 1] = 255
+    assert normalize(video).shape == (1, 3, 2, 2, 2)
     values = normalize(video)[0, :, 0, 0, 0]
     expected = [(x - m) / s for x, m, s in zip((0, 1, 0), IMAGENET_MEAN, IMAGENET_STD, strict=True)]
     assert values.tolist() == pytest.approx(expected)
 
 
-def test_unreadable_chunks_are_named(tmp_path, chunk_tree):
+def test_unreadable_chunks_are_left_out_or_replaced(chunk_tree):
     index = read_index(chunk_tree, "train").copy()
     index.loc[1, "path"] = "train/pytmp/nowhere"
-    batch = next(iter(build_loader(ChunkDataset(index, chunk_tree, 64), 3, num_workers=0)))
+    batch = next(iter(build_loader(ChunkDataset(index, chunk_tree, 64), [[0, 1, 2]], num_workers=0)))
     assert batch["row"].tolist() == [0, 2] and len(batch["video"]) == 2
-    assert len(batch["errors"]) == 1 and "train/pytmp/nowhere" in batch["errors"][0]
+    ((row, why),) = batch["bad"]
+    assert row == 1 and "train/pytmp/nowhere" in why
+    training = ChunkDataset(index, chunk_tree, 64, replace_bad=True)
+    batch = next(iter(build_loader(training, [[0, 1, 2]], num_workers=0)))
+    assert batch["row"].tolist() == [0, 2, 2] and batch["bad"] == [(1, why)]
+    assert torch.equal(batch["video"][1], batch["video"][2])
+
+
+def test_every_rank_sees_its_share_of_the_same_steps():
+    labels = np.array([0, 1] * 25)
+    alone = epoch_batches(labels, 3, batch_size=6)
+    order = list(chain(*alone))
+    assert len(alone) == 8 and len(set(order)) == len(order) == 48  # of 50, each once
+    ranks = [epoch_batches(labels, 3, batch_size=2, rank=rank, n_ranks=3) for rank in range(3)]
+    assert [list(chain(*step)) for step in zip(*ranks, strict=True)] == alone
+    assert list(chain(*epoch_batches(labels, 3, batch_size=3, accumulate=2))) == order
+    assert epoch_batches(labels, 3, batch_size=6, position=18) == alone[3:]
+    assert epoch_batches(labels, 4, batch_size=6) != alone
+    scored = [scoring_batches(50, 7, rank, 3) for rank in range(3)]  # unequal shares
+    assert sorted(row for share in scored for batch in share for row in batch) == list(range(50))
+
+
+def test_balance():
+    labels = np.array([0] * 500 + [1] * 100)
+    drawn = np.concatenate(epoch_batches(labels, 0, batch_size=8, balanced=True))
+    assert 0.42 < labels[drawn].mean() < 0.58 and len(drawn) == 600
+    weights = class_weights(labels)
+    assert weights.tolist() == [0.6, 3.0] and weights[labels].mean() == pytest.approx(1)
+
+
+def test_whole_videos_are_held_out_with_their_originals():
+    reals = [f"real/{i}" for i in range(20)]
+    fakes = [f"fake/{i}_{k}" for i in range(20) for k in range(3)]
+    index = pd.DataFrame({"video": np.repeat(reals + fakes, 2), "path": ""})
+    index["label"] = index.video.str.startswith("real").astype(int)
+    train, held = hold_out(index, 0.1)
+    assert not set(train.video) & set(held.video) and len(train) + len(held) == len(index)
+    assert held.video.nunique() == 8 and held.label.sum() == 4  # 2 of 20 real videos, 6 of 60 fake ones, two chunks each
+    index["original"] = [f"real/{v[5:].split('_')[0]}" if v.startswith("fake") else "" for v in index.video]
+    train, held = hold_out(index.sample(frac=1, random_state=1), 0.1)
+    assert held.video.nunique() == 8 and set(held.original) - {""} == set(held.video[held.label == 1])
+    assert set(held.video) == set(hold_out(index, 0.1)[1].video)  # whatever the order
+    with pytest.raises(UserError, match="too few to part"):
+        hold_out(index[index.video.isin(["real/0", "fake/0_0"])], 0.1)
+
+
+def test_frames_of_any_size_are_resized(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = cv2.resize(rng.integers(0, 255, (14, 14), np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.merge([grey, grey, grey])
+    for size, img_dim in ((224, 224), (224, 112), (224, 64), (224, 32), (48, 64), (100, 64), (224, 300)):
+        source = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        jpeg = cv2.imencode(".jpg", source, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        frame = decode_frame(jpeg, img_dim)
+        assert frame.shape == (img_dim, img_dim, 3)
+        shrinks = size > img_dim
+        expected = cv2.resize(source, (img_dim, img_dim), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        assert np.abs(frame[..., ::-1].astype(int) - expected).mean() < 3
 
 
 @pytest.mark.parametrize(

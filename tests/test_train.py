@@ -1,8 +1,11 @@
-"""train.py: what a run writes, exact resume, scoring, and clear words for bad input. Small frames, on the CPU."""
+"""train.py: what a run writes, resume, scoring, and clear words for bad input. A tiny network, on the CPU."""
 
+import json
+import os
 import pickle
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,11 +13,18 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
+import dataset
+import model
+from augmentation import normalize
+from dataset import ChunkDataset, build_loader, read_index, scoring_batches
+from engine import Trainer, build_model
 from model import TwoStreamNet, dissimilarity
+from tests import tiny_train
 from utils.checkpoint import load_checkpoint
 from utils.cli import UserError
+from utils.distributed import Ranks
 
-SMALL = ["--img_dim", "32", "--final_dim", "16", "--batch_size", "4", "--num_workers", "0", "--device", "cpu", "--lr", "1e-4"]
+SMALL = [*tiny_train.SMALL, "--batch_size", "4", "--num_workers", "0"]
 RUN = "deepfake_audio-32_r18_bs4_lr0.0001"
 
 
@@ -32,6 +42,40 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
+def assert_same_run(straight: Path, resumed: Path) -> None:
+    """Two run folders end with the same bits: weights, optimiser, TensorBoard; and with the same epochs in the log."""
+    names = [sorted(p.name for p in (run / "model").iterdir() if p.name.startswith("model_best")) for run in (straight, resumed)]
+    assert names[0] == names[1]
+    newest = max((straight / "model").glob("epoch*"), key=lambda p: int(p.name.split(".")[0][5:])).name
+    for name in (newest, *names[0]):
+        a, b = (torch.load(run / "model" / name, weights_only=True) for run in (straight, resumed))
+        assert a.keys() == b.keys()
+        for key, tensor in a["state_dict"].items():
+            assert torch.equal(tensor, b["state_dict"][key]), key
+        for i, state in a["optimizer"]["state"].items():
+            for key, tensor in state.items():
+                assert torch.equal(tensor, b["optimizer"]["state"][i][key]), key
+        for key in ("epoch", "iteration", "least_loss", "best_value", "avg_score_real", "avg_score_fake", "threshold"):
+            assert a.get(key) == b.get(key), key
+    timed = {"chunks_per_s", "data_wait_share", "peak_memory_mb"}
+    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (straight, resumed)]
+    untimed = [[{k: v for k, v in record.items() if k not in timed} for record in log] for log in logs]
+    assert untimed[0] == untimed[1] and [r["epoch"] for r in logs[0]] == list(range(1, len(logs[0]) + 1))
+    events = [scalars(run / "img" / "train") for run in (straight, resumed)]
+    assert {tag: points for tag, points in events[0].items() if tag[7:] not in timed} == {
+        tag: points for tag, points in events[1].items() if tag[7:] not in timed
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    """A network a thousand times smaller."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in tiny_train.TINY.items():
+            patch.setattr(model, name, value)
+        yield
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, chunk_tree, scripts):
     """Two runs of two epochs: one straight, one stopped after the first and resumed."""
@@ -45,31 +89,31 @@ def runs(tmp_path_factory, chunk_tree, scripts):
 
 
 def test_a_resumed_run_equals_a_straight_one(runs):
-    straight, resumed = (load_checkpoint(runs / kind / RUN / "model" / "epoch2.pth.tar", {}) for kind in ("straight", "resumed"))
-    assert straight.keys() == resumed.keys() >= {
-        "epoch", "net", "state_dict", "least_loss", "avg_score_real", "avg_score_fake", "optimizer", "iteration",
-    }  # fmt: skip
-    for name, tensor in straight["state_dict"].items():
-        assert torch.equal(tensor, resumed["state_dict"][name]), name
-    for i, state in straight["optimizer"]["state"].items():
-        for name, tensor in state.items():
-            assert torch.equal(tensor, resumed["optimizer"]["state"][i][name])
-    for key in ("epoch", "iteration", "least_loss", "avg_score_real", "avg_score_fake"):
-        assert straight[key] == resumed[key]
-    assert (straight["epoch"], straight["iteration"]) == (2, 6)
+    assert_same_run(runs / "straight" / RUN, runs / "resumed" / RUN)
+    checkpoint = load_checkpoint(runs / "straight" / RUN / "model" / "epoch2.pth.tar", {})
+    assert checkpoint.keys() >= {"epoch", "net", "state_dict", "least_loss", "avg_score_real", "avg_score_fake", "optimizer"}
+    assert (checkpoint["epoch"], checkpoint["iteration"]) == (2, 6)
 
 
-def test_run_folder_and_tensorboard(runs):
-    names = sorted(p.name for p in (runs / "straight" / RUN / "model").iterdir())
-    assert names[0] == "epoch2.pth.tar" and names[1].startswith("model_best_epoch") and len(names) == 2
-    events = scalars(runs / "straight" / RUN / "img" / "train")
-    assert {tag: [step for step, _ in points] for tag, points in events.items()} == {
-        "local/loss": [2, 3, 5, 6],
-        "global/loss": [0, 1],
-        "global/avg_score_fake": [0, 1],
-        "global/avg_score_real": [0, 1],
-    }
-    assert events == scalars(runs / "resumed" / RUN / "img" / "train")
+def test_a_run_says_what_happened(runs):
+    run = runs / "straight" / RUN
+    names = sorted(p.name for p in (run / "model").iterdir())
+    assert names[:2] == ["epoch1.pth.tar", "epoch2.pth.tar"] and names[2].startswith("model_best_epoch") and len(names) == 3
+    events = scalars(run / "img" / "train")
+    steps = {tag: [step for step, _ in points] for tag, points in events.items()}
+    assert steps.pop("local/loss") == [2, 3, 5, 6]
+    assert steps.keys() >= {"global/loss", "global/avg_score_fake", "global/avg_score_real", "global/train_auc"}
+    assert all(points == [0, 1] for points in steps.values())
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for record in records:
+        assert record["loss"] == pytest.approx(record["contrastive"] + record["video_ce"] + record["audio_ce"])
+        assert 0 <= record["train_auc"] <= 1 and 0 <= record["data_wait_share"] <= 1 and record["peak_memory_mb"] > 100
+        assert record["mean_mds_real"] > 0 and record["chunks_per_s"] > 0 and record["n_bad_chunks"] == 0
+    assert json.loads((run / "args.json").read_text())["augment"] == ["hflip", "noise"]
+    assert json.loads((run / "env.json").read_text())["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    best = load_checkpoint(next((run / "model").glob("model_best*")), {})
+    assert best["args"]["lr"] == 1e-4 and best["polarity"] == "higher is more fake" and best["env"]["python"]
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +147,15 @@ def test_scores_of_the_test_split(runs, scored, chunk_tree, scripts, tmp_path):
 
 def test_threshold_is_the_midpoint_of_the_training_videos(runs, scored, chunk_tree, scripts):
     best = next((runs / "straight" / RUN / "model").glob("model_best*"))
-    train = scripts["train"]
     checkpoint = load_checkpoint(best, {})
-    model = train.build_model(checkpoint, best).eval()
-    index = train.read_index(chunk_tree, "train")
-    dataset = train.ChunkDataset(index, chunk_tree, 32)
+    network = build_model(checkpoint, best).eval()
+    index = read_index(chunk_tree, "train")
+    chunks = ChunkDataset(index, chunk_tree, 32)
     mds = {}
     for row, video in enumerate(index.video):
-        item = dataset[row]
+        item = chunks[row]
         with torch.no_grad():
-            out = model(train.normalize(item["video"][None]), item["audio"][None])
+            out = network(normalize(item["video"][None]), item["audio"][None])
         mds.setdefault(video, []).append(dissimilarity(out["video_emb"], out["audio_emb"]).item())
     real, fake = (np.mean([np.mean(d) for v, d in mds.items() if v.startswith(label)]) for label in ("real", "fake"))
     assert checkpoint["mean_mds_real"] == pytest.approx(real, rel=1e-4)
@@ -139,22 +182,22 @@ def test_a_checkpoint_of_the_authors_code_goes_on_training(runs, chunk_tree, scr
 
 @pytest.mark.parametrize("img_dim", [64, 112])
 def test_weights_of_the_authors_code_load(tmp_path, scripts, img_dim):
-    model = TwoStreamNet(img_dim=img_dim, final_dim=32)
+    network = TwoStreamNet(img_dim=img_dim, final_dim=32)
     path = tmp_path / "epoch7.pth.tar"
-    state = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
     numbers = {"epoch": 7, "avg_score_real": np.float64(0.25), "avg_score_fake": np.float32(0.75), "net": "resnet18"}
     torch.save({"state_dict": state, **numbers}, path)
     flags = {"net": "resnet18", "img_dim": img_dim, "final_dim": 1024, "dropout": 0.5}
     loaded = load_checkpoint(path, flags)
     assert loaded["config"] == flags | {"final_dim": 32}
-    again = scripts["train"].build_model(loaded, path).state_dict()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+    again = build_model(loaded, path).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in network.state_dict().items())
     assert scripts["train"].stored_threshold(loaded) == (
         0.5,
         "midpoint of the training epoch's mean scores, measured in training mode",
     )
     with pytest.raises(UserError, match="does not fit --net, --img_dim"):
-        scripts["train"].build_model(load_checkpoint(path, flags | {"img_dim": 224}), path)
+        build_model(load_checkpoint(path, flags | {"img_dim": 224}), path)
 
 
 class Evil:
@@ -165,7 +208,7 @@ class Evil:
 def test_bad_checkpoints_give_one_line(runs, chunk_tree, scripts, tmp_path, capsys):
     good = runs / "straight" / RUN / "model" / "epoch2.pth.tar"
     with good.open("rb") as file:
-        (tmp_path / "cut.pth.tar").write_bytes(file.read(100_000))
+        (tmp_path / "cut.pth.tar").write_bytes(file.read(10_000))
     (tmp_path / "text.pth.tar").write_text("<html></html>")
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, tmp_path / "foreign.pth.tar")
     (tmp_path / "evil.pth.tar").write_bytes(pickle.dumps({"state_dict": Evil()}))
@@ -187,31 +230,46 @@ def test_bad_checkpoints_give_one_line(runs, chunk_tree, scripts, tmp_path, caps
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(UserError, match="was trained with --img_dim 32; give the same flags"):
         scripts["train"].main(["--out_dir", str(chunk_tree), "--img_dim", "64", "--final_dim", "16", "--resume", str(good)])
-    weights = torch.load(good, weights_only=True)
-    torch.save({"state_dict": weights["state_dict"]}, tmp_path / "weights.pth.tar")
-    with pytest.raises(UserError, match="holds no epoch, iteration, least_loss, optimizer"):
-        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--resume", str(tmp_path / "weights.pth.tar")])
     with pytest.raises(UserError, match="train first"):
         scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--test"])
 
 
+def copy_of_run(run: Path, log_dir: Path) -> Path:
+    shutil.copytree(run, log_dir / RUN)
+    return log_dir / RUN / "model"
+
+
+def test_a_damaged_newest_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys):
+    model_dir = copy_of_run(runs / "straight" / RUN, tmp_path)
+    newest, before = model_dir / "epoch2.pth.tar", model_dir / "epoch1.pth.tar"
+    for best in model_dir.glob("model_best*"):
+        best.unlink()
+    newest.write_bytes(newest.read_bytes()[:20_000])
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--epochs", "2", "--log_dir", str(tmp_path)]
+    with pytest.raises(UserError, match=f"epoch2.pth.tar is damaged .* The one before it: --resume {before}"):
+        scripts["train"].main([*flags, "--resume", str(newest)])
+    capsys.readouterr()
+    assert scripts["train"].main([*flags, "--print_freq", "2", "--resume", str(tmp_path / RUN)]) == 0
+    printed = capsys.readouterr().out
+    assert "epoch2.pth.tar is damaged" in printed and f"resumed from {before} after 1 epochs" in printed
+    resumed = torch.load(newest, weights_only=True)["state_dict"]
+    straight = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
+
+
 def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path / "log")]
-    with pytest.raises(UserError, match="has 12 chunks, --batch_size is 64"):
+    with pytest.raises(UserError, match="has 12 chunks, a step takes 64"):
         scripts["train"].main([*common, "--batch_size", "64"])
-    with pytest.raises(UserError, match=r"not finite: the loss in epoch 1, step 3 \(contrastive"):
+    with pytest.raises(UserError, match=r"not finite: the loss in epoch 1, step \d \(contrastive .* the batch held train/pytmp/"):
         scripts["train"].main([*common, "--lr", "1e30"])
-    damaged = tmp_path / "damaged"  # one chunk of 12 is lost, so a batch of 2 is skipped; NaN must be noticed all the same
-    shutil.copytree(chunk_tree, damaged)
-    (damaged / "train/pytmp/real/v0/00000.wav").unlink()
-    arguments = ["--out_dir", str(damaged), *SMALL, "--batch_size", "2", "--lr", "1e30", "--epochs", "1"]
-    with pytest.raises(UserError, match="not finite: the mean loss of epoch 1"):
-        scripts["train"].main([*arguments, "--log_dir", str(tmp_path / "log"), "--print_freq", "100"])
     assert not list(tmp_path.rglob("*.pth.tar"))
-    index = pd.read_csv(damaged / "train_split.csv", dtype=str)
-    index[index.label == "0"].to_csv(damaged / "train_split.csv", index=False)
+    only_fakes = tmp_path / "fakes"
+    only_fakes.mkdir()
+    index = pd.read_csv(chunk_tree / "train_split.csv", dtype=str)
+    index[index.label == "0"].to_csv(only_fakes / "train_split.csv", index=False)
     with pytest.raises(UserError, match="only fake chunks"):
-        scripts["train"].main(arguments)
+        scripts["train"].main(["--out_dir", str(only_fakes), *SMALL])
     for arguments in (
         ["--epochs", "0"],
         ["--lr", "-1"],
@@ -219,10 +277,95 @@ def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
         ["--dropout", "2"],
         ["--epoch", "3"],
         ["--resume", "--test"],
+        ["--export", "a", "b", "c"],
     ):
         with pytest.raises(SystemExit) as caught:
             scripts["train"].parse_args(["--out_dir", ".", *arguments])
         assert caught.value.code == 2
+
+
+def test_damaged_chunks_are_replaced_and_counted(chunk_tree, scripts, tmp_path, capsys):
+    index = pd.read_csv(chunk_tree / "train_split.csv", dtype=str)
+    index["path"] = [f"{chunk_tree}/{path}" for path in index.path]
+    many = pd.concat([index] * 10)
+    many.iloc[3, many.columns.get_loc("path")] = str(tmp_path / "nowhere")
+    many.to_csv(tmp_path / "train_split.csv", index=False)
+    flags = ["--out_dir", str(tmp_path), *SMALL, "--batch_size", "8", "--epochs", "1", "--log_dir", str(tmp_path / "log")]
+    scripts["train"].main(flags)
+    assert f"can't be read, replaced by the next chunk: {tmp_path}/nowhere: " in capsys.readouterr().out
+    log = next((tmp_path / "log").rglob("log.jsonl"))
+    assert json.loads(log.read_text())["n_bad_chunks"] == 1
+    many.iloc[7, many.columns.get_loc("path")] = str(tmp_path / "nowhere else")
+    many.to_csv(tmp_path / "train_split.csv", index=False)
+    with pytest.raises(UserError, match=r"2 of 120 training chunks can't be read, more than 1%"):
+        scripts["train"].main([*flags, "--overwrite"])
+
+
+def test_a_dead_loader_process_is_said(chunk_tree, scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "read_video", lambda *_: os.kill(os.getpid(), 9))
+    with pytest.raises(
+        UserError, match=r"a loader process died \(DataLoader worker .*go on with --resume and fewer --num_workers"
+    ):
+        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "1", "--log_dir", str(tmp_path)])
+
+
+def test_export(runs, scored, chunk_tree, scripts, tmp_path, capsys):
+    flags = ["--out_dir", str(chunk_tree), *SMALL]
+    file = tmp_path / "mds.pth"
+    scripts["train"].main([*flags, "--log_dir", str(runs / "straight"), "--export", str(file)])
+    best = next((runs / "straight" / RUN / "model").glob("model_best*"))
+    exported, whole = (torch.load(path, weights_only=True) for path in (file, best))
+    assert file.stat().st_size < best.stat().st_size / 3
+    assert exported["threshold"] == whole["threshold"] and exported["config"] == whole["config"]
+    assert exported["state_dict"]["netfclip.0.weight"].dtype == torch.float16
+    assert exported["state_dict"]["netfclip.1.running_var"].dtype == torch.float32  # may be beyond float16
+    scripts["train"].main([*flags, "--test", str(file), "--scores_dir", str(tmp_path)])
+    mds, expected = (pd.read_csv(folder / "scores.csv").mds for folder in (tmp_path, scored))
+    np.testing.assert_allclose(mds, expected, rtol=1e-2)
+    capsys.readouterr()
+    scripts["train"].main([*flags, "--epochs", "1", "--log_dir", str(tmp_path), "--resume", str(file)])
+    assert "its weights are the initial ones of a new training" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / RUN / "model" / "epoch1.pth.tar", {})["iteration"] == 3
+    whole["state_dict"]["netfclip.0.weight"][0, 0] = 1e6
+    torch.save(whole, tmp_path / "large.pth.tar")
+    with pytest.raises(UserError, match=r"netfclip.0.weight is not finite in half precision"):
+        scripts["train"].main([*flags, "--export", str(file), str(tmp_path / "large.pth.tar")])
+
+
+def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path), "--val_fraction", "0.3"]
+    scripts["train"].main(flags)
+    assert "8 chunks of 4 videos, on cpu; 2 videos held out" in capsys.readouterr().out
+    records = [json.loads(line) for line in (tmp_path / RUN / "log.jsonl").read_text().splitlines()]
+    aucs = [record["val_auc"] for record in records]
+    assert (tmp_path / RUN / "model" / f"model_best_epoch{1 + int(np.argmax(aucs))}.pth.tar").is_file()
+    with pytest.raises(UserError, match=r"was trained with --val_fraction 0.3; give the same flags"):
+        scripts["train"].main([*flags[:-2], "--resume"])
+
+
+@pytest.mark.parametrize("flags", [["--balance", "sampler"], ["--balance", "loss"], ["--amp", "bf16"], ["--accumulate", "3"]])
+def test_options_train(chunk_tree, scripts, tmp_path, flags):
+    common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
+    assert scripts["train"].main([*common, *flags]) == 0
+    checkpoint = load_checkpoint(tmp_path / RUN / "model" / "epoch1.pth.tar", {})
+    assert checkpoint["iteration"] == (1 if flags[0] == "--accumulate" else 3)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in checkpoint["state_dict"].values())
+
+
+def test_a_step_over_several_batches_takes_their_mean_gradient(chunk_tree):
+    index = read_index(chunk_tree, "train")
+    (batch,) = build_loader(ChunkDataset(index, chunk_tree, 32), scoring_batches(12, 12), num_workers=0)
+    results = []
+    for n in (1, 2):
+        torch.manual_seed(0)
+        network = TwoStreamNet(img_dim=32, final_dim=16, dropout=0)
+        with Ranks("cpu") as ranks:
+            trainer = Trainer(network, ranks, lr=1e-3, weight_decay=0, margin=1)
+            terms, rows, distances = trainer.step(iter([batch] * 3), n)
+        assert len(rows) == len(distances) == 12 * n
+        results.append((terms, network.state_dict()))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1]["netfclip.0.weight"], results[1][1]["netfclip.0.weight"])
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(runs, chunk_tree, scripts):

@@ -1,12 +1,18 @@
-"""train.py with a network a thousand times smaller, so that tests may start it often: python tests/tiny_train.py --out_dir ..."""
+"""train.py with a network a thousand times smaller, in processes that start at once, for tests that kill and spread it."""
 
+import os
+import signal
 import sys
+from multiprocessing import get_context, set_start_method
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import model
+import train
+from utils.cli import run
 
 TINY = {
     "WIDTHS": (4, 4, 8, 8),
@@ -14,11 +20,40 @@ TINY = {
     "AUDIO_FEATURES": 8 * 21,
     "audio_net": lambda: nn.Sequential(nn.Conv2d(1, 8, (13, 79)), nn.BatchNorm2d(8), nn.ReLU()),
 }
+SMALL = ["--img_dim", "32", "--final_dim", "16", "--device", "cpu", "--lr", "1e-4"]
 
-if __name__ == "__main__":
-    import train
-    from utils.cli import run
 
+def main(argv: list[str], log: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    """Run train.py and exit. DIE_AT in the environment kills rank 1 before that step, the first time it is started."""
+    os.environ.update(environment or {})
+    set_start_method("fork", force=True)  # of loader processes, as everywhere else
+    if log:
+        for number in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     for name, value in TINY.items():
         setattr(model, name, value)
-    run(train.main)
+    if "DIE_AT" in os.environ and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        take_step, steps = train.Epoch.step, []
+
+        def step(*arguments) -> None:
+            steps.append(1)
+            if len(steps) == int(os.environ["DIE_AT"]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            take_step(*arguments)
+
+        train.Epoch.step = step
+    sys.argv[0] = "train.py"
+    run(lambda: train.main(argv))
+
+
+def start(argv: list[str], log: Path, **environment: str) -> BaseProcess:
+    """Start `main` in a process forked from one that has imported everything and done nothing."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.tiny_train"])
+    process = context.Process(target=main, args=(argv, log, environment))
+    process.start()
+    return process
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from utils.cli import pick_device
+from utils.cli import UserError, pick_device
 from utils.parallel import Launch
 
 
@@ -32,12 +32,17 @@ class Ranks(Launch):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.size > 1:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
+            backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=self.store(), rank=self.rank, world_size=self.size)
         return self
 
-    def __exit__(self, kind: type | None, *_) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
         if self.size > 1 and kind is None:  # after an error the companions may be elsewhere; torchrun ends them
             dist.destroy_process_group()
+        elif isinstance(error, dist.DistError) or "Connection closed by peer" in str(error):
+            raise UserError(
+                "another process of this run died, see what it says; go on with --resume (torchrun --max-restarts N does it by itself)."
+            ) from error
 
     def gather(self, value: object) -> list:
         """The values of all ranks, in order; each rank gets them. Waits for all."""

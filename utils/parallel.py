@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
+from typing import TYPE_CHECKING
 
 from pebble import ProcessPool
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 
 class OwnStore(dict):
@@ -36,19 +40,22 @@ class Launch:
         self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
         self.n_restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
+    def store(self) -> "Store":
+        """The ranks' common store of torch.distributed."""
+        from torch.distributed import PrefixStore, rendezvous
+
+        store, _, _ = next(rendezvous("env://"))
+        if self.size == self.local_size:  # one machine's store outlives a restart; several ones get a new store
+            store = PrefixStore(f"attempt {self.n_restarts}", store)
+        return store
+
 
 class Group(Launch):
     """This process and its companions, which share counters and values."""
 
     def __init__(self):
         super().__init__()
-        self._store = OwnStore()
-        if self.size > 1:
-            from torch.distributed import PrefixStore, rendezvous
-
-            self._store, _, _ = next(rendezvous("env://"))
-            if self.size == self.local_size:  # one machine's store outlives a restart; several ones get a new store
-                self._store = PrefixStore(f"attempt {self.n_restarts}", self._store)
+        self._store = self.store() if self.size > 1 else OwnStore()
 
     def add(self, name: str, n: int = 1) -> int:
         """Add to a counter of the group, 0 at first, and return it."""

@@ -1,0 +1,120 @@
+"""Training that is killed at any moment, and training by several processes: the result is that of one undisturbed process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.test_train import assert_same_run, scalars
+from tests.tiny_train import SMALL, start
+
+RUN = "deepfake_audio-32_r18_bs2_lr0.0001"
+FLAGS = [*SMALL, "--batch_size", "2", "--epochs", "3", "--print_freq", "1", "--augment", "hflip", "noise"]
+
+
+def finish(process, limit_s: float = 120) -> int:
+    process.join(limit_s)
+    assert process.exitcode is not None, "still running"
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, chunk_tree) -> Path:
+    folder = tmp_path_factory.mktemp("straight")
+    process = start(["--out_dir", str(chunk_tree), *FLAGS, "--num_workers", "0", "--log_dir", str(folder)], folder / "log")
+    assert finish(process) == 0, (folder / "log").read_text()
+    return folder / RUN
+
+
+@pytest.mark.parametrize("how", ["at random moments", "while a checkpoint is written", "by SIGTERM"])
+def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chunk_tree, tmp_path, how):
+    rng = np.random.default_rng(len(how))
+    workers = "1" if how == "by SIGTERM" else "0"
+    command = ["--out_dir", str(chunk_tree), *FLAGS, "--num_workers", workers, "--log_dir", str(tmp_path)]
+    command += ["--save_every_min", "0.0001", "--resume"]
+    log, model_dir = tmp_path / "log", tmp_path / RUN / "model"
+    for _ in range(4):
+        log.write_text("")
+        process = start(command, log)
+        n_steps = rng.integers(1, 6)
+        while process.is_alive() and log.read_text().count(" step ") < n_steps:
+            time.sleep(0.01)
+        if how == "while a checkpoint is written":
+            while process.is_alive() and not list(model_dir.glob(".*.tmp")):
+                time.sleep(0.0005)
+        else:
+            process.join(rng.uniform(0, 0.2))
+        if not process.is_alive():
+            break
+        os.kill(process.pid, signal.SIGTERM if how == "by SIGTERM" else signal.SIGKILL)
+        status = finish(process)
+        if how == "by SIGTERM" and status:
+            assert status == 128 + signal.SIGTERM
+            assert "the same command with --resume goes on from" in log.read_text()
+    assert finish(start(command, log)) == 0, log.read_text()
+    assert "resumed from" in log.read_text()
+    assert_same_run(straight, tmp_path / RUN)
+
+
+def on_ranks(n_ranks: int, command: list[str], folder: Path) -> None:
+    """Run train.py on several ranks, as torchrun would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n_ranks), "LOCAL_WORLD_SIZE": str(n_ranks)}
+    log = folder / "log"
+    ranks = [start(command, log, RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(n_ranks)]
+    assert [finish(rank) for rank in ranks] == [0] * n_ranks, log.read_text()
+
+
+def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):
+    """Losses of every step, the scores that pick the epoch, the threshold, and test scores of unequal shares."""
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "2", "--print_freq", "1", "--dropout", "0"]
+    flags += ["--val_fraction", "0.3"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = ["--log_dir", str(tmp_path / "one"), "--num_workers", "0"]
+    two = ["--log_dir", str(tmp_path / "two"), "--num_workers", "0"]
+    assert finish(start([*flags, *one, "--batch_size", "4"], tmp_path / "one" / "log")) == 0
+    on_ranks(2, [*flags, *two, "--batch_size", "2", "--sync_bn"], tmp_path / "two")
+    runs = [tmp_path / "one" / "deepfake_audio-32_r18_bs4_lr0.0001", tmp_path / "two" / RUN]
+    alone, together = (scalars(run / "img" / "train") for run in runs)
+    assert [step for step, _ in together["local/loss"]] == [1, 2, 3, 4]
+    for tag in ("local/loss", "global/loss", "global/contrastive", "global/avg_score_real", "global/val_auc"):
+        np.testing.assert_allclose(together[tag], alone[tag], rtol=1e-3, err_msg=tag)
+    a, b = (torch.load(max((run / "model").glob("model_best*")), weights_only=True) for run in runs)
+    assert b["threshold"] == pytest.approx(a["threshold"], rel=1e-3)
+
+    checkpoint = str(max((runs[0] / "model").glob("model_best*")))
+    score = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0", "--batch_size", "5", "--test", checkpoint]
+    assert finish(start([*score, "--scores_dir", str(tmp_path / "one")], tmp_path / "one" / "log")) == 0
+    on_ranks(2, [*score, "--scores_dir", str(tmp_path / "two")], tmp_path / "two")  # batches of 5, 5 and 2 chunks
+    for name in ("scores.csv", "chunk_scores.csv"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert len(pd.read_csv(tmp_path / "two" / "chunk_scores.csv")) == 12
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_whose_rank_died(chunk_tree, tmp_path):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--epochs", "3", "--num_workers", "0"]
+    (tmp_path / "straight").mkdir()
+    on_ranks(2, [*flags, "--log_dir", str(tmp_path / "straight")], tmp_path / "straight")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=1", "--standalone"]
+    command = [*launcher, str(ROOT / "tests" / "tiny_train.py"), *flags, "--log_dir", str(tmp_path), "--save_every_min", "0.0001"]
+    environment = os.environ | {"DIE_AT": "5", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in done.stdout
+    assert_same_run(tmp_path / "straight" / RUN, tmp_path / RUN)
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / RUN / "log.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3]
