@@ -194,8 +194,8 @@ class TwoStreamNet(nn.Module):
         img_dim: side of the square input frames in pixels.
         final_dim: D, the size of the two embeddings.
         dropout: probability, before each classifier.
-        distance: how the embeddings are compared: as they are ("authors"), or each of their dimensions standardised by its mean and
-            standard deviation over the batch (in evaluation over the training), so that unrelated ones are about 1 apart.
+        distance: how the embeddings are compared: as they are ("authors"), or each of their dimensions standardised over the
+            batch (in evaluation by the running statistics) and scaled so that unrelated ones are 1 apart ("standardised").
         init: "authors" (Kaiming normal, fan-out, zero biases everywhere) or "torch" (PyTorch's own for the linear
             layers, whose outputs then start small; the convolutions stay Kaiming).
     """
@@ -239,7 +239,7 @@ class TwoStreamNet(nn.Module):
             audio: (B, 1, 13, 99) float, MFCC.
 
         Returns:
-            video_emb, audio_emb: (B, D), as `dissimilarity` compares them; video_logits, audio_logits: (B, 2), columns fake, real.
+            video_emb, audio_emb: (B, D), for `dissimilarity`; video_logits, audio_logits: (B, 2), columns fake, real.
         """
         video_features = self.netcnnlip(video).mean(2).flatten(1)  # (B, C, 8, h, w) -> (B, C*h*w)
         video_emb = self.netfclip(video_features)

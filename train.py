@@ -88,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--final_dim", type=number(int, 1), default=1024, help="size of the embeddings (default: 1024)")
     add("--dropout", type=number(float, 0, 1), default=0.5, help="before the classifiers (default: 0.5)")
     add("--distance", choices=DISTANCES, default="authors",
-        help="of the embeddings: as they are (authors), or of each dimension standardised over the batch (default: authors)")  # fmt: skip
+        help="of the embeddings as they are (authors) or with each dimension standardised (default: authors)")  # fmt: skip
     add("--init", choices=INITS, default="authors", help="initialisation of the linear layers (default: authors)")
     add("--augment", nargs="*", choices=AUGMENTATIONS, metavar="NAME",
         help=f"augmentations out of {' '.join(AUGMENTATIONS)}; without names all (default: none)")  # fmt: skip
@@ -183,8 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     depth = args.net.removeprefix("resnet")
     run_dir = args.log_dir / f"deepfake_audio-{args.img_dim}_r{depth}_bs{args.batch_size}_lr{args.lr:g}"
     model_dir = run_dir / "model"
-    config = {"net": args.net, "img_dim": args.img_dim, "final_dim": args.final_dim, "dropout": args.dropout}
-    config["distance"] = args.distance
+    config = {name: vars(args)[name] for name in ("net", "img_dim", "final_dim", "dropout", "distance")}
     if args.export:
         path = args.export[1] if len(args.export) == 2 else best_checkpoint(model_dir)
         checkpoint = load_checkpoint(path, config)

@@ -41,7 +41,7 @@ class Ranks(Launch):
             dist.destroy_process_group()
         elif isinstance(error, dist.DistError) or "Connection closed by peer" in str(error):
             raise UserError(
-                "another process of this run died, see what it says; go on with --resume (torchrun --max-restarts N does it by itself)."
+                "another process of this run died, see what it says; go on with --resume, as torchrun does with --max-restarts N."
             ) from error
 
     def gather(self, value: object) -> list:
