@@ -3,10 +3,10 @@
     python benchmarks/step.py --img_dim 64 224 --device auto
     python benchmarks/step.py --img_dim 64 224 --trials
 
-Random input, medians.  Prints a Markdown table of seconds: the whole step of `train.py` (copy, normalisation, forward, three losses,
-backward, Adam), the visual stream and the audio stream alone (forward and backward), Adam alone, and the evaluation forward.
---trials: the step as train.py takes it and with one thing changed at a time, each in a process of its own, with its peak memory
-and the arithmetic that it gets done.
+Random input, medians.  Prints a Markdown table of seconds: the whole step of `train.py` (copy, normalisation, forward, three
+losses, backward, Adam), the visual stream and the audio stream alone (forward and backward), Adam alone, and the evaluation
+forward.  --trials: the step as train.py takes it and with one thing changed at a time, each in a process of its own, with its
+peak memory and the arithmetic that it gets done.
 """
 
 import argparse
@@ -184,17 +184,15 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.trials or TRIALS:
             if name in ON_GPU_ALONE and ranks.device.type != "cuda":
                 continue
-            with ProcessPoolExecutor(
-                1, mp_context=get_context("spawn")
-            ) as pool:  # for its own peak, and if memory does not suffice
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for its own peak of memory
                 try:
                     trial = pool.submit(try_step, name, img_dim, batch_size, ranks.device.type, args.repeat)
                     seconds, memory, tera = trial.result()
                 except (RuntimeError, BrokenProcessPool) as error:
                     print(f"| {img_dim}×{img_dim} | {batch_size} | {name} | failed: {str(error).splitlines()[0][:80]} | | | |")
                     continue
-            print(f"| {img_dim}×{img_dim} | {batch_size} | {name} | {seconds:.3f} s | {batch_size / seconds:.1f} | {memory:.0f} MB | "
-                  f"{tera / seconds:.2f} |", flush=True)  # fmt: skip
+            cells = (f"{seconds:.3f} s", f"{batch_size / seconds:.1f}", f"{memory:.0f} MB", f"{tera / seconds:.2f}")
+            print(f"| {img_dim}×{img_dim} | {batch_size} | {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
