@@ -153,9 +153,9 @@ def decode_frame(data: bytes, img_dim: int | None) -> np.ndarray | None:
     data = np.frombuffer(data, np.uint8)
     # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
     scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
-    frame = cv2.imdecode(data, REDUCED.get(scale, cv2.IMREAD_COLOR_BGR))
+    frame = cv2.imdecode(data, REDUCED.get(scale, cv2.IMREAD_COLOR))
     if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR_BGR)
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if frame is None:
         return None
     if img_dim and frame.shape[:2] != (img_dim, img_dim):
@@ -280,7 +280,7 @@ def naming_dead_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(
             f"a loader process died ({str(error).splitlines()[0]}), often for want of memory or of room in /dev/shm; go on with "

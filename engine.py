@@ -93,10 +93,12 @@ class Trainer:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
         self.net: nn.Module = model
+        self.no_sync = contextlib.nullcontext
         if ranks.size > 1:
             if sync_bn:
                 synchronise_norms(model)
             self.net = DistributedDataParallel(model, gradient_as_bucket_view=True)
+            self.no_sync = self.net.no_sync
         if compile:
             self.net = torch.compile(self.net)
 
@@ -113,7 +115,7 @@ class Trainer:
         for i, batch in enumerate(batches):
             label = batch["label"].to(self.device, non_blocking=True)
             is_last = i == n_batches - 1
-            with contextlib.nullcontext() if is_last or self.net is self.model else self.net.no_sync():
+            with contextlib.nullcontext() if is_last else self.no_sync():
                 out = forward(self.net, batch, self.device, self.amp)
                 loss = losses(out, label, self.margin, self.class_weight)
                 self.scaler.scale(loss.sum() / n_batches).backward()

@@ -27,6 +27,7 @@ from dataset import (
     ChunkDataset,
     build_loader,
     class_weights,
+    digest,
     epoch_batches,
     hold_out,
     naming_dead_workers,
@@ -230,6 +231,8 @@ def main(argv: list[str] | None = None) -> int:
         augmentation = Augmentation(names, args.img_dim) if names else None
         dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
 
+        index_digest = digest("\n".join(index.path)).hex()
+
         # what to train
         torch.manual_seed(args.seed)
         model = TwoStreamNet(**config, init=args.init).to(ranks.device)
@@ -267,6 +270,9 @@ def main(argv: list[str] | None = None) -> int:
                            if name in old and plain(old[name]) != plain(vars(args)[name])]  # fmt: skip
                 if changed:
                     say(f"note: other flags than before: {', '.join(changed)}")
+                if checkpoint.get("index_digest", index_digest) != index_digest:
+                    under_way = None
+                    say(f"note: other training chunks than before, so epoch {first_epoch + 1} begins anew with all of them")
         elif resume:
             say(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
         elif list_checkpoints(model_dir) and not args.overwrite:
@@ -277,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
         environment = describe_environment(ranks.device, ranks.size)
         scalars = None
         if ranks.is_main:
-            if not resume and run_dir.exists():
+            if args.overwrite and not resume and run_dir.exists():
                 shutil.rmtree(run_dir)
             model_dir.mkdir(parents=True, exist_ok=True)
             write_json(run_dir / "args.json", vars(args))
@@ -313,6 +319,7 @@ def main(argv: list[str] | None = None) -> int:
                 "iteration": iteration,
                 "log": records,
                 "under_way": under_way,
+                "index_digest": index_digest,
                 "polarity": POLARITY,
                 "args": plain(vars(args)),
                 "env": environment,
@@ -332,10 +339,13 @@ def main(argv: list[str] | None = None) -> int:
                 model.train()
                 progress = tqdm(total=n_steps, initial=state.n_steps, unit="step", desc=f"epoch {epoch + 1}", leave=False,
                                 disable=not ranks.is_main)  # fmt: skip
-                with progress, closing(state.batches(build_loader(dataset, batches, num_workers))) as loader:
+                with (
+                    naming_dead_workers(),
+                    progress,
+                    closing(state.batches(build_loader(dataset, batches, num_workers))) as loader,
+                ):
                     while state.n_steps < n_steps:
-                        with naming_dead_workers():
-                            state.step(trainer, loader, args.accumulate, seed)
+                        state.step(trainer, batches, args.accumulate, seed)
                         iteration += 1
                         progress.update()
                         if state.n_steps % args.print_freq == 0 or state.n_steps == n_steps:
@@ -392,7 +402,8 @@ def main(argv: list[str] | None = None) -> int:
                 if ranks.is_main:
                     save_checkpoint(best, checkpoint)
         except Stopped:
-            say(f"stopped; the same command with --resume goes on from {list_checkpoints(model_dir)[0]}")
+            if ranks.is_main:
+                print(f"stopped; the same command with --resume goes on from {list_checkpoints(model_dir)[0]}")
             return stop.exit_status
         if ranks.is_main:
             scalars.close()

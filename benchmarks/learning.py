@@ -1,34 +1,57 @@
 """Does the network learn dissonance? AUC against training chunks and epochs on fakes whose only manipulation is another sound.
 
-    python benchmarks/learning.py --out learning --n_train 25 50 100 --epochs 2 4 8
+    python benchmarks/learning.py --out learning --n_train 25 50 100 --epochs 4
+    python benchmarks/learning.py --out learning --n_train 1000 4000 --epochs 20 --img_dim 112 --batch_size 64 --device cuda
 
 Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the picture of a real
 video and the sound of another utterance by the same voice: neither picture nor sound alone tells them apart, and no utterance of
-the test split is in the training split.  Trains and scores by train.py; writes the chunks, the runs, learning.csv and
-learning.png to --out and prints a Markdown table.
+the test split is in the training split.  Training and scoring are those of train.py.  Writes the chunks, learning.csv (a row per
+epoch) and learning.png to --out and prints a Markdown table.  Chunks that are there are used again.
 """
 
+import argparse
 import sys
 import zlib
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
 from scipy.signal import resample_poly
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.step import device_name
+from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
+from engine import AMP, Epoch, Trainer, epoch_stats, score_chunks, video_auc
+from model import TwoStreamNet
+from utils.cli import n_cores, number, run
+from utils.distributed import Ranks, StopSignal
+from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, write_wav
+from utils.scoring import video_scores
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
+MARGIN = 0.99  # of the contrastive loss, the authors'
+RECIPES = {  # name -> initialisation, distance, learning rate
+    "authors": ("authors", "authors", 1e-3),
+    "small start": ("torch", "authors", 3e-4),
+    "standardised": ("torch", "standardised", 3e-4),
+}
 
 
-def make_pair(out_dir: Path, split: str, i: int, seconds: int, size: int) -> None:
-    """Write the chunks of real video i and of its fake, 30 fps and 48 kHz."""
+def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
+    """Write the chunks of real video i of a split and of its fake, 30 fps and 48 kHz."""
     cv2.setNumThreads(1)
-    rng = np.random.default_rng([zlib.crc32(split.encode()), i])
+    rng = np.random.default_rng([zlib.crc32(folder.name.encode()), i])
     scene = Scene(rng, size, seconds * FPS, FPS, EYE_DISTANCE)
     spoken, other = (speak(rng, seconds, scene.pitch_hz, FPS) for _ in range(2))
     frames = [scene.finish(scene.face.speak(spoken.opening[j], spoken.width[j]), j) for j in range(seconds * FPS)]
@@ -37,18 +60,139 @@ def make_pair(out_dir: Path, split: str, i: int, seconds: int, size: int) -> Non
         sound = resample_poly(speech.samples, SAMPLE_RATE_HZ // 300, RATE_HZ // 300)
         sound = np.clip(np.rint(sound * 32767), -32768, 32767).astype(np.int16)
         for chunk in range(seconds):
-            folder = out_dir / split / "pytmp" / label / f"{i:05d}" / f"{chunk:05d}"
-            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / label / f"{i:05d}" / f"{chunk:05d}"
+            target.mkdir(parents=True, exist_ok=True)
             for j, jpeg in enumerate(jpegs[chunk * CHUNK_FRAMES : (chunk + 1) * CHUNK_FRAMES]):
-                (folder / f"{j:06d}.jpg").write_bytes(jpeg)
-            write_wav(folder.with_name(folder.name + ".wav"), sound[chunk * SAMPLE_RATE_HZ : (chunk + 1) * SAMPLE_RATE_HZ])
+                (target / f"{j:06d}.jpg").write_bytes(jpeg)
+            write_wav(target.with_name(target.name + ".wav"), sound[chunk * SAMPLE_RATE_HZ : (chunk + 1) * SAMPLE_RATE_HZ])
 
 
-def make_chunks(out_dir: Path, n_train: int, n_test: int, seconds: int, size: int) -> None:
-    jobs = [(out_dir, split, i, seconds, size) for split, n in (("train", n_train), ("test", n_test)) for i in range(n)]
+def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFrame:
+    """Make what is missing of a split and return its index, paths relative to `folder`."""
+    last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
+    missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_pair, *zip(*jobs, strict=True), chunksize=4))
+        made = pool.map(partial(make_pair, folder, seconds=seconds, size=size), missing, chunksize=4)
+        list(tqdm(made, total=len(missing), unit="pair", desc=f"making {folder}"))
+    rows = [
+        (f"{label}/{i:05d}", code, 0, f"{chunk:05d}", f"{label}/{i:05d}/{chunk:05d}", float(chunk))
+        for label, code in LABELS.items()
+        for i in range(n_pairs)
+        for chunk in range(seconds)
+    ]
+    return pd.DataFrame(rows, columns=["video", "label", "track", "chunk", "path", "start_s"])
+
+
+def learn(
+    recipe: str, train_set: ChunkDataset, index: pd.DataFrame, test_set: ChunkDataset, test_index: pd.DataFrame, ranks: Ranks,
+    epochs: int, batch_size: int, num_workers: int, amp: str,
+) -> list[dict]:  # fmt: skip
+    """Train on the chunks of an index, and score the test split after each epoch."""
+    init, distance, lr = RECIPES[recipe]
+    torch.manual_seed(0)
+    model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance).to(ranks.device)
+    trainer = Trainer(model, ranks, lr, weight_decay=1e-5, margin=MARGIN, amp=amp)
+    records = []
+    for epoch in range(epochs):
+        state = Epoch(index, ranks)
+        batches = epoch_batches(train_set.labels, epoch, batch_size)
+        loader = state.batches(build_loader(train_set, batches, num_workers))
+        model.train()
+        for _ in tqdm(batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False):
+            state.step(trainer, loader, 1, epoch)
+        loader.close()
+        state.check_finite(epoch + 1)
+        stats = epoch_stats(state.gathered(), index, ranks.device)
+        loader = build_loader(test_set, scoring_batches(len(test_index), batch_size), num_workers)
+        chunks = score_chunks(model, test_index, loader, ranks, StopSignal(), amp, "test split")
+        is_fake = chunks.label == LABELS["fake"]
+        records.append(
+            {
+                "recipe": recipe,
+                "chunks": len(index),
+                "epoch": epoch + 1,
+                "contrastive": stats["contrastive"],
+                "train_auc": stats["train_auc"],
+                "test_auc": video_auc(video_scores(chunks)),
+                "test_chunk_auc": roc_auc_score(is_fake, chunks.dissimilarity),
+                "test_distance_real": chunks.dissimilarity[~is_fake].mean(),
+                "test_distance_fake": chunks.dissimilarity[is_fake].mean(),
+                "chunks_per_s": stats["chunks_per_s"],
+            }
+        )
+        cells = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in records[-1].values())
+        print("| " + " | ".join(cells) + " |", flush=True)
+    return records
+
+
+def plot(records: pd.DataFrame, path: Path) -> None:
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    over_epochs, over_chunks = figure.subplots(1, 2, sharey=True)
+    colours = dict(zip(RECIPES, ("tab:grey", "tab:blue", "tab:red"), strict=True))
+    styles = dict(zip(sorted(set(records.chunks), reverse=True), cycle(("-", "--", ":", "-.")), strict=False))
+    for (recipe, n_chunks), run_records in records.groupby(["recipe", "chunks"], sort=False):
+        label = f"{recipe}, {n_chunks} chunks"
+        over_epochs.plot(
+            run_records.epoch, run_records.test_auc, styles[n_chunks], marker=".", color=colours[recipe], label=label
+        )
+    last = records[records.epoch == records.epoch.max()]
+    for recipe, run_records in last.groupby("recipe", sort=False):
+        over_chunks.plot(run_records.chunks, run_records.test_auc, ".-", color=colours[recipe], label=f"{recipe}, test")
+        over_chunks.plot(run_records.chunks, run_records.train_auc, ".:", color=colours[recipe], label=f"{recipe}, training")
+    over_epochs.set(xlabel="epoch", ylabel="video-wise AUC on unseen utterances", title="over the epochs")
+    over_chunks.set(xlabel="training chunks", xscale="log", title=f"after {records.epoch.max()} epochs")
+    for axes in (over_epochs, over_chunks):
+        axes.axhline(0.5, color="black", lw=0.5)
+        axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder for chunks and results")
+    add(
+        "--n_train",
+        type=number(int, 2),
+        nargs="+",
+        default=[25, 50, 100],
+        help="pairs of a real and a fake video (default: 25 50 100)",
+    )
+    add("--n_test", type=number(int, 2), default=40, help="pairs (default: 40)")
+    add("--seconds", type=number(int, 1), default=5, help="length of a video (default: 5)")
+    add("--img_dim", type=number(int, 32), default=48, help="side of the frames in pixels (default: 48)")
+    add("--batch_size", type=number(int, 2), default=16, help="chunks (default: 16)")
+    add("--epochs", type=number(int, 1), default=4, help="default: 4")
+    add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help=f"default: {' '.join(RECIPES)}")
+    add("--amp", choices=AMP, default="bf16", help="mixed precision (default: bf16)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    add("--num_workers", type=number(int, 0), default=n_cores(), help="loader processes (default: the cores available)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    index = make_split(args.out / "train", max(args.n_train), args.seconds, args.img_dim)
+    test_index = make_split(args.out / "test", args.n_test, args.seconds, args.img_dim)
+    test_set = ChunkDataset(test_index, args.out / "test", args.img_dim)
+    ranks = Ranks(args.device)
+    print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
+          f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n")  # fmt: skip
+    records: list[dict] = []
+    print("| recipe | chunks | epoch | contrastive loss | AUC training | AUC test | by chunk | distance real | fake | chunks/s |")
+    print("|---" * 10 + "|")
+    for n_pairs in sorted(args.n_train):
+        few = index[index.video.str[5:].astype(int) < n_pairs].reset_index(drop=True)
+        train_set = ChunkDataset(few, args.out / "train", args.img_dim)
+        for recipe in args.recipes:
+            settings = (args.epochs, args.batch_size, args.num_workers, args.amp)
+            records += learn(recipe, train_set, few, test_set, test_index, ranks, *settings)
+            table = pd.DataFrame(records)
+            table.to_csv(args.out / "learning.csv", index=False)
+            plot(table, args.out / "learning.png")
 
 
 if __name__ == "__main__":
-    make_chunks(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    run(main)

@@ -343,6 +343,18 @@ def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
         scripts["train"].main([*flags[:-2], "--resume"])
 
 
+def test_resume_notes_what_is_no_longer_the_same(runs, chunk_tree, scripts, tmp_path, capsys):
+    copy_of_run(runs / "straight" / RUN, tmp_path)
+    index = pd.read_csv(chunk_tree / "train_split.csv", dtype=str)
+    index["path"] = [f"{chunk_tree}/{path}" for path in index.path]
+    index.to_csv(tmp_path / "train_split.csv", index=False)
+    flags = ["--out_dir", str(tmp_path), *SMALL, "--log_dir", str(tmp_path), "--epochs", "3", "--seed", "7", "--resume"]
+    scripts["train"].main(flags)
+    printed = capsys.readouterr().out
+    assert "note: other flags than before: --augment ['hflip', 'noise'] -> None, --seed 0 -> 7" in printed
+    assert "note: other training chunks than before, so epoch 3 begins anew" in printed
+
+
 @pytest.mark.parametrize("flags", [["--balance", "sampler"], ["--balance", "loss"], ["--amp", "bf16"], ["--accumulate", "3"]])
 def test_options_train(chunk_tree, scripts, tmp_path, flags):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]

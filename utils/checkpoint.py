@@ -18,7 +18,7 @@ from utils.files import replacing
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
-NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "iteration", "least_loss", "best_value"}
+NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "index_digest", "iteration", "least_loss", "best_value"}
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
     *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
