@@ -339,13 +339,10 @@ def main(argv: list[str] | None = None) -> int:
                 model.train()
                 progress = tqdm(total=n_steps, initial=state.n_steps, unit="step", desc=f"epoch {epoch + 1}", leave=False,
                                 disable=not ranks.is_main)  # fmt: skip
-                with (
-                    naming_dead_workers(),
-                    progress,
-                    closing(state.batches(build_loader(dataset, batches, num_workers))) as loader,
-                ):
+                loader = build_loader(dataset, batches, num_workers)
+                with naming_dead_workers(), progress, closing(state.batches(loader)) as loaded:
                     while state.n_steps < n_steps:
-                        state.step(trainer, batches, args.accumulate, seed)
+                        state.step(trainer, loaded, args.accumulate, seed)
                         iteration += 1
                         progress.update()
                         if state.n_steps % args.print_freq == 0 or state.n_steps == n_steps:
