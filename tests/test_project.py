@@ -14,10 +14,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+import model
+from benchmarks import learning, loader, step
 from demo.make_videos import main as make_videos
 from demo.make_videos import speak
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, load_script
+from tests.tiny_train import TINY
 
 README = (ROOT / "README.md").read_text()
 SCRIPTS = ("pre-process", "write_csv", "train", "test")
@@ -115,6 +118,37 @@ def test_step_benchmark(capsys):
     assert done.returncode == 0, done.stderr
     cells = done.stdout.splitlines()[-1].split(" | ")
     assert cells[0] == "| 32×32" and all(float(cell.removesuffix(" s")) > 0 for cell in cells[2:7])
+
+
+def test_step_trials(capsys):
+    step.main(
+        ["--img_dim", "32", "--batch_size", "2", "--repeat", "1", "--device", "cpu", "--trials", "as train.py", "--amp fp16"]
+    )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "32×32" in line]  # fp16 is for a GPU
+    name, seconds, rate, memory, flops = (cell.split()[0] for cell in line.strip("| ").split(" | ")[2:])
+    assert name == "as" and float(rate) == pytest.approx(2 / float(seconds), rel=0.1) and float(memory) > 100 and float(flops) > 0
+
+
+def test_loader_benchmark(chunk_tree, capsys):
+    loader.main(["--out_dir", str(chunk_tree), "--img_dim", "112", "--repeat", "1", "--num_workers", "1"])
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("| 112×112")]
+    ours, _, spread, per_core, plain, decoding = map(float, line.strip("| ").split(" | ")[1:])
+    assert min(ours, spread, per_core, plain) > 0 and decoding > ours and "MFCC alone" in out
+
+
+def test_learning_benchmark(tmp_path, capsys, monkeypatch):
+    for name, value in TINY.items():
+        monkeypatch.setattr(model, name, value)
+    flags = ["--out", str(tmp_path), "--n_train", "2", "4", "--n_test", "2", "--seconds", "1", "--epochs", "2", "--img_dim", "32"]
+    learning.main([*flags, "--batch_size", "2", "--num_workers", "0", "--amp", "off", "--recipes", "authors", "standardised"])
+    records = pd.read_csv(tmp_path / "learning.csv")
+    assert list(records.chunks) == [4, 4, 4, 4, 8, 8, 8, 8] and list(records.epoch) == [1, 2] * 4
+    assert records.test_auc.between(0, 1).all()
+    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
+    frames = [(tmp_path / "train" / label / "00001" / "00000" / "000010.jpg").read_bytes() for label in ("real", "fake")]
+    sounds = [(tmp_path / "train" / label / "00001" / "00000.wav").read_bytes() for label in ("real", "fake")]
+    assert frames[0] == frames[1] and sounds[0] != sounds[1]
 
 
 def test_preprocessing_benchmark(tmp_path):
