@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -26,7 +27,7 @@ from utils.media import CHUNK_FRAMES, read_wav
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
-TERMINATION_S = 300
+TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
 
@@ -88,9 +89,7 @@ def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     labels = index.groupby(origin.to_numpy()).label.agg(lambda values: tuple(sorted(set(values))))
     held: set[str] = set()
     for kind in sorted(set(labels)):  # groups of fake, of real and of both kinds of videos
-        names = sorted(
-            labels.index[labels == kind], key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-        )
+        names = sorted(labels.index[labels == kind], key=digest)
         held.update(names[: max(1, round(fraction * len(names)))])
     is_held = origin.isin(held)
     parts = index[~is_held].reset_index(drop=True), index[is_held].reset_index(drop=True)
@@ -148,20 +147,11 @@ def chunk_frames(folder: Path) -> list[Path]:
     return frames
 
 
-def decode_frame(data: bytes, img_dim: int | None) -> np.ndarray | None:
-    """A JPEG as (H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given; None if it can't be decoded."""
-    data = np.frombuffer(data, np.uint8)
-    # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
-    scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
-    frame = cv2.imdecode(data, REDUCED.get(scale, cv2.IMREAD_COLOR))
-    if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    if frame is None:
+def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
+    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded."""
+    if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
         return None
-    if img_dim and frame.shape[:2] != (img_dim, img_dim):
-        shrinks = min(frame.shape[:2]) > img_dim
-        frame = cv2.resize(frame, (img_dim, img_dim), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED.get(scale, cv2.IMREAD_COLOR))
 
 
 def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
@@ -171,18 +161,26 @@ def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
         OSError: the folder or a file can't be read.
         ValueError: not 30 frames, a frame that is cut off or no JPEG, frames of several sizes.
     """
-    video = None
+    # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
+    scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
+    video = size = None
     for i, path in enumerate(chunk_frames(folder)):
         data = path.read_bytes()
-        # decoders fill the rest of a cut picture with grey
-        frame = decode_frame(data, img_dim) if data.endswith(JPEG_END) else None
+        frame = decode_frame(data, scale)
+        if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
+            scale = 1
+            frame = decode_frame(data)
         if frame is None:
             raise ValueError(f"frame {path.name} is damaged")
+        size = size or frame.shape
+        if frame.shape != size:
+            raise ValueError("frames of several sizes")
+        if img_dim and size[:2] != (img_dim, img_dim):
+            how = cv2.INTER_AREA if min(size[:2]) > img_dim else cv2.INTER_LINEAR
+            frame = cv2.resize(frame, (img_dim, img_dim), interpolation=how)
         if video is None:
             video = np.empty((CHUNK_FRAMES, *frame.shape), np.uint8)
-        if frame.shape != video.shape[1:]:
-            raise ValueError("frames of several sizes")
-        video[i] = frame
+        cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=video[i])
     return torch.from_numpy(video)
 
 
@@ -232,7 +230,7 @@ class ChunkDataset(Dataset):
             return {"bad": bad}
         if self.augmentation is not None:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mixed_seed(self.seed, self.epoch, row))
+                torch.default_generator.manual_seed(mixed_seed(self.seed, self.epoch, row))  # and not a GPU's
                 video, samples = self.augmentation(video.permute(0, 3, 1, 2), samples)
             video = video.permute(0, 2, 3, 1)
         audio = torch.from_numpy(chunk_mfcc(samples))
@@ -258,17 +256,18 @@ def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # else Windows
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERMINATION_S))
+    threadpool_limits(1)  # NumPy's own threads, of the MFCC, would take the other processes' cores
 
 
-def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int) -> DataLoader:
-    """A loader of the given batches of rows, in their order."""
+def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int, pin_memory: bool = False) -> DataLoader:
+    """A loader of the given batches of rows, in their order; `pin_memory` for fast copies to a GPU."""
     cv2.setNumThreads(1)  # here: in a process forked from one with OpenCV's threads it would wait for them forever
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else each start of a loader would draw from the generator that dropout draws from
     )

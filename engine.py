@@ -4,7 +4,6 @@ from engine import Trainer, score_chunks    (train.py and the benchmarks do)
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
 from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
 from utils.cli import UserError
-from utils.distributed import Ranks, StopSignal
+from utils.distributed import Ranks, Stopped, StopSignal
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
 from utils.runs import peak_memory_mb
@@ -101,6 +100,17 @@ class Trainer:
             self.no_sync = self.net.no_sync
         if compile:
             self.net = torch.compile(self.net)
+
+    def load_optimizer(self, state: dict, path: Path, weight_decay: float) -> None:
+        """Go on from the optimiser's state in the checkpoint at `path`; UserError if it does not fit."""
+        groups = [group | {"fused": True, "foreach": None} for group in state["param_groups"]]  # the authors' files are not fused
+        load_state(self.optimizer, state | {"param_groups": groups}, path)
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = weight_decay
+            for parameter in group["params"]:
+                moments = self.optimizer.state[parameter]
+                for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
 
     def step(self, batches: Iterable[dict], n_batches: int) -> tuple[Tensor, Tensor, Tensor]:
         """Take one optimiser step over `n_batches` batches of the loader, of which the gradient is the mean.
@@ -190,7 +200,8 @@ class Epoch:
         start = time.perf_counter()
         torch.manual_seed(mixed_seed(seed, self.position, self.ranks.rank))
         terms, rows, distances = trainer.step(batches, accumulate)
-        self.distances.index_copy_(0, rows.to(self.ranks.device, non_blocking=True), distances)
+        rows_there = rows.to(self.ranks.device, non_blocking=True)
+        self.distances.scatter_reduce_(0, rows_there, distances, "amax")  # whatever the order, if a chunk is drawn twice
         self.sums += terms
         self.n_steps += 1
         self.position += len(rows) * self.ranks.size
@@ -203,17 +214,18 @@ class Epoch:
         Raises:
             UserError: a loss was not finite, with its terms and the chunks of the batch.
         """
-        values = torch.stack([terms for _, terms, _ in self.unchecked]).tolist()
-        bad = next((i for i, terms in enumerate(values) if not np.isfinite(terms).all()), len(values))
-        shares = self.ranks.gather((bad, values[-1]))
-        first = min(bad for bad, _ in shares)
-        if bad == first < len(values):
-            step, _, rows = self.unchecked[bad]
-            raise UserError(f"{not_finite(values[bad], LOSS_TERMS, f'the loss in epoch {epoch}, step {step}')}; the batch held "
-                            f"{', '.join(self.index.path.iloc[rows.tolist()])}")  # fmt: skip
-        if first < len(values):
-            sys.exit(2)  # the rank whose batch it was says so
+        start = time.perf_counter()
+        values = torch.stack([terms for _, terms, _ in self.unchecked]).tolist()  # waits for the device
+        found = []  # (step, what to say) of this rank's first bad step
+        for (step, _, rows), terms in zip(self.unchecked, values, strict=True):
+            if not found and not np.isfinite(terms).all():
+                what = not_finite(terms, LOSS_TERMS, f"the loss in epoch {epoch}, step {step}")
+                found.append((step, f"{what}; the batch held {', '.join(self.index.path.iloc[rows.tolist()])}"))
         self.unchecked.clear()
+        shares = self.ranks.gather((found, values[-1]))
+        if first := sorted(bad for share, _ in shares for bad in share):
+            raise UserError(first[0][1])
+        self.seconds += time.perf_counter() - start
         return np.mean([last for _, last in shares], axis=0).tolist()
 
 
@@ -271,7 +283,8 @@ def score_chunks(
     ranks.spread(model.buffers())  # the running statistics are those of rank 0, which saves them
     rows = []
     for batch in tqdm(loader, unit="batch", desc=what, leave=False, disable=not ranks.is_main):
-        stop.check()
+        if stop.number:
+            break
         # DEVIATION: chunks that can't be read are named and counted; the authors drop them without a word
         for _, why in batch["bad"]:
             tqdm.write(f"left out, can't be read: {why}")
@@ -281,7 +294,10 @@ def score_chunks(
         p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
         distance = dissimilarity(out["video_emb"], out["audio_emb"])
         rows += zip(batch["row"].tolist(), *torch.stack([distance, *p_fake]).tolist(), strict=True)
-    rows = sorted(row for part in ranks.gather(rows) for row in part)
+    shares = ranks.gather((rows, stop.number > 0))
+    if any(must_stop for _, must_stop in shares):
+        raise Stopped
+    rows = sorted(row for share, _ in shares for row in share)
     if not rows:
         raise UserError(f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why.")
     taken, *columns = zip(*rows, strict=True)

@@ -5,10 +5,10 @@
     torchrun --nproc_per_node=8 train.py --epochs 50 --out_dir .    # several GPUs or machines
     python train.py --test --out_dir .
 
-Reads <out_dir>/train_split.csv (and test_split.csv for --test).  Training writes to <log_dir>/<run>/: model/epoch<N>.pth.tar
-(the two newest), model/model_best_epoch<N>.pth.tar (lowest training loss, or highest AUC on held-out videos), log.jsonl (a line
-per epoch), curves.png, args.json, env.json and TensorBoard scalars in img/train.  --test writes scores.csv, track_scores.csv,
-chunk_scores.csv and scores.json to --scores_dir for test.py.
+Reads <out_dir>/train_split.csv (and test_split.csv for --test).  Training writes to <log_dir>/<run>/: model/epoch<N>.pth.tar and,
+within an epoch, epoch<N>_step<S>.pth.tar (of both together the two newest), model/model_best_epoch<N>.pth.tar (lowest training
+loss, or highest AUC on held-out videos), log.jsonl (a line per epoch), curves.png, args.json, env.json and TensorBoard scalars in
+img/train.  --test writes scores.csv, track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 """
 
 import argparse
@@ -51,6 +51,7 @@ from model import DISTANCES, INITS, RESNETS, TwoStreamNet
 from utils.checkpoint import (
     POLARITY,
     best_checkpoint,
+    epoch_of,
     export_weights,
     keep_checkpoint,
     list_checkpoints,
@@ -68,7 +69,7 @@ from utils.scoring import mean_mds, track_scores, video_scores
 
 NEWEST = "newest"  # value of --resume and --test without a path
 BALANCES = ("none", "sampler", "loss")
-RESULT_FLAGS = ("batch_size", "accumulate", "lr", "wd", "hyper_param", "dropout", "augment", "seed", "balance", "amp", "sync_bn")
+RESULT_FLAGS = ("batch_size", "accumulate", "wd", "hyper_param", "dropout", "augment", "seed", "balance", "amp", "sync_bn")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,7 +114,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--start-epoch", dest="start_epoch", type=number(int, 0), default=0,
         help="number of the first epoch (default: 0; --resume sets it)")  # fmt: skip
     start.add_argument(
-        "--overwrite", action="store_true", help="start anew in a run folder that holds checkpoints, and delete them"
+        "--overwrite", action="store_true", help="start anew in a run folder that holds checkpoints, and delete the folder first"
     )
     add("--reset_lr", action="store_true", help="with --resume: take --lr, not the checkpoint's rate")
     start.add_argument("--test", nargs="?", const=NEWEST, metavar="CHECKPOINT",
@@ -186,6 +187,8 @@ def main(argv: list[str] | None = None) -> int:
     model_dir = run_dir / "model"
     config = {name: vars(args)[name] for name in ("net", "img_dim", "final_dim", "dropout", "distance")}
     if args.export:
+        if args.export[0].exists():
+            raise UserError(f"--export {args.export[0]}: the file exists; name another one or delete it.")
         path = args.export[1] if len(args.export) == 2 else best_checkpoint(model_dir)
         checkpoint = load_checkpoint(path, config)
         export_weights(args.export[0], checkpoint)
@@ -194,12 +197,13 @@ def main(argv: list[str] | None = None) -> int:
 
     with Ranks(args.device, args.gpu) as ranks, StopSignal() as stop:
         say = print if ranks.is_main else lambda *_: None
+        on_gpu = ranks.device.type == "cuda"
         num_workers = max(1, n_cores() // ranks.local_size) if args.num_workers is None else args.num_workers
 
         def score(model: TwoStreamNet, index: pd.DataFrame, what: str) -> pd.DataFrame:
             """Score the chunks of an index, shared among the ranks."""
             batches = scoring_batches(len(index), args.batch_size, ranks.rank, ranks.size)
-            loader = build_loader(ChunkDataset(index, args.out_dir, model.img_dim), batches, num_workers)
+            loader = build_loader(ChunkDataset(index, args.out_dir, model.img_dim), batches, num_workers, on_gpu)
             with naming_dead_workers():
                 return score_chunks(model, index, loader, ranks, stop, args.amp, what)
 
@@ -231,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         augmentation = Augmentation(names, args.img_dim) if names else None
         dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
 
-        index_digest = digest("\n".join(index.path)).hex()
+        order_digest = digest("\n".join([*index.path, str(args.seed), args.balance])).hex()
 
         # what to train
         torch.manual_seed(args.seed)
@@ -242,7 +246,10 @@ def main(argv: list[str] | None = None) -> int:
         trainer = Trainer(model, ranks, args.lr, args.wd, args.hyper_param, args.amp, class_weight, args.compile, args.sync_bn)
 
         # where to begin
-        resume = NEWEST if ranks.n_restarts and list_checkpoints(model_dir) else args.resume  # torchrun started the ranks again
+        resume = args.resume
+        if resume and ranks.n_restarts and list_checkpoints(model_dir):
+            resume = NEWEST  # torchrun has started the ranks again
+        resume = ranks.gather(resume)[0]
         first_epoch, iteration, least_loss, best_value = args.start_epoch, 0, float("inf"), float("inf")
         records: list[dict] = []  # log.jsonl
         under_way = None
@@ -253,14 +260,18 @@ def main(argv: list[str] | None = None) -> int:
             if missing := {"optimizer", "epoch", "iteration", "least_loss"} - checkpoint.keys():
                 say(f"{path} holds no {', '.join(sorted(missing))}: its weights are the initial ones of a new training")
             else:
-                load_state(trainer.optimizer, checkpoint["optimizer"], path)
-                trainer.scaler.load_state_dict(checkpoint.get("scaler", {}))
+                trainer.load_optimizer(checkpoint["optimizer"], path, args.wd)
+                if scaler := checkpoint.get("scaler"):  # none if it was trained without fp16
+                    trainer.scaler.load_state_dict(scaler)
+                rate = trainer.optimizer.param_groups[0]["lr"]
                 if args.reset_lr:
                     for group in trainer.optimizer.param_groups:
                         group["lr"] = args.lr
+                elif rate != args.lr:
+                    say(f"note: the checkpoint's learning rate {rate:g} goes on; --reset_lr takes --lr {args.lr:g}")
                 first_epoch, iteration = checkpoint["epoch"], checkpoint["iteration"]
                 records, under_way = checkpoint.get("log", []), checkpoint.get("under_way")
-                if list_checkpoints(model_dir, best=True):  # else the best of this folder is still to come
+                if any(epoch_of(best) <= first_epoch for best in list_checkpoints(model_dir, best=True)):  # else it is to come
                     least_loss = float(checkpoint["least_loss"])
                     best_value = checkpoint.get("best_value", least_loss)
                 steps = f" and {under_way['n_steps']} steps" if under_way else ""
@@ -270,9 +281,10 @@ def main(argv: list[str] | None = None) -> int:
                            if name in old and plain(old[name]) != plain(vars(args)[name])]  # fmt: skip
                 if changed:
                     say(f"note: other flags than before: {', '.join(changed)}")
-                if checkpoint.get("index_digest", index_digest) != index_digest:
+                if under_way and checkpoint["order_digest"] != order_digest:
                     under_way = None
-                    say(f"note: other training chunks than before, so epoch {first_epoch + 1} begins anew with all of them")
+                    say(f"note: other chunks or another order than before, so epoch {first_epoch + 1} begins anew")
+            del start, checkpoint  # large
         elif resume:
             say(f"nothing to resume in {model_dir}, so this run starts with epoch 1")
         elif list_checkpoints(model_dir) and not args.overwrite:
@@ -319,7 +331,7 @@ def main(argv: list[str] | None = None) -> int:
                 "iteration": iteration,
                 "log": records,
                 "under_way": under_way,
-                "index_digest": index_digest,
+                "order_digest": order_digest,
                 "polarity": POLARITY,
                 "args": plain(vars(args)),
                 "env": environment,
@@ -339,7 +351,7 @@ def main(argv: list[str] | None = None) -> int:
                 model.train()
                 progress = tqdm(total=n_steps, initial=state.n_steps, unit="step", desc=f"epoch {epoch + 1}", leave=False,
                                 disable=not ranks.is_main)  # fmt: skip
-                loader = build_loader(dataset, batches, num_workers)
+                loader = build_loader(dataset, batches, num_workers, on_gpu)
                 with naming_dead_workers(), progress, closing(state.batches(loader)) as loaded:
                     while state.n_steps < n_steps:
                         state.step(trainer, loaded, args.accumulate, seed)
@@ -352,13 +364,14 @@ def main(argv: list[str] | None = None) -> int:
                                 progress.write(f"epoch {epoch + 1} step {state.n_steps}/{n_steps}  loss {sum(values):.4f}  "
                                                f"{named}  {state.position / state.seconds:.1f} chunks/s")  # fmt: skip
                                 scalars.add("local/loss", sum(values), iteration)
-                        is_due = 0 < 60 * args.save_every_min < time.monotonic() - last_save
+                        is_due = ranks.is_main and 0 < 60 * args.save_every_min < time.monotonic() - last_save
+                        if is_due:
+                            last_save = time.monotonic()
                         must_save, must_stop = ranks.agree(is_due, stop.number > 0)
                         if must_save or must_stop:
                             if state.unchecked:
                                 state.check_finite(epoch + 1)
                             save(epoch, state.gathered())
-                            last_save = time.monotonic()
                         if must_stop:
                             raise Stopped
                 whole = state.gathered()
@@ -378,13 +391,13 @@ def main(argv: list[str] | None = None) -> int:
                 best_value, least_loss = min(best_value, value), min(least_loss, stats["loss"])
                 records.append(stats)
                 if ranks.is_main:
-                    for name, number in stats.items():
+                    for name, figure in stats.items():
                         if name not in ("epoch", "iteration"):
-                            scalars.add(f"global/{name}", number, epoch)
+                            scalars.add(f"global/{name}", figure, epoch)
                 save(epoch + 1, None, is_best)
                 if ranks.is_main:
                     write_log(run_dir / "log.jsonl", records)
-                    named = "  ".join(f"{name} {number:.4g}" for name, number in list(stats.items())[2:])
+                    named = "  ".join(f"{name} {figure:.4g}" for name, figure in list(stats.items())[2:])
                     print(f"epoch {epoch + 1} done  {named}{'  (best so far)' if is_best else ''}")
 
             ranks.gather(None)  # the checkpoints are written
@@ -399,6 +412,7 @@ def main(argv: list[str] | None = None) -> int:
                 if ranks.is_main:
                     save_checkpoint(best, checkpoint)
         except Stopped:
+            ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
             if ranks.is_main:
                 print(f"stopped; the same command with --resume goes on from {list_checkpoints(model_dir)[0]}")
             return stop.exit_status

@@ -5,8 +5,9 @@
 
 Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the picture of a real
 video and the sound of another utterance by the same voice: neither picture nor sound alone tells them apart, and no utterance of
-the test split is in the training split.  Training and scoring are those of train.py.  Writes the chunks, learning.csv (a row per
-epoch) and learning.png to --out and prints a Markdown table.  Chunks that are there are used again.
+the test split is in the training split.  Training and scoring are those of train.py.  Writes the chunks, learning_<settings>.csv
+(a row per epoch) and .png to --out and prints a Markdown table.  Chunks and results that are there are kept: another call adds
+to them.
 """
 
 import argparse
@@ -28,7 +29,6 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.step import device_name
 from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
 from engine import AMP, Epoch, Trainer, epoch_stats, score_chunks, video_auc
@@ -37,21 +37,22 @@ from utils.cli import n_cores, number, run
 from utils.distributed import Ranks, StopSignal
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, write_wav
+from utils.runs import device_name
 from utils.scoring import video_scores
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
 MARGIN = 0.99  # of the contrastive loss, the authors'
 RECIPES = {  # name -> initialisation, distance, learning rate
     "authors": ("authors", "authors", 1e-3),
-    "small start": ("torch", "authors", 3e-4),
-    "standardised": ("torch", "standardised", 3e-4),
+    "small start": ("torch", "authors", 2e-4),
+    "standardised": ("torch", "standardised", 2e-4),
 }
 
 
 def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
-    """Write the chunks of real video i of a split and of its fake, 30 fps and 48 kHz."""
+    """Write the chunks of real video i and of its fake to the folder of a split, `<split>_...`, 30 fps and 48 kHz."""
     cv2.setNumThreads(1)
-    rng = np.random.default_rng([zlib.crc32(folder.name.encode()), i])
+    rng = np.random.default_rng([zlib.crc32(folder.name.split("_")[0].encode()), i])
     scene = Scene(rng, size, seconds * FPS, FPS, EYE_DISTANCE)
     spoken, other = (speak(rng, seconds, scene.pitch_hz, FPS) for _ in range(2))
     frames = [scene.finish(scene.face.speak(spoken.opening[j], spoken.width[j]), j) for j in range(seconds * FPS)]
@@ -96,7 +97,7 @@ def learn(
     for epoch in range(epochs):
         state = Epoch(index, ranks)
         batches = epoch_batches(train_set.labels, epoch, batch_size)
-        loader = state.batches(build_loader(train_set, batches, num_workers))
+        loader = state.batches(build_loader(train_set, batches, num_workers, ranks.device.type == "cuda"))
         model.train()
         for _ in tqdm(batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False):
             state.step(trainer, loader, 1, epoch)
@@ -163,7 +164,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--n_test", type=number(int, 2), default=40, help="pairs (default: 40)")
     add("--seconds", type=number(int, 1), default=5, help="length of a video (default: 5)")
     add("--img_dim", type=number(int, 32), default=48, help="side of the frames in pixels (default: 48)")
-    add("--batch_size", type=number(int, 2), default=16, help="chunks (default: 16)")
+    add("--batch_size", type=number(int, 2), default=8, help="chunks (default: 8)")
     add("--epochs", type=number(int, 1), default=4, help="default: 4")
     add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help=f"default: {' '.join(RECIPES)}")
     add("--amp", choices=AMP, default="bf16", help="mixed precision (default: bf16)")
@@ -174,24 +175,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    index = make_split(args.out / "train", max(args.n_train), args.seconds, args.img_dim)
-    test_index = make_split(args.out / "test", args.n_test, args.seconds, args.img_dim)
-    test_set = ChunkDataset(test_index, args.out / "test", args.img_dim)
+    train_dir, test_dir = (args.out / f"{split}_{args.img_dim}px_{args.seconds}s" for split in ("train", "test"))
+    index = make_split(train_dir, max(args.n_train), args.seconds, args.img_dim)
+    test_index = make_split(test_dir, args.n_test, args.seconds, args.img_dim)
+    test_set = ChunkDataset(test_index, test_dir, args.img_dim)
     ranks = Ranks(args.device)
     print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
           f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n")  # fmt: skip
-    records: list[dict] = []
+    file = args.out / f"learning_{args.img_dim}px_{args.seconds}s_bs{args.batch_size}_{args.amp}.csv"
+    table = pd.read_csv(file) if file.exists() else pd.DataFrame()
     print("| recipe | chunks | epoch | contrastive loss | AUC training | AUC test | by chunk | distance real | fake | chunks/s |")
     print("|---" * 10 + "|")
     for n_pairs in sorted(args.n_train):
         few = index[index.video.str[5:].astype(int) < n_pairs].reset_index(drop=True)
-        train_set = ChunkDataset(few, args.out / "train", args.img_dim)
+        train_set = ChunkDataset(few, train_dir, args.img_dim)
         for recipe in args.recipes:
             settings = (args.epochs, args.batch_size, args.num_workers, args.amp)
-            records += learn(recipe, train_set, few, test_set, test_index, ranks, *settings)
-            table = pd.DataFrame(records)
-            table.to_csv(args.out / "learning.csv", index=False)
-            plot(table, args.out / "learning.png")
+            records = learn(recipe, train_set, few, test_set, test_index, ranks, *settings)
+            if len(table):  # of earlier calls
+                table = table[(table.recipe != recipe) | (table.chunks != len(few))]
+            table = pd.concat([table, pd.DataFrame(records)])
+            table.to_csv(file, index=False)
+            plot(table, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from augmentation import IMAGENET_MEAN, IMAGENET_STD
-from benchmarks.step import device_name
 from dataset import ChunkDataset, build_loader, chunk_frames, read_index, read_video, scoring_batches
 from utils.audio import N_FFT, chunk_mfcc
 from utils.cli import n_cores, number, run
 from utils.media import SAMPLE_RATE_HZ, read_wav
+from utils.runs import device_name
 
 
 def plain_chunk(folder: Path, img_dim: int) -> tuple[torch.Tensor, np.ndarray]:

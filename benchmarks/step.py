@@ -11,7 +11,6 @@ peak memory and the arithmetic that it gets done.
 
 import argparse
 import platform
-import re
 import statistics
 import sys
 import time
@@ -34,7 +33,7 @@ from engine import Trainer, forward
 from model import TwoStreamNet
 from utils.cli import number, run
 from utils.distributed import Ranks
-from utils.runs import peak_memory_mb
+from utils.runs import device_name, peak_memory_mb
 
 WARM_UP = 2
 TRIALS = {  # what is changed -> arguments of Trainer
@@ -141,14 +140,6 @@ def try_step(name: str, img_dim: int, batch_size: int, device: str, repeat: int)
     with FlopCounterMode(display=False) as counter:
         Trainer(model, ranks, lr=0, weight_decay=0, margin=0.99).step([batch], 1)
     return seconds, memory, counter.get_total_flops() / 1e12
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else []
-    return f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

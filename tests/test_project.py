@@ -111,7 +111,7 @@ def test_the_whole_chain_from_videos_to_an_auc(tmp_path):
     assert records.file[3].endswith("span.mp4") and 0 <= begin < end <= 2.2 and end - begin < 2
 
 
-def test_step_benchmark(capsys):
+def test_step_benchmark():
     done = run(
         ROOT / "benchmarks" / "step.py", "--img_dim", "32", "--batch_size", "2", "--repeat", "1", "--device", "cpu", cwd=ROOT
     )
@@ -142,12 +142,13 @@ def test_learning_benchmark(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(model, name, value)
     flags = ["--out", str(tmp_path), "--n_train", "2", "4", "--n_test", "2", "--seconds", "1", "--epochs", "2", "--img_dim", "32"]
     learning.main([*flags, "--batch_size", "2", "--num_workers", "0", "--amp", "off", "--recipes", "authors", "standardised"])
-    records = pd.read_csv(tmp_path / "learning.csv")
+    results = tmp_path / "learning_32px_1s_bs2_off.csv"
+    records = pd.read_csv(results)
     assert list(records.chunks) == [4, 4, 4, 4, 8, 8, 8, 8] and list(records.epoch) == [1, 2] * 4
     assert records.test_auc.between(0, 1).all()
-    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
-    frames = [(tmp_path / "train" / label / "00001" / "00000" / "000010.jpg").read_bytes() for label in ("real", "fake")]
-    sounds = [(tmp_path / "train" / label / "00001" / "00000.wav").read_bytes() for label in ("real", "fake")]
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    frames = [(tmp_path / "train_32px_1s" / label / "00001" / "00000" / "000010.jpg").read_bytes() for label in ("real", "fake")]
+    sounds = [(tmp_path / "train_32px_1s" / label / "00001" / "00000.wav").read_bytes() for label in ("real", "fake")]
     assert frames[0] == frames[1] and sounds[0] != sounds[1]
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -66,15 +67,17 @@ def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chu
     assert_same_run(straight, tmp_path / RUN)
 
 
-def on_ranks(n_ranks: int, command: list[str], folder: Path) -> None:
-    """Run train.py on several ranks, as torchrun would start them."""
+def start_ranks(n_ranks: int, command: list[str], folder: Path) -> list[BaseProcess]:
+    """Start train.py on several ranks, as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n_ranks), "LOCAL_WORLD_SIZE": str(n_ranks)}
-    log = folder / "log"
-    ranks = [start(command, log, RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(n_ranks)]
-    assert [finish(rank) for rank in ranks] == [0] * n_ranks, log.read_text()
+    return [start(command, folder / "log", RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(n_ranks)]
+
+
+def on_ranks(n_ranks: int, command: list[str], folder: Path) -> None:
+    assert [finish(rank) for rank in start_ranks(n_ranks, command, folder)] == [0] * n_ranks, (folder / "log").read_text()
 
 
 def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):
@@ -104,13 +107,35 @@ def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):
     assert len(pd.read_csv(tmp_path / "two" / "chunk_scores.csv")) == 12
 
 
+def test_two_processes_that_one_is_asked_to_stop(chunk_tree, tmp_path):
+    """One of them gets SIGTERM: both end at the same step, the state is saved, and the resumed run ends as the straight one."""
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--epochs", "3", "--num_workers", "0"]
+    flags += ["--print_freq", "1"]
+    folders = [tmp_path / "straight", tmp_path / "stopped"]
+    for folder in folders:
+        folder.mkdir()
+    on_ranks(2, [*flags, "--log_dir", str(folders[0])], folders[0])
+    command = [*flags, "--log_dir", str(folders[1]), "--resume"]
+    log = folders[1] / "log"
+    ranks = start_ranks(2, command, folders[1])
+    while not log.exists() or log.read_text().count(" step ") < 2:
+        time.sleep(0.01)
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    assert [finish(rank) for rank in ranks] == [128 + signal.SIGTERM] * 2
+    assert "the same command with --resume goes on from" in log.read_text()
+    on_ranks(2, command, folders[1])
+    assert "resumed from" in log.read_text()
+    assert_same_run(folders[0] / RUN, folders[1] / RUN)
+
+
 @pytest.mark.slow
 def test_torchrun_starts_a_run_again_whose_rank_died(chunk_tree, tmp_path):
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--epochs", "3", "--num_workers", "0"]
     (tmp_path / "straight").mkdir()
     on_ranks(2, [*flags, "--log_dir", str(tmp_path / "straight")], tmp_path / "straight")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=1", "--standalone"]
-    command = [*launcher, str(ROOT / "tests" / "tiny_train.py"), *flags, "--log_dir", str(tmp_path), "--save_every_min", "0.0001"]
+    command = [*launcher, str(ROOT / "tests" / "tiny_train.py"), *flags, "--log_dir", str(tmp_path)]
+    command += ["--save_every_min", "0.0001", "--resume"]
     environment = os.environ | {"DIE_AT": "5", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr

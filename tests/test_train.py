@@ -313,6 +313,8 @@ def test_export(runs, scored, chunk_tree, scripts, tmp_path, capsys):
     flags = ["--out_dir", str(chunk_tree), *SMALL]
     file = tmp_path / "mds.pth"
     scripts["train"].main([*flags, "--log_dir", str(runs / "straight"), "--export", str(file)])
+    with pytest.raises(UserError, match="the file exists"):
+        scripts["train"].main([*flags, "--log_dir", str(runs / "straight"), "--export", str(file)])
     best = next((runs / "straight" / RUN / "model").glob("model_best*"))
     exported, whole = (torch.load(path, weights_only=True) for path in (file, best))
     assert file.stat().st_size < best.stat().st_size / 3
@@ -329,7 +331,7 @@ def test_export(runs, scored, chunk_tree, scripts, tmp_path, capsys):
     whole["state_dict"]["netfclip.0.weight"][0, 0] = 1e6
     torch.save(whole, tmp_path / "large.pth.tar")
     with pytest.raises(UserError, match=r"netfclip.0.weight is not finite in half precision"):
-        scripts["train"].main([*flags, "--export", str(file), str(tmp_path / "large.pth.tar")])
+        scripts["train"].main([*flags, "--export", str(tmp_path / "new.pth"), str(tmp_path / "large.pth.tar")])
 
 
 def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
@@ -352,7 +354,32 @@ def test_resume_notes_what_is_no_longer_the_same(runs, chunk_tree, scripts, tmp_
     scripts["train"].main(flags)
     printed = capsys.readouterr().out
     assert "note: other flags than before: --augment ['hflip', 'noise'] -> None, --seed 0 -> 7" in printed
-    assert "note: other training chunks than before, so epoch 3 begins anew" in printed
+    assert "begins anew" not in printed  # it would have begun anyway
+    scripts["train"].main([*flags, "--epochs", "4", "--amp", "fp16" if torch.cuda.is_available() else "bf16", "--wd", "0"])
+    assert "--wd 1e-05 -> 0.0, " in capsys.readouterr().out
+    checkpoint = load_checkpoint(tmp_path / RUN / "model" / "epoch4.pth.tar", {})
+    assert checkpoint["optimizer"]["param_groups"][0]["weight_decay"] == 0
+
+
+def test_an_epoch_under_way_with_other_chunks_begins_anew(runs, chunk_tree, scripts, tmp_path, capsys):
+    model_dir = copy_of_run(runs / "straight" / RUN, tmp_path)
+    checkpoint = torch.load(model_dir / "epoch1.pth.tar", weights_only=True)
+    under_way = {"position": 4, "n_steps": 1, "sums": torch.zeros(3), "distances": torch.zeros(5)}
+    torch.save(checkpoint | {"under_way": under_way, "order_digest": "another"}, model_dir / "epoch1_step1.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path), "--epochs", "2"]
+    scripts["train"].main([*flags, "--resume", str(model_dir / "epoch1_step1.pth.tar")])
+    assert "note: other chunks or another order than before, so epoch 2 begins anew" in capsys.readouterr().out
+    assert load_checkpoint(model_dir / "epoch2.pth.tar", {})["under_way"] is None
+
+
+def test_going_back_to_an_older_checkpoint_forgets_a_later_best(runs, chunk_tree, scripts, tmp_path, capsys):
+    model_dir = copy_of_run(runs / "straight" / RUN, tmp_path)
+    for best in model_dir.glob("model_best*"):
+        best.rename(model_dir / "model_best_epoch2.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path), "--epochs", "2"]
+    scripts["train"].main([*flags, "--resume", str(model_dir / "epoch1.pth.tar")])
+    best = load_checkpoint(model_dir / "model_best_epoch2.pth.tar", {})  # written anew: without augmentation, another loss
+    assert best["args"]["augment"] is None and best["epoch"] == 2
 
 
 @pytest.mark.parametrize("flags", [["--balance", "sampler"], ["--balance", "loss"], ["--amp", "bf16"], ["--accumulate", "3"]])

@@ -18,7 +18,7 @@ from utils.files import replacing
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
-NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "index_digest", "iteration", "least_loss", "best_value"}
+NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "order_digest", "iteration", "least_loss", "best_value"}
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
     *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
@@ -74,6 +74,11 @@ def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def epoch_of(path: Path) -> int:
+    """How many epochs were done when a checkpoint was written, by its name."""
+    return int(FILE_NAME.fullmatch(path.name)[2])
+
+
 def best_checkpoint(model_dir: Path) -> Path:
     """The best checkpoint of a run; UserError if there is none."""
     found = list_checkpoints(model_dir, best=True)
@@ -110,11 +115,12 @@ def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path,
     raise UserError(f"no whole checkpoint in {model_dir} to go on from.")
 
 
-def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> Path:
+def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> None:
     """Save the newest checkpoint, if it is one as the best too, and delete those that it takes the place of.
 
     Two are kept, the newest and the one before it. The best shares its file with the newest where the file system allows; it is
-    written first: a crash in between costs the time since the last checkpoint, no more.
+    written first: a crash in between costs the time since the last checkpoint, no more. Those of a later time than the newest are
+    of a future that is trained again.
     """
     newest = model_dir / f"epoch{checkpoint['epoch']}{f'_step{step}' if step else ''}.pth.tar"
     if is_best:
@@ -126,16 +132,14 @@ def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool)
                 os.link(best, partial)
             except OSError:
                 shutil.copyfile(best, partial)
-        for path in list_checkpoints(model_dir, best=True):
-            if path != best:
-                path.unlink()
     else:
         save_checkpoint(newest, checkpoint)
-    others = [path for path in list_checkpoints(model_dir) if not path.name.startswith("model_best_")]
+    best_ones = list_checkpoints(model_dir, best=True)
+    others = [path for path in list_checkpoints(model_dir) if path not in best_ones]
     place = others.index(newest)
-    for path in others[:place] + others[place + 2 :]:  # those before the newest are of a future that is trained again
+    kept = {*others[place : place + 2], *[path for path in best_ones if epoch_of(path) <= checkpoint["epoch"]][:1]}
+    for path in {*others, *best_ones} - kept:
         path.unlink()
-    return newest
 
 
 def export_weights(path: Path, checkpoint: dict) -> None:

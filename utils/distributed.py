@@ -1,6 +1,7 @@
 """A training process among others: the ranks of torchrun, and signals that ask to stop."""
 
 import os
+import re
 import signal
 from collections.abc import Iterable
 
@@ -39,7 +40,7 @@ class Ranks(Launch):
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
         if self.size > 1 and kind is None:  # after an error the companions may be elsewhere; torchrun ends them
             dist.destroy_process_group()
-        elif isinstance(error, dist.DistError) or "Connection closed by peer" in str(error):
+        elif isinstance(error, dist.DistError) or re.search("Connection (closed|reset) by peer", str(error)):
             raise UserError(
                 "another process of this run died, see what it says; go on with --resume, as torchrun does with --max-restarts N."
             ) from error
@@ -77,7 +78,7 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Turns SIGTERM and Ctrl-C into a wish to stop, for the program to fulfil when it can; a second one stops at once.
+    """Turns SIGTERM and Ctrl-C into a wish to stop, for the program to fulfil when it can; a second Ctrl-C stops at once.
 
     Use it in a `with` block of the main thread.
     """
@@ -93,17 +94,13 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: object) -> None:
-        if self.number:
+        if self.number == number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not self.number:
+            os.write(2, b"\nstopping as soon as the state is saved; a second Ctrl-C stops at once\n")
         self.number = number
-        os.write(2, b"\nstopping as soon as the state is saved; once more stops at once\n")
 
     @property
     def exit_status(self) -> int:
         """Of a program that a signal stopped, by the shell's convention; with several ranks another one may have got it."""
         return 128 + (self.number or signal.SIGTERM)
-
-    def check(self) -> None:
-        """Raise `Stopped` if a signal came."""
-        if self.number:
-            raise Stopped

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import struct
 import subprocess
 import sys
@@ -34,6 +35,15 @@ def git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def device_name(device: torch.device) -> str:
+    """What the figures were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.is_file() else []
+    return f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads"
+
+
 def describe_environment(device: torch.device, n_ranks: int) -> dict:
     """What a run's figures may depend on beside its flags; plain types."""
     packages = {}
@@ -48,10 +58,9 @@ def describe_environment(device: torch.device, n_ranks: int) -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
-        "device": torch.cuda.get_device_name(device) if is_gpu else "cpu",
+        "device": device_name(device),
         "processes": n_ranks,
         "cores": n_cores(),
-        "threads": torch.get_num_threads(),
         # float32 matrix products and convolutions of recent NVIDIA cards may use TF32: PyTorch's defaults are left alone
         "tf32_matmul": is_gpu and torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": is_gpu and torch.backends.cudnn.allow_tf32,
