@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from augmentation import Augmentation
 from utils.audio import chunk_mfcc
@@ -245,7 +245,8 @@ def collate(items: list[dict]) -> dict:
     good = [item for item in items if "row" in item]
     batch = {"bad": [bad for item in items for bad in item["bad"]]}
     for key in ("video", "audio"):
-        batch[key] = torch.stack([item[key] for item in good]) if good else torch.empty(0)
+        # in a loader process this stacks straight into shared memory
+        batch[key] = default_collate([item[key] for item in good]) if good else torch.empty(0)
     for key in ("label", "row"):
         batch[key] = torch.tensor([item[key] for item in good], dtype=torch.long)
     return batch
