@@ -382,14 +382,12 @@ def test_going_back_to_an_older_checkpoint_forgets_a_later_best(runs, chunk_tree
     assert best["args"]["augment"] is None and best["epoch"] == 2
 
 
-@pytest.mark.parametrize(
-    "flags", [["--balance", "sampler"], ["--balance", "loss"], ["--amp", "bf16"], ["--amp", "fp16"], ["--accumulate", "3"]]
-)
+@pytest.mark.parametrize("flags", ["--balance sampler", "--balance loss", "--amp bf16", "--amp fp16", "--accumulate 3"])
 def test_options_train(chunk_tree, scripts, tmp_path, flags):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
-    assert scripts["train"].main([*common, *flags]) == 0
+    assert scripts["train"].main([*common, *flags.split()]) == 0
     checkpoint = load_checkpoint(tmp_path / RUN / "model" / "epoch1.pth.tar", {})
-    assert checkpoint["iteration"] == (1 if flags[0] == "--accumulate" else 3)
+    assert checkpoint["iteration"] == (1 if "accumulate" in flags else 3)
     assert {tensor.dtype for tensor in checkpoint["state_dict"].values()} == {torch.float32, torch.int64}
 
 
