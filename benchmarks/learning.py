@@ -13,6 +13,7 @@ to them.
 import argparse
 import sys
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import cycle
@@ -87,13 +88,12 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
 def learn(
     recipe: str, train_set: ChunkDataset, index: pd.DataFrame, test_set: ChunkDataset, test_index: pd.DataFrame, ranks: Ranks,
     epochs: int, batch_size: int, num_workers: int, amp: str,
-) -> list[dict]:  # fmt: skip
-    """Train on the chunks of an index, and score the test split after each epoch."""
+) -> Iterator[dict]:  # fmt: skip
+    """Train on the chunks of an index and score the test split: a record after each epoch."""
     init, distance, lr = RECIPES[recipe]
     torch.manual_seed(0)
     model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance).to(ranks.device)
     trainer = Trainer(model, ranks, lr, weight_decay=1e-5, margin=MARGIN, amp=amp)
-    records = []
     for epoch in range(epochs):
         state = Epoch(index, ranks)
         batches = epoch_batches(train_set.labels, epoch, batch_size)
@@ -107,23 +107,18 @@ def learn(
         loader = build_loader(test_set, scoring_batches(len(test_index), batch_size), num_workers)
         chunks = score_chunks(model, test_index, loader, ranks, StopSignal(), amp, "test split")
         is_fake = chunks.label == LABELS["fake"]
-        records.append(
-            {
-                "recipe": recipe,
-                "chunks": len(index),
-                "epoch": epoch + 1,
-                "contrastive": stats["contrastive"],
-                "train_auc": stats["train_auc"],
-                "test_auc": video_auc(video_scores(chunks)),
-                "test_chunk_auc": roc_auc_score(is_fake, chunks.dissimilarity),
-                "test_distance_real": chunks.dissimilarity[~is_fake].mean(),
-                "test_distance_fake": chunks.dissimilarity[is_fake].mean(),
-                "chunks_per_s": stats["chunks_per_s"],
-            }
-        )
-        cells = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in records[-1].values())
-        print("| " + " | ".join(cells) + " |", flush=True)
-    return records
+        yield {
+            "recipe": recipe,
+            "chunks": len(index),
+            "epoch": epoch + 1,
+            "contrastive": stats["contrastive"],
+            "train_auc": stats["train_auc"],
+            "test_auc": video_auc(video_scores(chunks)),
+            "test_chunk_auc": roc_auc_score(is_fake, chunks.dissimilarity),
+            "test_distance_real": chunks.dissimilarity[~is_fake].mean(),
+            "test_distance_fake": chunks.dissimilarity[is_fake].mean(),
+            "chunks_per_s": stats["chunks_per_s"],
+        }
 
 
 def plot(records: pd.DataFrame, path: Path) -> None:
@@ -191,12 +186,15 @@ def main(argv: list[str] | None = None) -> None:
         train_set = ChunkDataset(few, train_dir, args.img_dim)
         for recipe in args.recipes:
             settings = (args.epochs, args.batch_size, args.num_workers, args.amp)
-            records = learn(recipe, train_set, few, test_set, test_index, ranks, *settings)
             if len(table):  # of earlier calls
                 table = table[(table.recipe != recipe) | (table.chunks != len(few))]
-            table = pd.concat([table, pd.DataFrame(records)])
-            table.to_csv(file, index=False)
-            plot(table, file.with_suffix(".png"))
+            for record in learn(recipe, train_set, few, test_set, test_index, ranks, *settings):
+                print(
+                    "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in record.values()) + " |", flush=True
+                )
+                table = pd.concat([table, pd.DataFrame([record])])
+                table.to_csv(file, index=False)
+                plot(table, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":
