@@ -169,7 +169,10 @@ def find_start(resume: str | None, model_dir: Path, config: dict, val_fraction: 
         return None
     path, checkpoint = load_resumable(model_dir if resume == NEWEST else Path(resume), config, quiet=not is_main)
     if path.resolve().parent != model_dir.resolve() and list_checkpoints(model_dir):
-        raise UserError(f"{path} would take the place of another run's checkpoints in {model_dir}; name another --log_dir.")
+        raise UserError(
+            f"{path} would take the place of the checkpoints in {model_dir}; go on from those with --resume alone, or name another "
+            "--log_dir."
+        )
     flags = {name: value for name, value in checkpoint["config"].items() if name != "dropout"}
     if "optimizer" in checkpoint:  # else it holds initial weights, and the choice is free
         flags["val_fraction"] = checkpoint.get("args", {}).get("val_fraction", val_fraction)
@@ -279,6 +282,9 @@ def main(argv: list[str] | None = None) -> int:
                 old = checkpoint.get("args", {})
                 changed = [f"--{name} {old[name]} -> {vars(args)[name]}" for name in RESULT_FLAGS
                            if name in old and plain(old[name]) != plain(vars(args)[name])]  # fmt: skip
+                n_before = checkpoint.get("env", {}).get("processes", ranks.size)
+                if n_before != ranks.size:
+                    changed.append(f"processes {n_before} -> {ranks.size}, so {per_step} chunks a step")
                 if changed:
                     say(f"note: other flags than before: {', '.join(changed)}")
                 if under_way and checkpoint["order_digest"] != order_digest:
@@ -397,8 +403,11 @@ def main(argv: list[str] | None = None) -> int:
                 save(epoch + 1, None, is_best)
                 if ranks.is_main:
                     write_log(run_dir / "log.jsonl", records)
-                    named = "  ".join(f"{name} {figure:.4g}" for name, figure in list(stats.items())[2:])
-                    print(f"epoch {epoch + 1} done  {named}{'  (best so far)' if is_best else ''}")
+                    shown = (
+                        name for name in stats if name not in ("epoch", "iteration", "lr") and not name.startswith("avg_score")
+                    )
+                    named = "  ".join(f"{name} {stats[name]:.4g}" for name in shown)
+                    print(f"epoch {epoch + 1} done, on average:  {named}{'  (best so far)' if is_best else ''}")
 
             ranks.gather(None)  # the checkpoints are written
             best = best_checkpoint(model_dir)
@@ -414,12 +423,12 @@ def main(argv: list[str] | None = None) -> int:
         except Stopped:
             ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
             if ranks.is_main:
-                print(f"stopped; the same command with --resume goes on from {list_checkpoints(model_dir)[0]}")
+                print(f"stopped; --resume, without a path, goes on from {list_checkpoints(model_dir)[0]}")
             return stop.exit_status
         if ranks.is_main:
             scalars.close()
             with replacing(run_dir / "curves.png") as path:
-                plot_curves(records, checkpoint["threshold"], path)
+                plot_curves(records, path)
         say(f"best: {best}  mean MDS of training videos: real {checkpoint['mean_mds_real']:.4f}, fake "
             f"{checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}")  # fmt: skip
     return 0

@@ -61,7 +61,7 @@ def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chu
         status = finish(process)
         if how == "by SIGTERM" and status:
             assert status == 128 + signal.SIGTERM
-            assert "the same command with --resume goes on from" in log.read_text()
+            assert "--resume, without a path, goes on from" in log.read_text()
     assert finish(start(command, log)) == 0, log.read_text()
     assert "resumed from" in log.read_text()
     assert_same_run(straight, tmp_path / RUN)
@@ -122,7 +122,7 @@ def test_two_processes_that_one_is_asked_to_stop(chunk_tree, tmp_path):
         time.sleep(0.01)
     os.kill(ranks[1].pid, signal.SIGTERM)
     assert [finish(rank) for rank in ranks] == [128 + signal.SIGTERM] * 2
-    assert "the same command with --resume goes on from" in log.read_text()
+    assert "--resume, without a path, goes on from" in log.read_text()
     on_ranks(2, command, folders[1])
     assert "resumed from" in log.read_text()
     assert_same_run(folders[0] / RUN, folders[1] / RUN)

@@ -251,7 +251,8 @@ def test_a_damaged_newest_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys
     capsys.readouterr()
     assert scripts["train"].main([*flags, "--print_freq", "2", "--resume", str(tmp_path / RUN)]) == 0
     printed = capsys.readouterr().out
-    assert "epoch2.pth.tar is damaged" in printed and f"resumed from {before} after 1 epochs" in printed
+    assert "epoch2.pth.tar is damaged" in printed and (model_dir / "epoch2.pth.tar.damaged").exists()
+    assert f"resumed from {before} after 1 epochs" in printed
     resumed = torch.load(newest, weights_only=True)["state_dict"]
     straight = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)["state_dict"]
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
@@ -412,7 +413,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(runs, chunk_tree, scripts):
     with pytest.raises(UserError, match=r"--resume, start anew with --overwrite"):
         scripts["train"].main(arguments)
     other = runs / "resumed" / RUN / "model" / "epoch2.pth.tar"
-    with pytest.raises(UserError, match="would take the place of another run's checkpoints"):
+    with pytest.raises(UserError, match="would take the place of the checkpoints in .* go on from those with --resume alone"):
         scripts["train"].main([*arguments, "--resume", str(other)])
     assert (runs / "straight" / RUN / "model" / "epoch2.pth.tar").is_file()
 

@@ -93,7 +93,8 @@ def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path,
     """Load the checkpoint to go on from: `path` itself or, of a run's folder, the newest one that is whole.
 
     Returns:
-        The file and what `load_checkpoint` gives. Damaged files that are passed over are named on the screen unless `quiet`.
+        The file and what `load_checkpoint` gives. Unless `quiet`, damaged files that are passed over are named on the screen and
+        get another name, so that they do not count as one of the two that are kept.
 
     Raises:
         UserError: nothing to load; of a damaged file the text names the one before it.
@@ -111,8 +112,10 @@ def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path,
             return candidate, load_checkpoint(candidate, config)
         except UserError as error:
             if not quiet:
-                print(f"{error} Trying the one before it.")
-    raise UserError(f"no whole checkpoint in {model_dir} to go on from.")
+                aside = candidate.with_name(f"{candidate.name}.damaged")
+                os.replace(candidate, aside)
+                print(f"{error} It is now {aside.name}; trying the one before it.")
+    raise UserError(f"no checkpoint in {model_dir} to go on from; name a run folder or a checkpoint.")
 
 
 def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> None:

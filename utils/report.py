@@ -38,7 +38,7 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     figure.savefig(path, dpi=120, format="png")
 
 
-def plot_curves(records: Sequence[dict], threshold: float, path: Path) -> None:
+def plot_curves(records: Sequence[dict], path: Path) -> None:
     """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a PNG."""
     epochs = [record["epoch"] for record in records]
     figure = Figure(figsize=(13, 4), layout="constrained")
@@ -48,7 +48,6 @@ def plot_curves(records: Sequence[dict], threshold: float, path: Path) -> None:
     losses.set(title="Loss (mean of the epoch)", yscale="log")
     for name, colour in (("real", REAL_COLOUR), ("fake", FAKE_COLOUR)):
         scores.plot(epochs, [record[f"mean_mds_{name}"] for record in records], ".-", color=colour, label=name)
-    scores.axhline(threshold, color="black", ls="--", label=f"threshold {threshold:.3f}")
     scores.set(title="Mean MDS of training videos, as trained")
     aucs.axhline(0.5, ls=":", color="grey", label="chance")
     aucs.plot(epochs, [record["train_auc"] for record in records], ".-", color="black", label="training videos, as trained")
