@@ -170,8 +170,8 @@ def find_start(resume: str | None, model_dir: Path, config: dict, val_fraction: 
     path, checkpoint = load_resumable(model_dir if resume == NEWEST else Path(resume), config, quiet=not is_main)
     if path.resolve().parent != model_dir.resolve() and list_checkpoints(model_dir):
         raise UserError(
-            f"{path} would take the place of the checkpoints in {model_dir}; go on from those with --resume alone, or name another "
-            "--log_dir."
+            f"{path} would take the place of the checkpoints in {model_dir}; go on from those with --resume alone, or name "
+            "another --log_dir."
         )
     flags = {name: value for name, value in checkpoint["config"].items() if name != "dropout"}
     if "optimizer" in checkpoint:  # else it holds initial weights, and the choice is free
@@ -403,10 +403,8 @@ def main(argv: list[str] | None = None) -> int:
                 save(epoch + 1, None, is_best)
                 if ranks.is_main:
                     write_log(run_dir / "log.jsonl", records)
-                    shown = (
-                        name for name in stats if name not in ("epoch", "iteration", "lr") and not name.startswith("avg_score")
-                    )
-                    named = "  ".join(f"{name} {stats[name]:.4g}" for name in shown)
+                    hidden = ("epoch", "iteration", "lr", "avg_score_real", "avg_score_fake")  # the last two are like mean_mds
+                    named = "  ".join(f"{name} {figure:.4g}" for name, figure in stats.items() if name not in hidden)
                     print(f"epoch {epoch + 1} done, on average:  {named}{'  (best so far)' if is_best else ''}")
 
             ranks.gather(None)  # the checkpoints are written

@@ -7,6 +7,7 @@ from multiprocessing import get_context, set_start_method
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -27,6 +28,8 @@ def main(argv: list[str], log: Path | None = None, environment: dict[str, str] |
     """Run train.py and exit. DIE_AT in the environment kills rank 1 before that step, the first time it is started."""
     os.environ.update(environment or {})
     set_start_method("fork", force=True)  # of loader processes, as everywhere else
+    if "RANK" in os.environ:
+        torch.set_num_threads(1)  # however they were started
     if log:
         for number in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
