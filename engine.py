@@ -103,7 +103,8 @@ class Trainer:
 
     def load_optimizer(self, state: dict, path: Path, weight_decay: float) -> None:
         """Go on from the optimiser's state in the checkpoint at `path`; UserError if it does not fit."""
-        groups = [group | {"fused": True, "foreach": None} for group in state["param_groups"]]  # the authors' files are not fused
+        # the authors' files are not fused
+        groups = [group | {"fused": True, "foreach": None} for group in state.get("param_groups", [])]
         load_state(self.optimizer, state | {"param_groups": groups}, path)
         for group in self.optimizer.param_groups:
             group["weight_decay"] = weight_decay
