@@ -28,8 +28,7 @@ def main(argv: list[str], log: Path | None = None, environment: dict[str, str] |
     """Run train.py and exit. DIE_AT in the environment kills rank 1 before that step, the first time it is started."""
     os.environ.update(environment or {})
     set_start_method("fork", force=True)  # of loader processes, as everywhere else
-    if "RANK" in os.environ:
-        torch.set_num_threads(1)  # however they were started
+    torch.set_num_threads(1)  # alone and as one of several ranks, however they were started: it decides the last bits
     if log:
         for number in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
