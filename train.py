@@ -237,7 +237,6 @@ def main(argv: list[str] | None = None) -> int:
         names = AUGMENTATIONS if args.augment == [] else args.augment
         augmentation = Augmentation(names, args.img_dim) if names else None
         dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
-
         order_digest = digest("\n".join([*index.path, str(args.seed), args.balance])).hex()
 
         # what to train

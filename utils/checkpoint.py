@@ -111,6 +111,8 @@ def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path,
         try:
             return candidate, load_checkpoint(candidate, config)
         except UserError as error:
+            if isinstance(error.__cause__, PermissionError):  # not the file's fault
+                raise
             if not quiet:
                 aside = candidate.with_name(f"{candidate.name}.damaged")
                 os.replace(candidate, aside)
