@@ -1,0 +1,30 @@
+"""Self-contained HTML pages: pictures, video, style and script are inside; a page asks for nothing, anywhere."""
+
+import base64
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from utils.files import replacing
+
+# everything that comes into a page, names of files first of all, is escaped
+PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+)  # fmt: skip
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as an address that holds them; `kind` is their media type, such as image/png."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def legible(name: str) -> str:
+    """A file name as text that can be shown: bytes that are none become a replacement character."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def write_page(path: Path, template: str, **values: object) -> None:
+    """Write a page from a template in utils/templates; UserError if the file can't be written."""
+    with replacing(path) as partial:
+        partial.write_text(PAGES.get_template(template).render(**values), encoding="utf-8")
