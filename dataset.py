@@ -5,7 +5,7 @@ python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 
 
 import hashlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -155,23 +155,34 @@ def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
 
 
 def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
-    """Read a chunk's frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
+    """Read a chunk's frames, as `decode_video` does.
 
     Raises:
         OSError: the folder or a file can't be read.
-        ValueError: not 30 frames, a frame that is cut off or no JPEG, frames of several sizes.
+        ValueError: not 30 frames, or what `decode_video` raises.
+    """
+    return decode_video(((path.name, path.read_bytes()) for path in chunk_frames(folder)), img_dim)
+
+
+def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None) -> Tensor:
+    """Decode a chunk's 30 frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
+
+    Args:
+        jpegs: their names and contents, in order.
+
+    Raises:
+        ValueError: a frame that is cut off or no JPEG, frames of several sizes.
     """
     # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
     scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
     video = size = None
-    for i, path in enumerate(chunk_frames(folder)):
-        data = path.read_bytes()
+    for i, (name, data) in enumerate(jpegs):
         frame = decode_frame(data, scale)
         if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
             scale = 1
             frame = decode_frame(data)
         if frame is None:
-            raise ValueError(f"frame {path.name} is damaged")
+            raise ValueError(f"frame {name} is damaged")
         size = size or frame.shape
         if frame.shape != size:
             raise ValueError("frames of several sizes")

@@ -30,6 +30,7 @@ from utils.scoring import mean_mds, video_scores
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")
+SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")  # of a chunk
 
 
 def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
@@ -54,6 +55,12 @@ def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict
     with torch.autocast(device.type, AMP[amp], enabled=amp != "off"):
         out = net(normalize(video), audio)
     return {name: values.float() for name, values in out.items()}
+
+
+def chunk_values(out: dict[str, Tensor]) -> Tensor:
+    """What the network says of each chunk, `SCORES`: (3, B), the dissimilarity and the two heads' probability of fake, 0..1."""
+    p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
+    return torch.stack([dissimilarity(out["video_emb"], out["audio_emb"]), *p_fake])
 
 
 def losses(out: dict[str, Tensor], label: Tensor, margin: float, class_weight: Tensor | None = None) -> Tensor:
@@ -273,8 +280,8 @@ def score_chunks(
     """Score chunks of an index in evaluation mode, the batches of all ranks together.
 
     Returns:
-        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its order, and end_s,
-        dissimilarity, p_fake_video, p_fake_audio (the two heads' probability of fake, 0..1).
+        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its order, and end_s
+        and `SCORES`.
 
     Raises:
         UserError: none can be read.
@@ -291,10 +298,7 @@ def score_chunks(
             tqdm.write(f"left out, can't be read: {why}")
         if not len(batch["row"]):
             continue
-        out = forward(model, batch, ranks.device, amp)
-        p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
-        distance = dissimilarity(out["video_emb"], out["audio_emb"])
-        rows += zip(batch["row"].tolist(), *torch.stack([distance, *p_fake]).tolist(), strict=True)
+        rows += zip(batch["row"].tolist(), *chunk_values(forward(model, batch, ranks.device, amp)).tolist(), strict=True)
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):
         raise Stopped
@@ -303,5 +307,4 @@ def score_chunks(
         raise UserError(f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why.")
     taken, *columns = zip(*rows, strict=True)
     scores = index.iloc[list(taken)][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
-    names = ("dissimilarity", "p_fake_video", "p_fake_audio")
-    return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **dict(zip(names, map(list, columns), strict=True)))
+    return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **dict(zip(SCORES, map(list, columns), strict=True)))

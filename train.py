@@ -58,6 +58,7 @@ from utils.checkpoint import (
     load_checkpoint,
     load_resumable,
     save_checkpoint,
+    stored_threshold,
 )
 from utils.cli import UserError, n_cores, number, run
 from utils.distributed import Ranks, Stopped, StopSignal
@@ -128,16 +129,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.export and len(args.export) > 2:
         parser.error(f"--export takes a file to write and perhaps a checkpoint, got {len(args.export)} paths")
     return args
-
-
-def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
-    """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
-    if "threshold" in checkpoint:
-        return checkpoint["threshold"], "midpoint of the mean MDS of real and fake training videos"
-    means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
-    if None not in means and np.isfinite(np.array(means, float)).all():
-        return float(np.mean(means)), "midpoint of the training epoch's mean scores, measured in training mode"
-    return None, "none: the checkpoint holds none"
 
 
 def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, index: pd.DataFrame, chunks: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from utils.cli import UserError
 from utils.files import replacing
+from utils.labels import LABELS
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
@@ -145,6 +146,16 @@ def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool)
     kept = {*others[place : place + 2], *[path for path in best_ones if epoch_of(path) <= checkpoint["epoch"]][:1]}
     for path in {*others, *best_ones} - kept:
         path.unlink()
+
+
+def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
+    """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
+    if "threshold" in checkpoint:
+        return checkpoint["threshold"], "midpoint of the mean MDS of real and fake training videos"
+    means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
+    if None not in means and np.isfinite(np.array(means, float)).all():
+        return float(np.mean(means)), "midpoint of the training epoch's mean scores, measured in training mode"
+    return None, "none: the checkpoint holds none"
 
 
 def export_weights(path: Path, checkpoint: dict) -> None:

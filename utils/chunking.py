@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -174,6 +174,11 @@ class ChunkWriter:
         """The frame that is needed next."""
         return self.track.first_frame + self._n_cropped
 
+    def jpeg(self, i: int) -> bytes:
+        """Crop i, counted from the track's first frame, of a track that has ended; also of the tail that fills no chunk."""
+        c, k = divmod(i, CHUNK_FRAMES)
+        return self._jpegs[k] if c == self._n_written else (self.folder / f"{c:05d}" / f"{k:06d}.jpg").read_bytes()
+
     def crop(self, frames: dict[int, av.VideoFrame]) -> None:
         """Cut out the face in the frames whose windows are final."""
         stop = self.track.n_final_windows()
@@ -263,6 +268,24 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
     return found
 
 
+def cut_sound(source: Source, first_frame: int, damaged: Sequence[tuple[int, int]]) -> tuple[np.ndarray, str]:
+    """The sound of the chunk from `first_frame` on, and whether the chunk is of use, once the source is read.
+
+    Args:
+        damaged: as `Source.damaged` gives it.
+
+    Returns:
+        (48000,) int16, and "chunks" if it is, else what it is: "without_sound" or "damaged".
+    """
+    samples, n_missing = source.sound.read(first_frame * SAMPLES_PER_FRAME, CHUNK_SAMPLES)
+    # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
+    if n_missing > MAX_MISSING_SAMPLES:
+        return samples, "without_sound"
+    # DEVIATION: seconds with damaged frames are left out and named
+    is_damaged = any(begin < first_frame + CHUNK_FRAMES and first_frame < stop for begin, stop in damaged)
+    return samples, "damaged" if is_damaged else "chunks"
+
+
 def check_tracks(found: Found) -> None:
     """VideoError, with the reason, if a video has no track."""
     if found.n_frames < MIN_DETECTIONS:
@@ -310,16 +333,10 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
             prefix = "" if settings.tracks == "longest" else f"{i:02d}_"
             for c in range(writer.track.n_frames // CHUNK_FRAMES):
                 first = writer.track.first_frame + c * CHUNK_FRAMES
-                samples, n_missing = source.sound.read(first * SAMPLES_PER_FRAME, CHUNK_SAMPLES)
+                samples, kind = cut_sound(source, first, damaged)
                 clock.lap("audio")
-                name, kind = f"{prefix}{c:05d}", "chunks"
-                # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
-                if n_missing > MAX_MISSING_SAMPLES:
-                    kind = "without_sound"
-                # DEVIATION: seconds with damaged frames are left out and named
-                elif any(begin < first + CHUNK_FRAMES and first < stop for begin, stop in damaged):
-                    kind = "damaged"
-                else:
+                name = f"{prefix}{c:05d}"
+                if kind == "chunks":
                     os.rename(writer.folder / f"{c:05d}", result / name)
                     write_wav(result / f"{name}.wav", samples)
                 chunks[kind].append({"chunk": name, "first_frame": first})

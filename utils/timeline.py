@@ -1,0 +1,94 @@
+"""The curve of one video, second against score: as a picture (the paper's localization figure) and for its page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from utils.files import replacing
+from utils.localization import CHUNK_S, cells
+from utils.pages import legible
+from utils.report import FAKE_COLOUR
+from utils.verdict import Face
+
+FACE_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
+GREY = "#8f8f8f"
+PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
+MAX_FACES = 6  # drawn
+
+
+def top_of(faces: Sequence[Face], threshold: float) -> float:
+    """The upper end of the axis of scores."""
+    return 1.08 * max(threshold, *(face.curve.max() for face in faces if len(face.scores)))
+
+
+def plot_timeline(name: str, faces: Sequence[Face], verdict: dict, true_spans: Sequence | None, path: Path) -> None:
+    """Write dissimilarity against time as a PNG: the threshold, the spans found, the true ones if known, and holes."""
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = figure.subplots()
+    top = top_of(faces, verdict["threshold"])
+    for i, (begin_s, end_s) in enumerate(true_spans or []):
+        axes.axvspan(begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label="fake in truth" if i == 0 else None)
+    for i, gap in enumerate(verdict["coverage"]["no_opinion"]):
+        label = "no opinion" if i == 0 else None
+        axes.axvspan(gap["start_s"], gap["end_s"], facecolor="white", edgecolor=GREY, hatch="///", lw=0, alpha=0.5, label=label)
+    for i, span in enumerate(verdict["spans"]):
+        label = "found: at or above the threshold" if i == 0 else None
+        axes.plot(
+            [span["start_s"], span["end_s"]], [0.985 * top] * 2, color=FAKE_COLOUR, lw=5, solid_capstyle="butt", label=label
+        )
+    for face in [face for face in faces if len(face.scores)][:MAX_FACES]:
+        colour = FACE_COLOURS[face.number % len(FACE_COLOURS)]
+        begin, end, runs = cells(face.start_s)
+        middle, curve = face.start_s + CHUNK_S / 2, face.curve
+        for k, run in enumerate(runs):
+            label = f"face {face.number}, MDS {face.means[0]:.3g}" if k == 0 else None
+            times = np.concatenate([begin[run][:1], middle[run], end[run][-1:]])
+            axes.plot(times, np.pad(curve[run], 1, mode="edge"), color=colour, lw=1.6, label=label)
+            axes.plot(middle[run], face.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
+    axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {verdict['threshold']:.3g}")
+    duration_s = verdict["coverage"]["duration_s"]
+    axes.set(xlim=(0, duration_s), ylim=(0, top), xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
+    title = f"{legible(name)}: {verdict['verdict']}, MDS {verdict['mds']:.3g}"
+    axes.set_title(title, fontsize=10, parse_math=False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+
+
+def page_curve(faces: Sequence[Face], verdict: dict, true_spans: Sequence | None) -> dict:
+    """What the page draws, in units of `PLOT_WIDTH` by `PLOT_HEIGHT`, the origin in the upper left corner."""
+    duration_s, top = verdict["coverage"]["duration_s"], top_of(faces, verdict["threshold"])
+
+    def x(time_s: float) -> float:
+        return round(PLOT_WIDTH * time_s / duration_s, 2)
+
+    def y(score: float) -> float:
+        return round(PLOT_HEIGHT * (1 - score / top), 2)
+
+    def bands(spans: Sequence[tuple[float, float]]) -> list[dict]:
+        return [{"x": x(a), "width": round(max(1.0, x(b) - x(a)), 2)} for a, b in spans]
+
+    lines = []
+    for face in [face for face in faces if len(face.scores)][:MAX_FACES]:
+        begin, end, runs = cells(face.start_s)
+        curve = face.curve
+        for run in runs:
+            times = [begin[run.start], *(face.start_s[run] + CHUNK_S / 2), end[run.stop - 1]]
+            points = zip(times, np.pad(curve[run], 1, mode="edge"), strict=True)
+            colour = FACE_COLOURS[face.number % len(FACE_COLOURS)]
+            lines.append({"face": face.number, "colour": colour, "points": " ".join(f"{x(t)},{y(v)}" for t, v in points)})
+    n_ticks = 10
+    step = next(s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400) if duration_s / s <= n_ticks)
+    return {
+        "width": PLOT_WIDTH,
+        "height": PLOT_HEIGHT,
+        "lines": lines,
+        "threshold": y(verdict["threshold"]),
+        "found": bands([(span["start_s"], span["end_s"]) for span in verdict["spans"]]),
+        "true": bands(true_spans or []),
+        "holes": bands([(gap["start_s"], gap["end_s"]) for gap in verdict["coverage"]["no_opinion"]]),
+        "ticks": [{"x": x(t), "text": f"{t:g}"} for t in np.arange(0, duration_s, step).tolist()],
+        "scores": [{"y": y(v), "text": f"{v:.3g}"} for v in (0, top / 2)],
+    }
