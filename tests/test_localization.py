@@ -127,7 +127,7 @@ def test_spans_of_overlapping_chunks_have_no_bias():
     """A chunk scores by how much of it is fake; the span found must be the fake one, not a chunk longer."""
     start = np.arange(0, 9.01, 0.2)
     share = np.clip(np.minimum(start + 1, 6.5) - np.maximum(start, 3.5), 0, 1)
-    ((_, begin, end),) = find_spans(start, smooth(start, share), 0.5)
+    ((_, begin, end),) = find_spans(start, smooth(start, share, 0.2), 0.5)
     assert begin == pytest.approx(3.5, abs=0.11) and end == pytest.approx(6.5, abs=0.11)
 
 
@@ -139,15 +139,15 @@ def test_smoothing_keeps_to_its_run():
     assert np.ptp(smooth(np.arange(40) * 0.2, rough, 0.4)[5:-5]) < 0.05
 
 
-def test_proposals_rank_the_span_that_stands_out_first():
+def test_proposals_rank_the_span_at_the_threshold_first():
     start = np.arange(0, 9.01, 0.2)
     share = 1 + 9 * np.clip(np.minimum(start + 1, 6.5) - np.maximum(start, 3.5), 0, 1)
     best, *others = propose(start, share, 5.0)
     assert best[1:] == pytest.approx([3.5, 6.5], abs=0.25) and len(others) > 2
     assert all(best[0] >= other[0] for other in others)
     assert propose(np.array([]), np.array([]), 5.0) == []
-    ((score, begin, end),) = propose(np.arange(3.0), np.full(3, 7.0), 5.0)  # nothing stands out: the whole
-    assert (score, begin, end) == (7.0, 0.0, 3.0)
+    assert propose(np.arange(3.0), np.full(3, 7.0), 5.0) == [[7.0, 0.0, 3.0]]
+    assert propose(np.arange(3.0), np.full(3, 7.0), 8.0) == [[pytest.approx(7 * 0.05**2), 0.0, 3.0]]  # below the threshold
 
 
 def test_nearly_equal_proposals_are_one():

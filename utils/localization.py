@@ -22,8 +22,9 @@ CHUNK_S = CHUNK_FRAMES / FPS
 AP_IOUS = (0.5, 0.75, 0.9, 0.95)
 AR_IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 AR_COUNTS = (100, 50, 30, 20, 10, 5)  # proposals of a file that count
-SMOOTH_S, FILL_S, MIN_SPAN_S = 0.2, 0.3, 0.2
+SMOOTH_S, FILL_S, MIN_SPAN_S = 0.4, 0.3, 0.2
 N_LEVELS = 40  # of the curve, at which spans are proposed
+MIN_NEARNESS = 0.05  # IoU that counts for a span far from all at the threshold
 MAX_PROPOSALS = 100  # of a file
 SAME_IOU = 0.9  # of two proposals with a larger IoU the better one stays
 LABEL_FIELDS = ("fake_periods", "fake_segments")  # of LAV-DF, of AV-Deepfake1M
@@ -95,33 +96,27 @@ def find_spans(
 
 
 def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[list[float]]:
-    """Proposals for the fake spans of a track: its spans at many levels of the curve, the best first.
+    """Proposals for the fake spans of a track: the spans at the threshold and, since their ends are uncertain, at other levels.
 
-    A span's score is its mean plus by how much that exceeds the curve beside it, half the span's length on either side
-    (outer-inner contrast, Shou et al., AutoLoc, ECCV 2018).
+    A span's score is its mean, times the square of its IoU with the nearest span at the threshold: on the curves of training
+    videos this ranks better than the mean alone, or than its contrast with what is beside the span.
 
     Args:
         start_s, scores: (n,) of chunks in order of time.
-        threshold: a level to take in any case.
 
     Returns:
-        [score, begin_s, end_s] of each.
+        [score, begin_s, end_s] of each, the best first.
     """
-    begin, end, _ = cells(start_s)
-
-    def covered(first_s: float, stop_s: float) -> np.ndarray:
-        """How much of each cell lies in a span."""
-        return np.clip(np.minimum(end, stop_s) - np.maximum(begin, first_s), 0, None)
-
-    levels = {threshold, *np.quantile(scores, np.linspace(0, 1, N_LEVELS)).tolist()} if len(scores) else ()
-    proposals = []
-    for first_s, stop_s in {span[1:] for level in levels for span in find_spans(start_s, scores, level)}:
-        inside, margin_s = covered(first_s, stop_s), (stop_s - first_s) / 2
-        beside = covered(first_s - margin_s, stop_s + margin_s) - inside
-        mean = np.average(scores, weights=inside)
-        contrast = mean - np.average(scores, weights=beside) if beside.sum() > EPS else 0.0
-        proposals.append([float(mean + contrast), round(first_s, 3), round(stop_s, 3)])
-    return best_proposals(proposals)
+    if not len(scores):
+        return []
+    found = find_spans(start_s, scores, threshold)
+    levels = np.quantile(scores, np.linspace(0, 1, N_LEVELS)).tolist()
+    spans = {span[1:]: span[0] for level in levels for span in find_spans(start_s, scores, level)}
+    spans |= {span[1:]: span[0] for span in found}
+    nearest = iou(list(spans), found).max(1, initial=MIN_NEARNESS)
+    rounded = [(round(begin_s, 3), round(end_s, 3)) for begin_s, end_s in spans]
+    scored = zip(spans.values(), nearest.tolist(), rounded, strict=True)
+    return best_proposals([mean * near**2, *span] for mean, near, span in scored)
 
 
 def best_proposals(proposals: Iterable[Sequence[float]]) -> list[list[float]]:

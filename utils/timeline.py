@@ -1,5 +1,6 @@
 """The curve of one video, second against score: as a picture (the paper's localization figure) and for its page."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def plot_timeline(name: str, faces: Sequence[Face], verdict: dict, true_spans: S
     title = f"{legible(name)}: {verdict['verdict']}, MDS {verdict['mds']:.3g}"
     axes.set_title(title, fontsize=10, parse_math=False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    with replacing(path) as partial:
+    with replacing(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter of the name that the font lacks
         figure.savefig(partial, dpi=120, format="png")
 
 

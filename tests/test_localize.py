@@ -1,0 +1,297 @@
+"""localize.py on generated clips: the same scores as the pipeline's, what it writes, and what it says of odd videos."""
+
+import csv
+import json
+import shutil
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import model
+from augmentation import normalize
+from saliency import MAPS, check_maps, explain
+from tests.clips import face_pictures, tone, write_clip
+from tests.conftest import FixedDetector, load_script
+from tests.tiny_train import TINY
+from utils.annotate import colour_of
+from utils.cli import UserError
+from utils.media import open_source
+from utils.verdict import Face, chunk_starts, coverage, give_verdict, in_words, score_at
+
+HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A network a thousand times smaller."""
+    for name, value in TINY.items():
+        monkeypatch.setattr(model, name, value)
+
+
+@pytest.fixture
+def checkpoint(tiny, tmp_path):
+    """A checkpoint of random weights that holds a threshold in the middle of what they give."""
+    config = {"net": "resnet18", "img_dim": 64, "final_dim": 16, "dropout": 0.5, "distance": "authors"}
+    torch.manual_seed(0)
+    net = model.TwoStreamNet(**config)
+    path = tmp_path / "model.pth.tar"
+    torch.save({"config": config, "state_dict": net.state_dict(), "threshold": 1.0, "epoch": 1}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """2.4 s of a face that speaks."""
+    rising = tone(2.4) * np.linspace(0.1, 1, round(2.4 * 44_100), dtype=np.float32)
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", face_pictures(60), sound=rising)
+
+
+@pytest.fixture
+def localize(monkeypatch):
+    script = load_script("localize")
+    monkeypatch.setattr(script, "build_detector", lambda *_: FixedDetector())
+    return lambda *arguments: script.main([*map(str, arguments), "--device", "cpu", "--detector", "yunet"])
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_without_overlap_the_scores_are_those_of_the_pipeline(chunk_tree, checkpoint, localize, scripts, tmp_path):
+    scores_dir = tmp_path / "scores"
+    flags = ["--img_dim", "64", "--final_dim", "16", "--device", "cpu", "--num_workers", "0"]
+    scripts["train"].main(["--out_dir", str(chunk_tree), "--test", str(checkpoint), "--scores_dir", str(scores_dir), *flags])
+    chunks = pd.read_csv(scores_dir / "chunk_scores.csv")
+    videos = pd.read_csv(scores_dir / "scores.csv").set_index("video")
+    folder = tmp_path / "videos"
+    for label in ("real", "fake"):
+        shutil.copytree(chunk_tree / "test" / label, folder / label)
+    assert localize(folder, "--model", checkpoint, "--out", tmp_path / "out", "--stride_s", "1", "--brief") == 0
+    assert len(videos) == 6
+    for name, video in videos.iterrows():
+        verdict = read_json(tmp_path / "out" / f"{name}.mp4" / "verdict.json")
+        assert verdict["mds"] == pytest.approx(video.mds, rel=1e-5)
+        own = chunks[chunks.video == name]
+        (curve,) = verdict["curves"]
+        seconds = [i for i, start in enumerate(curve["start_s"]) if start in set(own.start_s)]
+        for column in ("dissimilarity", "p_fake_video", "p_fake_audio"):
+            assert [curve[column][i] for i in seconds] == pytest.approx(own[column].tolist(), rel=1e-4)
+
+
+def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
+    video, out = tmp_path / "videos" / HOSTILE, tmp_path / "out"
+    video.parent.mkdir()
+    shutil.copyfile(clip, video)
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps([{"file": f"videos/{HOSTILE}", "fake_periods": [[0.5, 1.5]]}]))
+    assert localize(video, "--model", checkpoint, "--out", out, "--labels", labels, "--check_maps") == 0
+    words = capsys.readouterr().out
+    folder = out / HOSTILE
+    assert sorted(p.name for p in folder.iterdir()) == ["annotated.mp4", "report.html", "timeline.png", "verdict.json"]
+    assert sorted(p.name for p in out.iterdir()) == [HOSTILE, "proposals.json", "summary.csv"]  # and nothing left over
+    verdict = read_json(folder / "verdict.json")
+    assert verdict["verdict"] == "fake" and verdict["threshold"] == 1.0 and verdict["mds"] >= 1.0
+    assert words.startswith(f"{HOSTILE}: FAKE\n") and all(line in words for line in verdict["words"])
+    assert set(verdict["modalities"]) == {"dissonance", "video", "audio"} and len(verdict["faces"]) == 1
+    assert verdict["coverage"] | {"warnings": []} == {"duration_s": 2.4, "judged_s": 2.4, "no_opinion": [], "warnings": []}
+    assert -1 <= verdict["map_check"]["random weights"] <= 1
+    (curve,) = verdict["curves"]
+    assert curve["start_s"] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
+    proposals = read_json(out / "proposals.json")
+    assert list(proposals) == [f"videos/{HOSTILE}"] and all(0 <= a < b <= 2.4 for _, a, b in proposals[f"videos/{HOSTILE}"])
+    with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["file"] == HOSTILE and row["verdict"] == "fake" and float(row["mds"]) == pytest.approx(verdict["mds"], rel=1e-5)
+
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<b>bold" not in page and "&lt;b&gt;bold" in page and "ünïcödé 名" in page
+    assert page.count("data:image/jpeg;base64,") == 2 and "http" not in page.replace('http-equiv="Content', "")
+    assert "default-src 'none'" in page
+
+
+def test_annotated_video(checkpoint, clip, localize, tmp_path):
+    localize(clip, "--model", checkpoint, "--out", tmp_path)
+    verdict = read_json(tmp_path / "clip.mp4" / "verdict.json")
+    path = tmp_path / "clip.mp4" / "annotated.mp4"
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == 72 and frames[0].shape == (224 + 96, 224, 3)
+    colour = colour_of(verdict["curves"][0]["dissimilarity"][3], 1.0)
+    left_edge = frames[36][90:150, 55:58].reshape(-1, 3).astype(int)  # of the box that the detector gives, at a quarter
+    assert (np.abs(left_edge - colour).sum(1) < 90).mean() > 0.6
+    cursors = [int(np.argmin(frame[230:310].astype(int).sum((0, 2)))) for frame in (frames[18], frames[54])]
+    assert cursors == pytest.approx([18 / 71 * 223, 54 / 71 * 223], abs=2)
+    sounds = []
+    for source_path in (clip, path):
+        with open_source(source_path) as source:
+            for _ in source.frames():
+                pass
+            sounds.append(source.sound.read(0, 48_000 * 2)[0].astype(float))
+    assert np.corrcoef(*sounds)[0, 1] > 0.98  # the same sound, at the same time
+
+
+def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "in" / "out"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.mp4", "sub/a.mp4", "=1+1.mp4"):
+        shutil.copyfile(clip, folder / name)
+    write_clip(folder / "silent.mp4", face_pictures(60))
+    (folder / "notes.txt").write_text("no video")
+    flags = [folder, "--model", checkpoint, "--out", out, "--stride_s", "1", "--json"]
+    assert localize(*flags, "--brief") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["file"] for line in lines] == ["=1+1.mp4", "a.mp4", "silent.mp4", "sub/a.mp4"]
+    assert (lines[2]["verdict"], lines[2]["stage"], lines[2]["reason"]) == (None, "audio", "has no sound")
+    assert not (out / "silent.mp4").exists()
+    rows = pd.read_csv(out / "summary.csv", keep_default_na=False)
+    assert list(rows.reason) == ["", "", "has no sound", ""] and len(read_json(out / "proposals.json")) == 3
+    before = {name: (out / name / "verdict.json").stat().st_mtime_ns for name in ("a.mp4", "sub/a.mp4")}
+    (out / "sub" / "a.mp4" / "verdict.json").unlink()  # as if it had been killed there
+    shutil.copyfile(clip, folder / "silent.mp4")
+    assert localize(*flags, "--brief") == 0
+    after = {name: (out / name / "verdict.json").stat().st_mtime_ns for name in before}
+    assert before["a.mp4"] == after["a.mp4"] and before["sub/a.mp4"] < after["sub/a.mp4"]
+    assert (out / "silent.mp4" / "verdict.json").exists()
+    assert localize(*flags, "--brief", "--threshold", "99999") == 0  # another question gets another answer
+    verdict = read_json(out / "a.mp4" / "verdict.json")
+    assert verdict["verdict"] == "real" and verdict["spans"] == [] and "No part of it" in " ".join(verdict["words"])
+
+
+def test_wrong_arguments_give_one_line(checkpoint, clip, localize, tmp_path):
+    with pytest.raises(UserError, match="does not exist; expected a video or a folder"):
+        localize(tmp_path / "none.mp4", "--model", checkpoint)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no file with the suffix of a video"):
+        localize(tmp_path / "empty", "--model", checkpoint)
+    stored = torch.load(checkpoint, weights_only=True)
+    del stored["threshold"]
+    torch.save(stored, checkpoint)
+    with pytest.raises(UserError, match="holds no threshold; give one with --threshold"):
+        localize(clip, "--model", checkpoint)
+    assert localize(clip, "--model", checkpoint, "--threshold", "1", "--out", tmp_path / "out", "--brief") == 0
+
+
+def test_a_model_that_has_not_learnt_is_called_so(checkpoint, clip, localize, tmp_path, capsys):
+    stored = torch.load(checkpoint, weights_only=True)
+    torch.save(stored | {"mean_mds_real": 1.2, "mean_mds_fake": 0.8}, checkpoint)
+    assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--brief") == 0
+    assert "it has not learnt to tell them apart" in capsys.readouterr().out
+
+
+def test_seconds_without_an_opinion(checkpoint, localize, tmp_path):
+    pictures = face_pictures(125)
+    video = write_clip(tmp_path / "in" / "half.mp4", pictures, sound=tone(2.5))  # the sound ends in the middle
+    assert localize(video, "--model", checkpoint, "--out", tmp_path, "--stride_s", "0.5") == 0
+    verdict = read_json(tmp_path / "half.mp4" / "verdict.json")
+    assert verdict["coverage"]["duration_s"] == 5.0
+    (gap,) = verdict["coverage"]["no_opinion"]
+    assert gap["why"] == "no sound" and gap["start_s"] == pytest.approx(2.5, abs=0.1) and gap["end_s"] == 5.0
+    assert any("no opinion on 2.5 to 5.0 s: no sound" in line for line in verdict["words"])
+
+
+# what is said, without a network
+
+
+def face(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=None, **kinds) -> Face:
+    starts = np.arange(len(scores)) + first_frame / 30 if starts is None else np.array(starts)
+    values = np.array([[s, 0.8, 0.1] for s in scores]).reshape(-1, 3)
+    return Face(number, first_frame, np.zeros((n_frames, 4)), starts, values, np.ones(len(scores), bool), **kinds)
+
+
+def test_verdict_by_hand():
+    verdict = give_verdict([face()], 150, threshold=3)
+    assert verdict["mds"] == pytest.approx(13 / 5) and verdict["verdict"] == "real"
+    assert verdict["spans"] == [{"start_s": 2.0, "end_s": 4.0, "score": 5.0, "face": 0}]
+    words = " ".join(in_words(verdict))
+    assert "as a whole for REAL" in words and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
+    assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
+    assert give_verdict([face()], 150, threshold=2.6)["verdict"] == "fake"  # at the threshold
+
+
+def test_the_most_dissonant_face_decides():
+    faces = [face(), face(1, 30, 60, scores=(9, 9)), face(2, 0, 40, scores=(), left_out=[(0, "without_sound")])]
+    verdict = give_verdict(faces, 150, threshold=3)
+    assert (verdict["verdict"], verdict["face"], verdict["mds"]) == ("fake", 1, 9.0)
+    assert [f["verdict"] for f in verdict["faces"]] == ["real", "fake"]
+    assert [(s["face"], s["start_s"]) for s in verdict["spans"]] == [(1, 1.0), (0, 2.0)]
+    assert "of face 1, the most dissonant of 2," in in_words(verdict)[0]
+
+
+def test_coverage_by_hand():
+    one = face(0, 30, 75, scores=(1,), left_out=[(60, "damaged")])  # 1 to 3.5 s, of which the second from 2 s is damaged
+    found = coverage([one], 150)
+    assert (found["duration_s"], found["judged_s"]) == (5.0, 1.0)
+    assert [(gap["start_s"], gap["end_s"], gap["why"]) for gap in found["no_opinion"]] == [
+        (0.0, 1.0, "no face that can be followed"),
+        (2.0, 3.0, "damaged picture"),
+        (3.0, 3.5, "a face for less than a second at a time"),
+        (3.5, 5.0, "no face that can be followed"),
+    ]
+
+
+def test_chunk_starts():
+    assert chunk_starts(29, 6) == ([], [])
+    assert chunk_starts(30, 6) == ([0], [True])
+    starts, are_seconds = chunk_starts(65, 12)
+    assert starts == [0, 12, 24, 30, 35] and are_seconds == [True, False, False, True, False]
+
+
+def test_score_of_each_frame():
+    scores = score_at(face(0, 30, 60, scores=(1, 2)), 120)
+    assert np.array_equal(scores, np.repeat([np.nan, 1, 2, np.nan], 30), equal_nan=True)
+
+
+# heat maps
+
+
+def batch(n: int, img_dim: int):
+    generator = torch.Generator().manual_seed(1)
+    return (
+        torch.randint(0, 256, (n, 30, img_dim, img_dim, 3), dtype=torch.uint8, generator=generator),
+        10 * torch.randn(n, 1, 13, 99, generator=generator),
+    )
+
+
+def test_grad_cam_by_hand(tiny):
+    """Against the definition, each chunk alone, by a backward pass through the whole network."""
+    torch.manual_seed(0)
+    net = model.TwoStreamNet(img_dim=96, final_dim=16).eval()
+    video, audio = batch(2, 96)
+    scores, maps = explain(net, video, audio, torch.device("cpu"), "off")
+    assert maps.shape == (len(MAPS), 2, 8, 3, 3) and maps.min() >= 0 and maps.flatten(2).amax(2).min() > 0
+    kept = {}
+
+    def keep(module, inputs, features) -> None:
+        features.retain_grad()
+        kept["features"] = features
+
+    net.netcnnlip.register_forward_hook(keep)
+    for i in range(2):
+        for k in range(2):
+            out = net(normalize(video[i : i + 1]), audio[i : i + 1])
+            distance = (out["video_emb"] - out["audio_emb"]).square().sum().sqrt()
+            logits = out["video_logits"][0]
+            (distance if k == 0 else logits[0] - logits[1]).backward()
+            weights = kept["features"].grad[0].flatten(1).mean(1)
+            expected = torch.einsum("c,cthw->thw", weights, kept["features"][0]).clamp(min=0).detach()
+            assert torch.allclose(maps[k, i], expected, rtol=1e-3, atol=1e-6 + 1e-4 * expected.max().item())
+        assert scores[0, i].item() == pytest.approx(distance.item(), rel=1e-4)
+
+
+def test_random_weights_give_another_map(tiny):
+    torch.manual_seed(5)
+    config = {"img_dim": 224, "final_dim": 16}
+    net = model.TwoStreamNet(**config).eval().requires_grad_(False)
+    video, audio = batch(3, 224)
+    device = torch.device("cpu")
+    _, maps = explain(net, video, audio, device, "off")
+    found = check_maps(config, maps, video, audio, device, "off")
+    assert all(abs(value) < 0.5 for value in found.values()), found
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the very weights that the check draws
+        same = model.TwoStreamNet(**config).eval().requires_grad_(False)
+    _, maps = explain(same, video, audio, device, "off")
+    assert check_maps(config, maps, video, audio, device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)
