@@ -15,12 +15,12 @@ WHY = {  # why there is no opinion on a second, the first that holds
     "face": "no face that can be followed",
 }
 CAVEATS = (
-    "The score is a distance, not a probability: how little the lips and the sound of a second agree, by the measure of the model "
-    "that was used. How often that model is right is for a test on videos of the same kind to say (test.py), not for this page.",
+    "The score is a distance, not a probability: how little the lips and the sound of a second agree, as the model that was used "
+    "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind the picture, a face "
     "turned away or badly lit, or a kind of video that the model was not trained on.",
-    "A low score is no proof of authenticity. Manipulations that keep lips and sound together, or of which the model has seen "
-    "none, go unnoticed.",
+    "A low score is no proof of authenticity. Manipulations that keep lips and sound together, or of a kind that the model has "
+    "never seen, go unnoticed.",
     "The heat maps show what raised the score in this network. They need not be where a picture was changed.",
 )
 
