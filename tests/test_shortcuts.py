@@ -66,6 +66,7 @@ def test_silence_gives_the_fakes_away(split_tree, scripts, capsys, tmp_path):
     silence = result["cues"]["leading_silence_s"]
     assert silence["auc"] == 1 and silence["leak"] and silence["reading"] == "fakes are silent for longer at the start"
     for name in set(CUES) - {"leading_silence_s", "bit_rate_bps"}:
+        assert result["cues"][name]["reading"] in ("the same in all", "no clear difference")
         assert result["cues"][name]["auc"] == 0.5 and not result["cues"][name]["leak"]
     assert "takes 20 real and 20 fake videos" in result["together"]["why"] and result["problems"] == []
     (line,) = [line for line in printed.splitlines() if line.startswith("leading_silence_s")]
@@ -126,6 +127,13 @@ def test_videos_of_one_original_stay_in_one_fold():
     cues[list(CUES)] = rng.standard_normal((30, len(CUES)))[origin]
     assert all_together(cues)["auc"] > 0.9  # found again in another fold
     assert all_together(cues.assign(original=[f"o{i}" for i in origin]))["auc"] < 0.75
+    twins = table(60)  # a real and a fake video of each, alike
+    twins.loc[:59, list(CUES)] = twins.loc[60:, list(CUES)].to_numpy()
+    result = shortcut_figures(twins) | {"split": "test"}
+    assert result["together"]["auc_ci95_delong"][1] < 0.5 and not result["together"]["leak"]
+    assert any("a column original in the index keeps them together" in line for line in shortcut_lines(result))
+    original = [f"v{i + 60}" for i in range(60)] + [""] * 60
+    assert all_together(twins.assign(original=original))["auc"] == 0.5
 
 
 def test_what_keeps_cues_from_being_learnt():

@@ -154,10 +154,11 @@ def shortcut_figures(cues: pd.DataFrame) -> dict:
                   "leak": False, "n_real": int((~is_fake).sum()), "n_fake": int(is_fake.sum())}  # fmt: skip
         if figure["n_real"] and figure["n_fake"]:
             auc, interval = delong_auc(is_fake, known[cue].to_numpy(np.float64))
-            reading = "the same in all" if known[cue].nunique() == 1 else f"fakes are {more if auc > 0.5 else less}"
+            is_clear = interval is not None and not interval[0] <= 0.5 <= interval[1]
+            reading = f"fakes are {more if auc > 0.5 else less}" if is_clear else "no clear difference"
             figure |= {"auc": auc, "auc_ci95_delong": interval, "strength": max(auc, 1 - auc),
-                       "reading": "no difference" if auc == 0.5 and "fakes" in reading else reading,
-                       "leak": interval is not None and (interval[0] > LEAK or interval[1] < 1 - LEAK)}  # fmt: skip
+                       "reading": "the same in all" if known[cue].nunique() == 1 else reading,
+                       "leak": is_clear and (interval[0] > LEAK or interval[1] < 1 - LEAK)}  # fmt: skip
         figures[cue] = figure
     together = all_together(cues)
     interval = together["auc_ci95_delong"]
@@ -191,8 +192,14 @@ def shortcut_lines(result: dict) -> Iterator[str]:
     for name, figure in result["cues"].items():
         yield line(name, figure, "-" if figure["strength"] is None else f"{figure['strength']:.4f}", figure["reading"])
     together = result["together"]
-    kept = ", originals kept together" if result["has_originals"] else "; originals not known, so a fold may hold another's twin"
-    yield line("all cues together", together, "", together["why"] or f"trees, {N_FOLDS}-fold cross-validated{kept}")
+    twins = "a fake with its original" if result["has_originals"] else "originals not known"
+    how = f"trees, {N_FOLDS}-fold cross-validated, {twins}"
+    yield line("all cues together", together, "", together["why"] or how)
+    if together["auc_ci95_delong"] and together["auc_ci95_delong"][1] < 0.5:
+        # what was learnt from a video is wrong for its twin
+        yield "Below 0.5 means: videos have twins of the other label in other folds" + (
+            "." if result["has_originals"] else "; a column original in the index keeps them together."
+        )
     yield "AUC: the cue as the score, higher taken as fake; strength: max(AUC, 1 - AUC)."
     yield f"LEAK: the strength's interval lies above {LEAK}. Silence lasts until the first sample above {SILENCE_DBFS} dBFS;"
     yield "loudness is the RMS of the chunks."
