@@ -23,6 +23,7 @@ from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, read_wav
+from utils.scoring import GROUP_COLUMNS
 
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
@@ -41,7 +42,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
 
     Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is 0), chunk (name),
     path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav added), start_s (of the chunk in the
-    video); perhaps others, of which `original` is used by `hold_out`.
+    video); perhaps others, of which `original` is used by `hold_out` and `GROUP_COLUMNS` by the report on the test split.
 
     Raises:
         UserError: the file is missing, has other columns, no rows, or labels other than 0 and 1.
@@ -50,7 +51,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     try:
-        text = {"video": str, "chunk": str, "path": str, "original": str}
+        text = dict.fromkeys(("video", "chunk", "path", "original", *GROUP_COLUMNS), str)
         index = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
     except (ValueError, OSError) as error:
         raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error

@@ -1,67 +1,117 @@
 """Turn the scores of the test split into figures: the video-wise AUC and what belongs beside it.
 
-    python test.py
+    python test.py                                     # scores.csv -> figures, plot, page
+    python test.py --scores a.csv --versus b.csv       # is one model better than another on the same videos?
+    python test.py --shortcuts --out_dir .             # what trivial cues of the videos give away
 
-Reads scores.csv (and scores.json, the threshold) as `train.py --test` writes them.  Prints the figures and writes
-metrics.json and roc.png.  Fake is the positive class, MDS the score: higher is more fake.
+Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold) and
+chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes versus.json;
+--shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and shortcuts.json.  Fake is the positive
+class, MDS the score: higher is more fake.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from utils.cli import UserError, number, run
+from utils.cli import number, run
 from utils.files import replacing
-from utils.report import plot_roc
-from utils.scoring import read_scores, video_metrics
+from utils.report import metric_lines, plot_roc, versus_lines, write_report
+from utils.scoring import (
+    AUTHORS_THRESHOLD,
+    compare_scores,
+    decisions,
+    read_chunk_scores,
+    read_scores,
+    read_summary,
+    video_metrics,
+)
+
+SCORES = "scores.csv"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--scores_dir", type=Path, default=Path("."), help="folder with scores.csv (default: .)")
-    parser.add_argument(
-        "--threshold", type=number(float, 0), help="MDS from which on a video is called fake (default: scores.json)"
-    )
-    return parser.parse_args(argv)
+    add = parser.add_argument
+    add("--scores", type=Path, metavar="FILE",
+        help=f"the score table (default: {SCORES} in --scores_dir; under another name its companions are not read)")  # fmt: skip
+    add("--scores_dir", type=Path, help="folder to write to (default: that of --scores, else --out_dir, else .)")
+    add("--threshold", type=number(float, 0), help="MDS from which on a video is called fake, besides that in scores.json")
+    add("--versus", type=Path, metavar="FILE", help="compare with the score table of another model on the same videos, and stop")
+    add("--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop")
+    add("--out_dir", type=Path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
+    add("--split", choices=("train", "test"), help="with --shortcuts: the split to look at (default: test)")
+    args = parser.parse_args(argv)
+    if args.shortcuts and (args.scores or args.versus or args.threshold is not None):
+        parser.error("--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold")
+    if args.shortcuts and not args.out_dir:
+        parser.error("--shortcuts needs --out_dir, the folder with train/ and test/ in it")
+    if not args.shortcuts and (args.out_dir or args.split):
+        parser.error("--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir")
+    if args.versus and args.threshold is not None:
+        parser.error("--versus compares scores over all thresholds: it goes without --threshold")
+    return args
 
 
-def stored_threshold(path: Path) -> tuple[float | None, str]:
-    """The threshold in scores.json and where it comes from; None if there is no such file."""
-    if not path.is_file():
-        return None, f"none: {path} does not exist"
-    try:
-        stored = json.loads(path.read_text())
-        threshold = None if stored["threshold"] is None else float(stored["threshold"])
-        return threshold, stored["threshold_origin"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not what train.py --test writes ({error}); score again or give --threshold.") from error
+def write_json(path: Path, values: dict) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> None:
+    """Print and write the figures of a score table; `threshold` is one besides that in scores.json."""
+    scores = read_scores(scores_path)
+    chunks, summary = None, {"threshold": None, "threshold_origin": f"none: {scores_path.name} has no scores.json of its own"}
+    if scores_path.name == SCORES:  # else they may be another model's
+        chunks = read_chunk_scores(scores_path.with_name("chunk_scores.csv"), scores)
+        summary = read_summary(scores_path.with_name("scores.json"))
+    thresholds = {} if threshold is None else {"given on the command line": threshold}
+    if summary["threshold"] is not None:
+        thresholds[summary["threshold_origin"]] = summary["threshold"]
+    origin, threshold = next(iter(thresholds.items()), (summary["threshold_origin"], None))
+    metrics = video_metrics(scores, threshold, chunks) | {"threshold_origin": origin}
+    thresholds["the authors', fixed"] = AUTHORS_THRESHOLD
+    metrics["thresholds"] = [decisions(scores, value, origin) for origin, value in thresholds.items()]
+    write_json(folder / "metrics.json", metrics)
+    plot = folder / "roc.png"
+    with replacing(plot) as path:
+        plot_roc(scores, metrics, path)
+    write_report(folder / "report.html", metrics, plot, str(scores_path), summary.get("checkpoint"))
+    print(*metric_lines(metrics), sep="\n")
+    print(f"written: {folder / 'metrics.json'}, {plot}, {folder / 'report.html'}")
+
+
+def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
+    """Print and write what trivial cues of a split's videos give away."""
+    # here, since only this needs PyTorch and decoders
+    from dataset import read_index
+    from utils.shortcuts import measure_cues, shortcut_figures, shortcut_lines
+
+    cues = measure_cues(read_index(out_dir, split), out_dir, split)
+    result = {"split": split} | shortcut_figures(cues)
+    with replacing(folder / "shortcuts.csv") as path:
+        cues.to_csv(path, index=False, errors="surrogateescape")
+    write_json(folder / "shortcuts.json", result)
+    print(*shortcut_lines(result), sep="\n")
+    print(f"written: {folder / 'shortcuts.csv'}, {folder / 'shortcuts.json'}")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    scores = read_scores(args.scores_dir / "scores.csv")
-    threshold, origin = args.threshold, "given on the command line"
-    if threshold is None:
-        threshold, origin = stored_threshold(args.scores_dir / "scores.json")
-    metrics = video_metrics(scores, threshold) | {"threshold_origin": origin}
-    with replacing(args.scores_dir / "metrics.json") as path:
-        path.write_text(json.dumps(metrics, indent=1) + "\n")
-    with replacing(args.scores_dir / "roc.png") as path:
-        plot_roc(scores, metrics, path)
-
-    low, high = metrics["auc_ci95"]
-    print(f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake")
-    print(f"AUC (video-wise)                  {metrics['auc']:.4f}   95 % interval {low:.4f} to {high:.4f}")
-    print(f"average precision                 {metrics['average_precision']:.4f}")
-    print(f"equal error rate                  {metrics['eer']:.4f}")
-    if threshold is None:
-        print(f"accuracy                          no threshold ({origin}); give one with --threshold")
+    if args.shortcuts:
+        report_shortcuts(args.out_dir, args.split or "test", args.scores_dir or args.out_dir)
+        return
+    scores = args.scores or (args.scores_dir or Path(".")) / SCORES
+    folder = args.scores_dir or scores.parent
+    if args.versus:
+        result = compare_scores(scores, args.versus)
+        write_json(folder / "versus.json", result)
+        print(*versus_lines(result), sep="\n")
+        print(f"written: {folder / 'versus.json'}")
     else:
-        print(f"accuracy at MDS >= {threshold:<8.4f}       {metrics['accuracy']:.4f}   threshold: {origin}")
-    print(f"authors' thresholded AUC          {metrics['authors_auc']:.4f}   decisions at their fixed MDS >= 0.6")
-    print(f"written: {args.scores_dir / 'metrics.json'}, {args.scores_dir / 'roc.png'}")
+        report_scores(scores, folder, args.threshold)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ from utils.files import replacing
 from utils.labels import LABELS
 from utils.report import plot_curves
 from utils.runs import Scalars, describe_environment, plain, rewind_scalars, write_json, write_log
-from utils.scoring import mean_mds, track_scores, video_scores
+from utils.scoring import GROUP_COLUMNS, mean_mds, track_scores, video_scores
 
 NEWEST = "newest"  # value of --resume and --test without a path
 BALANCES = ("none", "sampler", "loss")
@@ -133,7 +133,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, index: pd.DataFrame, chunks: pd.DataFrame) -> None:
     """Write scores.csv, track_scores.csv, chunk_scores.csv and scores.json, and say what could not be scored."""
-    videos = video_scores(chunks)
+    groups = index.drop_duplicates("video")[["video", *(column for column in GROUP_COLUMNS if column in index)]]
+    videos = video_scores(chunks).merge(groups, on="video")
     threshold, origin = stored_threshold(checkpoint)
     scores_dir.mkdir(parents=True, exist_ok=True)
     summary = {"checkpoint": checkpoint_path, "threshold": threshold, "threshold_origin": origin, "polarity": POLARITY}

@@ -35,4 +35,4 @@ fi
 step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
 step python test.py --scores_dir "$data"
-printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/roc.png (the result)"
+printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/report.html (the result)"

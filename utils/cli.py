@@ -30,7 +30,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def number(kind: type, low: float, high: float = float("inf"), open_low: bool = False) -> Callable[[str], float]:
-    """An argparse type: an int or float between `low` (excluded if `open_low`) and `high`."""
+    """An argparse type: a finite int or float between `low` (excluded if `open_low`) and `high`."""
     span = f"{'above' if open_low else 'at least'} {low}" + (f" and at most {high}" if high != float("inf") else "")
 
     def parse(text: str):
@@ -38,7 +38,7 @@ def number(kind: type, low: float, high: float = float("inf"), open_low: bool = 
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not low <= value <= high or (open_low and value == low):
+        if value is None or not low <= value <= high or value == float("inf") or (open_low and value == low):
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {'an integer' if kind is int else 'a number'} {span}")
         return value
 

@@ -1,6 +1,6 @@
-"""Pictures of results."""
+"""Results as people read them: pictures, lines on the screen, a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from utils.labels import LABELS
+from utils.pages import data_uri, legible, write_page
+from utils.scoring import FPRS, MIN_GROUP
 
 REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"
 
@@ -29,11 +31,12 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     left.legend(loc="lower right")
     bins = np.histogram_bin_edges(scores.mds, bins=min(30, max(8, len(scores) // 3)))
     for mask, name, colour in ((~is_fake, "real", REAL_COLOUR), (is_fake, "fake", FAKE_COLOUR)):
-        right.hist(scores.mds[mask], bins, color=colour, alpha=0.6, label=name)
+        # of its class, else a few real videos vanish beside many fake ones
+        share = np.full(mask.sum(), 1 / mask.sum())
+        right.hist(scores.mds[mask], bins, weights=share, color=colour, alpha=0.6, label=name)
     if metrics["threshold"] is not None:
         right.axvline(metrics["threshold"], color="black", ls="--", label=f"threshold {metrics['threshold']:.3f}")
-    right.set(xlabel="MDS (higher: more fake)", ylabel="videos", title="Modality dissonance score")
-    right.yaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set(xlabel="MDS (higher: more fake)", ylabel="share of the class's videos", title="Modality dissonance score")
     right.legend()
     figure.savefig(path, dpi=120, format="png")
 
@@ -59,3 +62,91 @@ def plot_curves(records: Sequence[dict], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     figure.savefig(path, dpi=120, format="png")
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """An interval in words."""
+    return "unknown" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def fpr_note(fpr: float, n_real: int) -> str:
+    """What a false positive rate means with that few real videos; nothing if it means what it says."""
+    if n_real * fpr >= 1 - 1e-9:
+        return ""
+    return f"no false alarm at all: of {n_real} real videos {100 * fpr:.0f} % is less than one"
+
+
+def metric_lines(metrics: dict) -> Iterator[str]:
+    """The figures of `video_metrics`, with thresholds (a list of `decisions`) and threshold_origin, as lines for the screen."""
+
+    def line(name: str, value: float, note: str = "") -> str:
+        return f"{name:<33} {value:.4f}   {note}".rstrip()
+
+    yield f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake"
+    yield line("AUC (video-wise)", metrics["auc"], f"95 % interval {span(metrics['auc_ci95'])} (bootstrap over videos)")
+    yield " " * 43 + f"95 % interval {span(metrics['auc_ci95_delong'])} (DeLong)"
+    yield line("average precision", metrics["average_precision"], "precision of a random ranking: "
+               f"{metrics['n_fake'] / metrics['n_videos']:.4f}, the share of fakes")  # fmt: skip
+    yield line("equal error rate", metrics["eer"])
+    for fpr in FPRS:
+        yield line(f"TPR at {100 * fpr:.0f} % FPR", metrics["tpr_at_fpr"][str(fpr)], fpr_note(fpr, metrics["n_real"]))
+    if metrics["threshold"] is None:
+        yield f"accuracy                          no threshold ({metrics['threshold_origin']}); give one with --threshold"
+    for row in metrics["thresholds"]:
+        yield line(f"accuracy at MDS >= {row['threshold']:<8.4f}", row["accuracy"], f"threshold: {row['origin']}")
+        yield line("  balanced accuracy", row["balanced_accuracy"],
+                   f"of {row['tp'] + row['fn']} fake {row['tp']} called fake (TPR {row['tpr']:.4f}), "
+                   f"of {row['fp'] + row['tn']} real {row['fp']} (FPR {row['fpr']:.4f})")  # fmt: skip
+    yield line("authors' thresholded AUC", metrics["authors_auc"], "decisions at their fixed MDS >= 0.6: balanced accuracy there")
+    if metrics["chunk_auc"] is not None:
+        yield line("AUC (chunk-wise)", metrics["chunk_auc"], f"{metrics['n_chunks']} chunks, each under its video's label")
+        yield ""
+        yield "which part of the network sees it (AUC over videos, higher score: more fake)"
+        for name, figures in metrics["heads"].items():
+            name += "" if name == "dissonance" else " head"
+            yield line(f"  {name}", figures["auc"], span(figures["auc_ci95_delong"]) + " (DeLong)")
+    heads = [name for name in metrics["heads"] if name != "dissonance"]
+    for column in dict.fromkeys(group["column"] for group in metrics["groups"]):
+        groups = [group for group in metrics["groups"] if group["column"] == column]
+        width = max(30, *(len(legible(group["value"])) for group in groups))
+        yield ""
+        names = "".join(f"  {name + ' head':<10}" for name in heads)
+        yield f"{'by ' + column:<{width + 2}}  AUC     95 % (DeLong)     {names}   fake   real"
+        for group in groups:
+            head_aucs = "".join(f"  {group['heads'][name]['auc']:<10.4f}" for name in heads)
+            against = "(all)" if group["real"] == "all" else " " * 5
+            note = "  few: read with care" if group["small"] else ""
+            figures = f"{group['auc']:.4f}  {span(group['auc_ci95_delong']):<16}  {head_aucs}"
+            counts = f"{group['n_fake']:>7}{group['n_real']:>7}"
+            yield f"  {legible(group['value']):<{width}}  {figures}{counts} {against}{note}".rstrip()
+
+
+def write_report(path: Path, metrics: dict, plot: Path, source: str, checkpoint: str | None) -> None:
+    """Write the page of what `metric_lines` takes, with a PNG of `plot_roc` in it.
+
+    `source` is the score file, `checkpoint` the model that scored, if known.
+    """
+    write_page(
+        path, "report.html", title=f"Test report: {legible(source)}", metrics=metrics, source=legible(source),
+        checkpoint=checkpoint and legible(checkpoint), plot=data_uri(plot.read_bytes(), "image/png"), span=span,
+        fpr_notes={str(fpr): fpr_note(fpr, metrics["n_real"]) for fpr in FPRS}, min_group=MIN_GROUP,
+        columns=list(dict.fromkeys(group["column"] for group in metrics["groups"])), legible=legible,
+    )  # fmt: skip
+
+
+def versus_lines(result: dict) -> Iterator[str]:
+    """What `compare_scores` gives as lines for the screen."""
+    yield f"{result['n_videos']} videos in both: {result['n_real']} real, {result['n_fake']} fake"
+    for which, key in (("scores", "only_scores"), ("versus", "only_versus")):
+        if names := result[key]:
+            yield f"{len(names)} only in {result[which]}, left out: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+    yield f"AUC (video-wise)                  {result['auc']:.4f}   {result['scores']}"
+    yield f"AUC (video-wise)                  {result['auc_versus']:.4f}   {result['versus']}"
+    interval = result["difference_ci95"]
+    interval = "unknown" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+    yield f"difference                        {result['difference']:+.4f}  95 % interval {interval} (DeLong, paired)"
+    if result["p"] is None:
+        yield "no test: the difference does not vary from video to video, or a class has one video"
+    else:
+        yield f"z                                 {result['z']:+.4f}"
+        yield f"p (two-sided, of equal AUCs)      {result['p']:.4g}"
