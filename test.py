@@ -3,11 +3,12 @@
     python test.py                                     # scores.csv -> figures, plot, page
     python test.py --scores a.csv --versus b.csv       # is one model better than another on the same videos?
     python test.py --shortcuts --out_dir .             # what trivial cues of the videos give away
+    python test.py --proposals p.json --labels l.json  # are the fake spans found? AP and AR
 
 Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold) and
 chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes versus.json;
---shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and shortcuts.json.  Fake is the positive
-class, MDS the score: higher is more fake.
+--shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and shortcuts.json; --proposals writes
+metrics.json.  Fake is the positive class, MDS the score: higher is more fake.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from utils.cli import number, run
 from utils.files import replacing
+from utils.localization import localization_lines, read_labels, read_proposals, score_proposals
 from utils.report import metric_lines, plot_roc, versus_lines, write_report
 from utils.scoring import (
     AUTHORS_THRESHOLD,
@@ -43,7 +45,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop")
     add("--out_dir", type=Path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
     add("--split", choices=("train", "test"), help="with --shortcuts: the split to look at (default: test)")
+    add("--proposals", type=Path, metavar="JSON",
+        help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop")  # fmt: skip
+    add("--labels", type=Path, metavar="JSON",
+        help="with --proposals: the truth, a list of records with file and fake_periods or fake_segments")  # fmt: skip
+    add("--official", action="store_true", help="with --proposals: as the published evaluators, whose AP stays below 1")
     args = parser.parse_args(argv)
+    if args.proposals and (args.scores or args.versus or args.shortcuts or args.threshold is not None):
+        parser.error("--proposals are scored alone: without --scores, --versus, --shortcuts and --threshold")
+    if bool(args.proposals) != bool(args.labels) or (args.official and not args.proposals):
+        parser.error("--proposals and --labels go together, --official with both")
     if args.shortcuts and (args.scores or args.versus or args.threshold is not None):
         parser.error("--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold")
     if args.shortcuts and not args.out_dir:
@@ -98,8 +109,19 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
     print(f"written: {folder / 'shortcuts.csv'}, {folder / 'shortcuts.json'}")
 
 
+def report_proposals(proposals: Path, labels: Path, official: bool, folder: Path) -> None:
+    """Print and write how well proposed spans meet the true ones."""
+    metrics = score_proposals(read_proposals(proposals), read_labels(labels), official)
+    write_json(folder / "metrics.json", metrics)
+    print(*localization_lines(metrics), sep="\n")
+    print(f"written: {folder / 'metrics.json'}")
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.proposals:
+        report_proposals(args.proposals, args.labels, args.official, args.scores_dir or Path("."))
+        return
     if args.shortcuts:
         report_shortcuts(args.out_dir, args.split or "test", args.scores_dir or args.out_dir)
         return

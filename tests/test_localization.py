@@ -162,6 +162,28 @@ def test_files_find_their_labels():
         "b.mp4": "test/fake/b.mp4",
     }
     assert name_as_labelled(["/data/test/real/a.mp4"], [*labels, "a.mp4"]) == {"/data/test/real/a.mp4": "test/real/a.mp4"}
+    assert name_as_labelled(["x/b.mp4", "b.mp4"], ["b.mp4"]) == {"b.mp4": "b.mp4"}
+    assert name_as_labelled(["x/b.mp4", "y/b.mp4"], ["b.mp4"]) == {}  # which one?
+
+
+def test_the_script_scores_proposals(scripts, tmp_path, capsys):
+    proposals, labels = tmp_path / "p.json", tmp_path / "l.json"
+    proposals.write_text('{"fake/a.mp4": [[0.9, 1, 2]], "x.mp4": [[1.0, 0, 1]]}')
+    labels.write_text('[{"file": "test/fake/a.mp4", "fake_periods": [[1, 2]]}, {"file": "b", "fake_periods": [[0, 9]]}]')
+    flags = ["--proposals", str(proposals), "--labels", str(labels), "--scores_dir", str(tmp_path)]
+    scripts["test"].main(flags)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["ap"]["0.95"] == 0.5 and metrics["ar"]["5"] == 0.5
+    out = capsys.readouterr().out
+    assert "AP at IoU 0.95                     0.5000\n" in out and "1 files with fake spans have no proposal" in out
+    assert "1 files with proposals have no label" in out
+    scripts["test"].main([*flags, "--official"])
+    assert json.loads((tmp_path / "metrics.json").read_text())["ap"]["0.95"] == 0
+    proposals.write_text('{"x.mp4": [[1.0, 0, 1]]}')
+    with pytest.raises(UserError, match="none of the 1 files with proposals, the first x.mp4, is among the 2 labels"):
+        scripts["test"].main(flags)
+    with pytest.raises(SystemExit):
+        scripts["test"].parse_args(["--proposals", "p.json"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ hits, and the curve is open at recall 0, so that n true spans allow an AP of 1 -
 import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,28 @@ def localization_metrics(labels: dict[str, Spans], proposals: dict[str, Spans], 
     }
 
 
+def score_proposals(proposals: dict[str, Spans], labels: dict[str, Spans], official: bool) -> dict:
+    """`localization_metrics` of proposals whose files are named as `name_as_labelled` allows; UserError if none has a label."""
+    names = name_as_labelled(proposals, labels)
+    if proposals and not names:
+        raise UserError(f"none of the {len(proposals)} files with proposals, the first {next(iter(proposals))}, is among the "
+                        f"{len(labels)} labels, the first {next(iter(labels))}; name them alike.")  # fmt: skip
+    return localization_metrics(labels, {names.get(file, file): spans for file, spans in proposals.items()}, official)
+
+
+def localization_lines(metrics: dict) -> Iterator[str]:
+    """The figures of `localization_metrics` as lines for the screen."""
+    how = "; as the published evaluators compute it: AP is open at recall 0, so below 1" if metrics["official"] else ""
+    yield f"{metrics['n_files']} files with {metrics['n_spans']} fake spans, {metrics['n_proposals']} proposals{how}"
+    if metrics["n_without_proposals"]:
+        yield f"{metrics['n_without_proposals']} files with fake spans have no proposal: they count as missed"
+    if metrics["n_unlabelled"]:
+        yield f"{metrics['n_unlabelled']} files with proposals have no label: they are left out"
+    yield from (f"AP at IoU {threshold:<23}  {value:.4f}" for threshold, value in metrics["ap"].items())
+    ious = f"IoU {AR_IOUS[0]} to {AR_IOUS[-1]}"
+    yield from (f"AR of the best {f'{n} proposals':<19} {value:.4f}   mean over {ious}" for n, value in metrics["ar"].items())
+
+
 def read_json(path: Path, expected: str) -> object:
     """Read a JSON file; UserError if it can't be read."""
     try:
@@ -274,7 +297,8 @@ def name_as_labelled(files: Iterable[str], labels: Iterable[str]) -> dict[str, s
     """The labels' name of each file that has one.
 
     That is the same name, else the longest one that the file's path ends with ("/data/test/fake/a.mp4": "test/fake/a.mp4"),
-    else the only one that ends with the file's name ("a.mp4": "test/fake/a.mp4").
+    else the only one that ends with the file's name ("a.mp4": "test/fake/a.mp4"). Where several files would have one name so,
+    none of them has it, but the one of the same name.
     """
     known = set(labels)
     longer: dict[str, list[str]] = {}  # by each tail of theirs
@@ -286,7 +310,8 @@ def name_as_labelled(files: Iterable[str], labels: Iterable[str]) -> dict[str, s
         found = [tail for tail in tails(file) if tail in known][:1] or longer.get(file, [])
         if len(found) == 1:
             names[file] = found[0]
-    return names
+    n_files = Counter(names.values())
+    return {file: name for file, name in names.items() if file == name or n_files[name] == 1}
 
 
 def tails(name: str) -> list[str]:
