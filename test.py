@@ -30,6 +30,7 @@ from utils.scoring import (
 )
 
 SCORES = "scores.csv"
+SPLITS = ("train", "test")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,7 +45,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--versus", type=Path, metavar="FILE", help="compare with the score table of another model on the same videos, and stop")
     add("--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop")
     add("--out_dir", type=Path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
-    add("--split", choices=("train", "test"), help="with --shortcuts: the split to look at (default: test)")
+    add("--split", help="with --shortcuts: train or test (default: test); with --proposals: take the labels of this split alone")
     add("--proposals", type=Path, metavar="JSON",
         help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop")  # fmt: skip
     add("--labels", type=Path, metavar="JSON",
@@ -59,7 +60,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold")
     if args.shortcuts and not args.out_dir:
         parser.error("--shortcuts needs --out_dir, the folder with train/ and test/ in it")
-    if not args.shortcuts and (args.out_dir or args.split):
+    if args.shortcuts and args.split not in (None, *SPLITS):
+        parser.error(f"--split {args.split}: --shortcuts knows {' and '.join(SPLITS)}")
+    if not args.shortcuts and (args.out_dir or (args.split and not args.proposals)):
         parser.error("--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir")
     if args.versus and args.threshold is not None:
         parser.error("--versus compares scores over all thresholds: it goes without --threshold")
@@ -109,9 +112,9 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
     print(f"written: {folder / 'shortcuts.csv'}, {folder / 'shortcuts.json'}")
 
 
-def report_proposals(proposals: Path, labels: Path, official: bool, folder: Path) -> None:
+def report_proposals(proposals: Path, labels: Path, split: str | None, official: bool, folder: Path) -> None:
     """Print and write how well proposed spans meet the true ones."""
-    metrics = score_proposals(read_proposals(proposals), read_labels(labels), official)
+    metrics = score_proposals(read_proposals(proposals), read_labels(labels, split), official)
     write_json(folder / "metrics.json", metrics)
     print(*localization_lines(metrics), sep="\n")
     print(f"written: {folder / 'metrics.json'}")
@@ -120,7 +123,7 @@ def report_proposals(proposals: Path, labels: Path, official: bool, folder: Path
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.proposals:
-        report_proposals(args.proposals, args.labels, args.official, args.scores_dir or Path("."))
+        report_proposals(args.proposals, args.labels, args.split, args.official, args.scores_dir or Path("."))
         return
     if args.shortcuts:
         report_shortcuts(args.out_dir, args.split or "test", args.scores_dir or args.out_dir)

@@ -35,4 +35,8 @@ fi
 step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
 step python test.py --scores_dir "$data"
-printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/report.html (the result)"
+step python localize.py "$data/test" --model "$data"/log_tmp/*/model/model_best_epoch*.pth.tar --detector $detector --device cpu \
+    --labels "$data/metadata.json" --out "$data/verdicts"
+step python test.py --proposals "$data/verdicts/proposals.json" --labels "$data/metadata.json" --split test \
+    --scores_dir "$data/verdicts"
+printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/report.html (the result) and report.html of each video in $data/verdicts"

@@ -218,3 +218,7 @@ def test_both_names_of_true_spans(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('[{"file": "a", "fake_periods": [[1, 2]]}, {"file": "b", "fake_segments": [[0.5, 2]], "x": 1}]')
     assert read_labels(path) == {"a": [[1, 2]], "b": [[0.5, 2]]}
+    path.write_text('[{"file": "a", "fake_periods": [], "split": "dev"}, {"file": "b", "fake_periods": [], "split": "test"}]')
+    assert read_labels(path, "test") == {"b": []}
+    with pytest.raises(UserError, match="no record of the split 'val'; it has dev, test"):
+        read_labels(path, "val")

@@ -23,7 +23,7 @@ from tests.conftest import ROOT, load_script
 from tests.tiny_train import TINY
 
 README = (ROOT / "README.md").read_text()
-SCRIPTS = ("pre-process", "write_csv", "train", "test")
+SCRIPTS = ("pre-process", "write_csv", "train", "test", "localize")
 COMMANDS = [
     line.split(" #")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.S)
@@ -78,7 +78,7 @@ def run(*arguments, cwd) -> subprocess.CompletedProcess:
 def test_errors_are_one_line_and_status_2(tmp_path):
     started = {}
     for script in SCRIPTS:  # side by side: most of the time they import
-        arguments = [] if script == "test" else ["--out_dir", "."]
+        arguments = {"test": [], "localize": ["none.mp4", "--model", "none.pth"]}.get(script, ["--out_dir", "."])
         command = [sys.executable, str(ROOT / f"{script}.py"), *arguments]
         started[script] = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     for script, process in started.items():
@@ -101,6 +101,8 @@ def test_the_whole_chain_from_videos_to_an_auc(tmp_path):
     auc = roc_auc_score(scores.label == 0, scores.mds)
     assert f"AUC (video-wise)                  {auc:.4f}" in done.stdout
     assert json.loads((data / "metrics.json").read_text())["auc"] == pytest.approx(auc)
+    assert "AP at IoU 0.5 " in done.stdout and set(json.loads((data / "verdicts" / "metrics.json").read_text())) >= {"ap", "ar"}
+    assert (data / "verdicts" / "fake" / "003_span.mp4" / "report.html").is_file()
     for name in ("crops.png", "roc.png"):
         assert (data / name).read_bytes().startswith(b"\x89PNG")
 

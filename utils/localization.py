@@ -274,22 +274,27 @@ def read_proposals(path: Path) -> dict[str, list[list[float]]]:
     return {file: checked_spans(spans, 3, f"{path}: {file}") for file, spans in value.items()}
 
 
-def read_labels(path: Path) -> dict[str, list[list[float]]]:
+def read_labels(path: Path, split: str | None = None) -> dict[str, list[list[float]]]:
     """Read true spans: a JSON list of records with `file` and `fake_periods` (LAV-DF) or `fake_segments` (AV-Deepfake1M), each
-    a list of [begin_s, end_s]; UserError for anything else.
+    a list of [begin_s, end_s]; of those whose field `split` is `split`, if one is given. UserError for anything else.
     """
     expected = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
     records = read_json(path, expected)
     if not isinstance(records, list) or not records:
         raise UserError(f"{path} holds {'nothing' if not records else f'a {type(records).__name__}'}, expected {expected}.")
-    labels = {}
+    labels, splits = {}, set()
     for i, record in enumerate(records):
         field = next((name for name in LABEL_FIELDS if name in record), None) if isinstance(record, dict) else None
         if field is None or not isinstance(record.get("file"), str):
             raise UserError(f"{path}: record {i} is {str(record)[:80]}, expected {expected}.")
         if record["file"] in labels:
             raise UserError(f"{path}: {record['file']} is there twice, expected one record per file.")
-        labels[record["file"]] = checked_spans(record[field], 2, f"{path}: {record['file']}")
+        spans = checked_spans(record[field], 2, f"{path}: {record['file']}")
+        splits.add(str(record.get("split")))
+        if split in (None, record.get("split")):
+            labels[record["file"]] = spans
+    if not labels:
+        raise UserError(f"{path} has no record of the split {split!r}; it has {', '.join(sorted(splits))}.")
     return labels
 
 
