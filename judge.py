@@ -94,6 +94,7 @@ class Judge:
             "brief": brief,
             "check_maps": check,
         }
+        self.made_by = {"git_commit": git_commit(), "device": device_name(device)}
         real, fake = (checkpoint.get(f"mean_mds_{label}", float("nan")) for label in ("real", "fake"))
         self.warnings = []
         if real >= fake:
@@ -114,9 +115,12 @@ class Judge:
                 if kind != "chunks":
                     left_out[face].append((first, kind))
                     continue
-                jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
-                video = decode_video(jpegs, self.model.img_dim)
-                yield face, start, is_second, video, torch.from_numpy(chunk_mfcc(samples))
+                yield face, start, is_second, self.frames(writer, start), torch.from_numpy(chunk_mfcc(samples))
+
+    def frames(self, writer: ChunkWriter, start: int) -> Tensor:
+        """The frames of the chunk of a track that begins at its frame `start`, as `decode_video` gives them."""
+        jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
+        return decode_video(jpegs, self.model.img_dim)
 
     def score(self, source: Source, writers: list[ChunkWriter], name: str) -> tuple[list[Face], list[Second]]:
         """Score the faces of a video that was read; and the seconds that do not overlap, with their maps."""
@@ -129,6 +133,8 @@ class Judge:
         def flush() -> None:
             faces, starts, are_seconds, videos, audios = zip(*batch, strict=True)
             scores, maps = explain(self.model, torch.stack(videos), torch.stack(audios), self.device, self.amp)
+            if not torch.isfinite(scores).all():
+                raise UserError(f"{name}: the model gives a score that is not finite; it has diverged in training, take another.")
             for i, (face, start, is_second) in enumerate(zip(faces, starts, are_seconds, strict=True)):
                 start_s = (writers[face].track.first_frame + start) / FPS
                 values = scores[:, i].double().numpy()
@@ -164,7 +170,8 @@ class Judge:
             What `give_verdict` does, with file, words, map_check if asked for, seconds_spent and model.
 
         Raises:
-            VideoError: it can't be judged; the stage and the reason. OSError: a file can't be written.
+            VideoError: it can't be judged; the stage and the reason. OSError, UserError: a file can't be written, or the model is
+            of no use.
         """
         clock = Stopwatch()
         with open_source(path, scratch, clock) as source:
@@ -201,7 +208,7 @@ class Judge:
                 spent[STAGES.get(lap, "faces")] += s
         verdict["seconds_spent"] = {stage: round(s, 2) for stage, s in spent.items()}
         verdict["model"] = {"threshold_origin": self.threshold_origin, **self.config}
-        verdict["made_by"] = {"git_commit": git_commit(), "device": device_name(self.device)}
+        verdict["made_by"] = self.made_by
         return verdict
 
     def compare_maps(self, source: Source, writers: list[ChunkWriter], seconds: list[Second]) -> dict[str, float | None]:
@@ -209,8 +216,7 @@ class Judge:
         videos, audios = [], []
         for second in seconds:
             writer = writers[second.face]
-            jpegs = [(f"{i}", writer.jpeg(i)) for i in range(second.start, second.start + CHUNK_FRAMES)]
-            videos.append(decode_video(jpegs, self.model.img_dim))
+            videos.append(self.frames(writer, second.start))
             samples, _ = cut_sound(source, writer.track.first_frame + second.start, [])
             audios.append(torch.from_numpy(chunk_mfcc(samples)))
         maps = torch.stack([second.maps for second in seconds], 1)
@@ -252,7 +258,7 @@ class Judge:
             "threshold": f"{self.threshold:.6g}, {self.threshold_origin}",
             "curve": f"{curve}, smoothed by {self.smooth_s:g} s; the MDS is the mean over whole seconds",
             "face detector": self.settings.detector,
-            "computed on": device_name(self.device),
+            "computed on": self.made_by["device"],
         }
         write_page(
             folder / "report.html",

@@ -149,7 +149,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
         if work is None:
             return None
         try:
-            identity = plain(judge.identity | {"source_bytes": path.stat().st_size})
+            identity = plain(judge.identity | {"source_bytes": path.stat().st_size, "true_spans": true_spans})
             known = read_verdict(target)
             if known and known["identity"] == identity:
                 return known
@@ -162,10 +162,11 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
             os.replace(result, target)
             return verdict
         except Exception as error:  # whatever one odd video does, the others go on
-            cause = error.__cause__ if isinstance(error, UserError) else error
-            if isinstance(cause, OSError) and cause.errno in NO_ROOM:
-                raise UserError(f"can't write to {target}: {cause.strerror}; mend it, then run this again.") from None
-            if isinstance(cause, (MemoryError, torch.OutOfMemoryError)):
+            if isinstance(error, UserError):
+                raise
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise UserError(f"out of memory at {name}; try a lower --batch_size.") from error
             discard(target, work)  # of an earlier file of this name
             stage = error.stage if isinstance(error, VideoError) else "unexpected"

@@ -172,6 +172,10 @@ def test_wrong_arguments_give_one_line(checkpoint, clip, localize, tmp_path):
     with pytest.raises(UserError, match="holds no threshold; give one with --threshold"):
         localize(clip, "--model", checkpoint)
     assert localize(clip, "--model", checkpoint, "--threshold", "1", "--out", tmp_path / "out", "--brief") == 0
+    stored["state_dict"]["netfclip.3.bias"] += float("nan")
+    torch.save(stored, checkpoint)
+    with pytest.raises(UserError, match="clip.mp4: the model gives a score that is not finite"):
+        localize(clip, "--model", checkpoint, "--threshold", "1", "--out", tmp_path / "out", "--brief")
 
 
 def test_a_model_that_has_not_learnt_is_called_so(checkpoint, clip, localize, tmp_path, capsys):
