@@ -21,6 +21,7 @@ from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
+from utils.files import read_frame
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, read_wav
 from utils.scoring import GROUP_COLUMNS
@@ -52,7 +53,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     try:
         text = dict.fromkeys(("video", "chunk", "path", "original", *GROUP_COLUMNS), str)
-        index = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+        index = read_frame(path, dtype=text, keep_default_na=False)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error
     missing = [column for column in INDEX_COLUMNS if column not in index]
