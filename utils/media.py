@@ -32,7 +32,8 @@ MAX_PIXELS = 8192 * 4352
 MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
 SAMPLE_RATES_HZ = (4_000, 768_000)  # beyond these, resampling takes memory without end
 MAX_CHANNELS = 64
-DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}  # of a picture, of a packet of sound
+# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at once or later
+DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
 SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
@@ -173,11 +174,8 @@ class Source:
             raise VideoError("video", "has no video stream")  # cover art is none
         if self._audio is None:
             raise VideoError("audio", "has no sound")
-        width, height = self._video.codec_context.width, self._video.codec_context.height
-        if width * height > MAX_PIXELS:
-            raise VideoError("video", f"claims pictures of {width}x{height} pixels, expected at most {MAX_PIXELS:,}")
         for stream in (self._video, self._audio):
-            stream.codec_context.options = DECODER_LIMITS  # the size in the coded pictures need not be the declared one
+            stream.codec_context.options = DECODER_LIMITS
         self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
         self._n_corrupt = {"video": 0, "audio": 0}
         self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
@@ -333,7 +331,7 @@ def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None
     if path.is_dir():
         raise VideoError("open", "is a folder, not a video; move its videos up")
     try:
-        container = av.open(str(path), metadata_errors="replace", options=DECODER_LIMITS)  # it decodes what it must to know them
+        container = av.open(str(path), metadata_errors="replace", options=DECODER_LIMITS)  # it looks into the streams
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError("open", f"can't be opened as a video: {reason(error)}") from error
     with container, closing(Sound(scratch)) as sound:
