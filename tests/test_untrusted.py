@@ -79,6 +79,8 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     write_frame(path, frame)
     again = read_frame(path, dtype={"video": str, "reason": str}, keep_default_na=False)
     assert again.to_numpy().tolist() == frame.to_numpy().tolist() and again.mds.dtype == float
+    write_frame(path, pd.DataFrame({"video": ["a", None], "mds": [1.5, np.nan]}))
+    assert path.read_text() == "video,mds\na,1.5\n,\n"
     path.write_text("video,mds\n=1,-2\n'quoted',3\n")  # by another program
     assert [row["video"] for row in read_table(path)] == read_frame(path).video.tolist() == ["=1", "'quoted'"]
     path.write_text(f"video\n{'x' * 200_000}\n")

@@ -71,8 +71,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_frame(path: Path, frame: "pd.DataFrame") -> None:
-    """`write_table` of a data frame."""
-    write_table(path, list(frame.columns), frame.itertuples(index=False))
+    """`write_table` of a data frame; missing values are empty cells."""
+    cells = frame.astype(object).where(frame.notna(), "")
+    write_table(path, list(frame.columns), cells.itertuples(index=False))
 
 
 def read_frame(path: Path, **options) -> "pd.DataFrame":
