@@ -107,7 +107,9 @@ def test_videos_named_like_formulas_go_through_the_chain(tmp_path, scripts, fixe
     keys = {f"{label}/{Path(name).stem}" for name in names[:3] for label in ("real", "fake")}
     assert set(index.video) == keys and not read_table(tmp_path / "rejects.csv")
     assert all("video" in ChunkDataset(index, tmp_path, 32)[row] for row in range(len(index)))
-    chunks = index[["video", "label", "track", "chunk", "start_s"]].assign(dissimilarity=np.linspace(0, 1, len(index)))
+    chunks = index[["video", "label", "track", "chunk", "start_s"]].assign(
+        dissimilarity=np.linspace(0, 1, len(index)), p_fake_video=0.5, p_fake_audio=0.5
+    )
     scripts["train"].write_scores(tmp_path, Path("x"), {}, index, chunks)
     scripts["test"].main(["--scores_dir", str(tmp_path)])
     assert set(read_frame(tmp_path / "chunk_scores.csv").video) == keys
@@ -155,6 +157,9 @@ RECORD = {
         {"settings": []},
         {"settings_hash": ["x"]},
         {"source": ["x"]},
+        {"source": "../x"},
+        {"source": ".."},
+        {"source": "/etc/passwd"},
         {"warnings": [1]},
     ],
 )

@@ -380,8 +380,9 @@ def read_record(folder: Path) -> dict | None:
     """The record of a complete video folder; None if it has none, or none that `process_video` can have written."""
     try:
         record = json.loads((folder / RECORD).read_text())
-        kinds = {"source": str, "source_bytes": int, "settings": dict, "settings_hash": str, "chunks": list}
+        kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
         is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
+        is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."
         for chunk in (chunk for kind in ("chunks", "without_sound", "damaged") for chunk in record.get(kind, ())):
             # names become paths
             is_ours &= CHUNK_NAME.fullmatch(chunk["chunk"]) is not None and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
