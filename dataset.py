@@ -4,6 +4,7 @@ python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 
 """
 
 import hashlib
+import re
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
+from utils.files import read_frame
 from utils.labels import LABELS
-from utils.media import CHUNK_FRAMES, read_wav
+from utils.media import CHUNK_FRAMES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
 from utils.scoring import GROUP_COLUMNS
 
 SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
+MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
+OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
@@ -45,14 +49,14 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     video); perhaps others, of which `original` is used by `hold_out` and `GROUP_COLUMNS` by the report on the test split.
 
     Raises:
-        UserError: the file is missing, has other columns, no rows, or labels other than 0 and 1.
+        UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, or paths outside `out_dir`.
     """
     path = index_path(out_dir, split)
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     try:
         text = dict.fromkeys(("video", "chunk", "path", "original", *GROUP_COLUMNS), str)
-        index = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+        index = read_frame(path, dtype=text, keep_default_na=False)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error
     missing = [column for column in INDEX_COLUMNS if column not in index]
@@ -62,6 +66,9 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         raise UserError(f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again.")
     if not index.label.isin(LABELS.values()).all():
         raise UserError(f"{path} has labels {sorted(set(index.label))}, expected 0 (fake) and 1 (real).")
+    outside = index.path[index.path.str.contains(OUTSIDE)]
+    if len(outside):
+        raise UserError(f"{path} names {outside.iloc[0]!r}, expected folders below {out_dir}; run write_csv.py again.")
     if not pd.api.types.is_numeric_dtype(index.start_s):
         raise UserError(f"{path} has a start_s that is no number; run write_csv.py again.")
     return index
@@ -148,9 +155,21 @@ def chunk_frames(folder: Path) -> list[Path]:
     return frames
 
 
+def frame_bytes(path: Path) -> bytes:
+    """The content of a frame's file; ValueError if it is too large for one, as a file with holes may claim to be."""
+    if path.stat().st_size > MAX_FRAME_BYTES:
+        raise ValueError(f"frame {path.name} has more than {MAX_FRAME_BYTES:,} bytes")
+    return path.read_bytes()
+
+
 def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
-    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded."""
+    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded, ValueError if it is too large."""
     if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
+        return None
+    n_pixels = jpeg_pixels(data)
+    if n_pixels > MAX_FRAME_PIXELS:  # before memory is taken for them
+        raise ValueError(f"a frame claims {n_pixels:,} pixels, expected at most {MAX_FRAME_PIXELS:,}")
+    if not n_pixels:
         return None
     return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED.get(scale, cv2.IMREAD_COLOR))
 
@@ -162,7 +181,7 @@ def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
         OSError: the folder or a file can't be read.
         ValueError: not 30 frames, or what `decode_video` raises.
     """
-    return decode_video(((path.name, path.read_bytes()) for path in chunk_frames(folder)), img_dim)
+    return decode_video(((path.name, frame_bytes(path)) for path in chunk_frames(folder)), img_dim)
 
 
 def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None) -> Tensor:
@@ -172,7 +191,7 @@ def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None)
         jpegs: their names and contents, in order.
 
     Raises:
-        ValueError: a frame that is cut off or no JPEG, frames of several sizes.
+        ValueError: a frame that is cut off, too large or no JPEG, frames of several sizes.
     """
     # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
     scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)

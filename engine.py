@@ -33,20 +33,34 @@ LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")
 SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")  # of a chunk
 
 
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what fails for the content of the checkpoint at `path` into a UserError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        detail = " ".join(f"{error}".split())[:300]
+        raise UserError(f"{path} does not fit --net, --img_dim and --final_dim as given: {detail}") from error
+
+
 def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
     """The network that a checkpoint describes, with its weights; UserError if they do not fit."""
+    with fitting(path):
+        with torch.device("meta"):  # first without memory: a description may claim any size, the weights have theirs
+            described = TwoStreamNet(**checkpoint["config"]).state_dict()
+        expected, got = ({name: list(x.shape) for name, x in state.items()} for state in (described, checkpoint["state_dict"]))
+        for name in sorted(expected.keys() | got.keys()):
+            if got.get(name) != expected.get(name):
+                raise ValueError(f"{name} has the shape {got.get(name)}, expected {expected.get(name)}")
     model = TwoStreamNet(**checkpoint["config"])
     load_state(model, checkpoint["state_dict"], path)
     return model
 
 
-def load_state(target: TwoStreamNet | torch.optim.Optimizer, state: dict, path: Path) -> None:
-    """Load a state of the checkpoint at `path` into a network or an optimiser; UserError if it does not fit."""
-    try:
-        target.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} does not fit --net, --img_dim and --final_dim as given: {detail}") from error
+def load_state(model: TwoStreamNet, state: dict, path: Path) -> None:
+    """Load the weights of the checkpoint at `path`; UserError if they do not fit."""
+    with fitting(path):
+        model.load_state_dict(state)
 
 
 def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict[str, Tensor]:
@@ -110,15 +124,16 @@ class Trainer:
 
     def load_optimizer(self, state: dict, path: Path, weight_decay: float) -> None:
         """Go on from the optimiser's state in the checkpoint at `path`; UserError if it does not fit."""
-        # the authors' files are not fused
-        groups = [group | {"fused": True, "foreach": None} for group in state.get("param_groups", [])]
-        load_state(self.optimizer, state | {"param_groups": groups}, path)
-        for group in self.optimizer.param_groups:
-            group["weight_decay"] = weight_decay
-            for parameter in group["params"]:
-                moments = self.optimizer.state[parameter]
-                for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
-                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
+        with fitting(path):
+            # the authors' files are not fused
+            groups = [group | {"fused": True, "foreach": None, "lr": float(group["lr"])} for group in state["param_groups"]]
+            self.optimizer.load_state_dict(state | {"param_groups": groups})
+            for group in self.optimizer.param_groups:
+                group["weight_decay"] = weight_decay
+                for parameter in group["params"]:
+                    moments = self.optimizer.state[parameter]
+                    for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
+                        moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
 
     def step(self, batches: Iterable[dict], n_batches: int) -> tuple[Tensor, Tensor, Tensor]:
         """Take one optimiser step over `n_batches` batches of the loader, of which the gradient is the mean.

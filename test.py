@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from utils.cli import number, run
-from utils.files import replacing
+from utils.files import replacing, write_frame
 from utils.localization import localization_lines, read_labels, read_proposals, score_proposals
 from utils.report import metric_lines, plot_roc, versus_lines, write_report
 from utils.scoring import (
@@ -105,8 +105,7 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
 
     cues = measure_cues(read_index(out_dir, split), out_dir, split)
     result = {"split": split} | shortcut_figures(cues)
-    with replacing(folder / "shortcuts.csv") as path:
-        cues.to_csv(path, index=False, errors="surrogateescape")
+    write_frame(folder / "shortcuts.csv", cues)
     write_json(folder / "shortcuts.json", result)
     print(*shortcut_lines(result), sep="\n")
     print(f"written: {folder / 'shortcuts.csv'}, {folder / 'shortcuts.json'}")

@@ -62,7 +62,7 @@ from utils.checkpoint import (
 )
 from utils.cli import UserError, n_cores, number, run
 from utils.distributed import Ranks, Stopped, StopSignal
-from utils.files import replacing
+from utils.files import replacing, write_frame
 from utils.labels import LABELS
 from utils.report import plot_curves
 from utils.runs import Scalars, describe_environment, plain, rewind_scalars, write_json, write_log
@@ -141,8 +141,7 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
     write_json(scores_dir / "scores.json", summary)
     tables = (("chunk_scores.csv", chunks), ("track_scores.csv", track_scores(chunks)), ("scores.csv", videos))
     for name, scores in tables:
-        with replacing(scores_dir / name) as path:
-            scores.to_csv(path, index=False, errors="surrogateescape")
+        write_frame(scores_dir / name, scores)
     n_lost = len(index) - len(chunks)
     print(f"scored {len(videos)} videos, {len(chunks)} chunks" + (f"; {n_lost} chunks could not be read" if n_lost else ""))
     for video in sorted(set(index.video) - set(videos.video)):

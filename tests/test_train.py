@@ -287,16 +287,16 @@ def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
 
 def test_damaged_chunks_are_replaced_and_counted(chunk_tree, scripts, tmp_path, capsys):
     index = pd.read_csv(chunk_tree / "train_split.csv", dtype=str)
-    index["path"] = [f"{chunk_tree}/{path}" for path in index.path]
+    (tmp_path / "train").symlink_to(chunk_tree / "train")
     many = pd.concat([index] * 10)
-    many.iloc[3, many.columns.get_loc("path")] = str(tmp_path / "nowhere")
+    many.iloc[3, many.columns.get_loc("path")] = "nowhere"
     many.to_csv(tmp_path / "train_split.csv", index=False)
     flags = ["--out_dir", str(tmp_path), *SMALL, "--batch_size", "8", "--epochs", "1", "--log_dir", str(tmp_path / "log")]
     scripts["train"].main(flags)
     assert f"can't be read, replaced by the next chunk: {tmp_path}/nowhere: " in capsys.readouterr().out
     log = next((tmp_path / "log").rglob("log.jsonl"))
     assert json.loads(log.read_text())["n_bad_chunks"] == 1
-    many.iloc[7, many.columns.get_loc("path")] = str(tmp_path / "nowhere else")
+    many.iloc[7, many.columns.get_loc("path")] = "nowhere else"
     many.to_csv(tmp_path / "train_split.csv", index=False)
     with pytest.raises(UserError, match=r"2 of 120 training chunks can't be read, more than 1%"):
         scripts["train"].main([*flags, "--overwrite"])
@@ -349,7 +349,8 @@ def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
 def test_resume_notes_what_is_no_longer_the_same(runs, chunk_tree, scripts, tmp_path, capsys):
     copy_of_run(runs / "straight" / RUN, tmp_path)
     index = pd.read_csv(chunk_tree / "train_split.csv", dtype=str)
-    index["path"] = [f"{chunk_tree}/{path}" for path in index.path]
+    (tmp_path / "elsewhere").symlink_to(chunk_tree)
+    index["path"] = [f"elsewhere/{path}" for path in index.path]
     index.to_csv(tmp_path / "train_split.csv", index=False)
     flags = ["--out_dir", str(tmp_path), *SMALL, "--log_dir", str(tmp_path), "--epochs", "3", "--seed", "7", "--resume"]
     scripts["train"].main(flags)

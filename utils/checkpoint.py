@@ -4,15 +4,17 @@ A run keeps, in its folder model/: epoch<N>.pth.tar after N epochs, epoch<N>_ste
 the two newest; model_best_epoch<N>.pth.tar, the best epoch.
 """
 
+import math
 import os
-import pickle
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from detectors.weights import read_weights
 from utils.cli import UserError
 from utils.files import replacing
 from utils.labels import LABELS
@@ -20,14 +22,11 @@ from utils.labels import LABELS
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
 NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "order_digest", "iteration", "least_loss", "best_value"}
-# NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
-NUMPY_SCALARS = [
-    *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
-    np.dtype,
-    np.dtypes.Float64DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Int64DType,
-]
+CONFIG = {"net": str, "img_dim": int, "final_dim": int, "dropout": (int, float), "distance": str}  # arguments of `TwoStreamNet`
+NUMBERS = {"epoch": int, "iteration": int} | dict.fromkeys(
+    ("least_loss", "best_value", "avg_score_real", "avg_score_fake", "mean_mds_real", "mean_mds_fake", "threshold"), float
+)
+PARTS = {"optimizer": dict, "scaler": dict, "log": list, "under_way": dict, "args": dict, "env": dict}  # or None
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
@@ -49,21 +48,57 @@ def load_checkpoint(path: Path, config: dict) -> dict:
         config: arguments of `TwoStreamNet` to assume for a file that holds none, as the authors' hold none.
 
     Returns:
-        The file's dictionary, its state_dict without the prefix `module.`, and with `config`.
+        The file's dictionary, its state_dict without the prefix `module.`, and with `config`; figures as plain numbers.
 
     Raises:
-        UserError: no such file, damaged, not a checkpoint of this network, or code in it (which is not executed).
+        UserError: no such file, damaged, not a checkpoint of this network, more claimed than there is, or code in it (which is
+            not executed).
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist or is no file.")
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_weights(path)
         state = {name.removeprefix("module."): tensor for name, tensor in checkpoint["state_dict"].items()}
         final_dim = len(state["netfclip.3.bias"])
-    except (OSError, EOFError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged or no checkpoint of this network ({type(error).__name__}).") from error
-    return {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}
+        checkpoint = {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}
+        check_parts(checkpoint, final_dim)
+        if sum(x.nbytes for x in [*state.values(), *moments(checkpoint.get("optimizer"))]) > path.stat().st_size:
+            raise ValueError("one tensor in many places")
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror or error}).") from error
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{path} is damaged or no checkpoint of this network ({why}).") from error
+    return checkpoint
+
+
+def moments(optimizer: dict | None) -> list[Tensor]:
+    """All tensors of an optimiser's state."""
+    states = optimizer["state"].values() if optimizer else ()
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
+
+
+def check_parts(checkpoint: dict, final_dim: int) -> None:
+    """Make the numbers of a checkpoint plain ones; ValueError, TypeError and the like if a part is not what it should be."""
+    config = checkpoint["config"]
+    if not config.keys() <= CONFIG.keys() or not all(isinstance(value, CONFIG[name]) for name, value in config.items()):
+        raise TypeError(f"config {config}")
+    if config["final_dim"] != final_dim or config.get("img_dim", 1) < 1:
+        raise ValueError(f"config {config}, the weights have final_dim {final_dim}")
+    for name, kind in NUMBERS.items():
+        if checkpoint.get(name) is not None:
+            checkpoint[name] = kind(checkpoint[name])
+    if min(checkpoint.get("epoch", 0), checkpoint.get("iteration", 0)) < 0 or not math.isfinite(checkpoint.get("threshold") or 0):
+        raise ValueError("an epoch, iteration or threshold that can't be")
+    for name, kind in PARTS.items():
+        if checkpoint.get(name) is not None and not isinstance(checkpoint[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    for name, figure in ((name, figure) for record in checkpoint.get("log") or () for name, figure in record.items()):
+        if not isinstance(name, str) or not isinstance(figure, (int, float)):
+            raise TypeError(f"{name} in the log is no number")
+    under_way = checkpoint.get("under_way")
+    if under_way and not (isinstance(under_way.get("n_steps"), int) and isinstance(checkpoint.get("order_digest"), str)):
+        raise TypeError("the epoch under way")
 
 
 def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from utils.media import (
     CHUNK_FRAMES,
     CHUNK_SAMPLES,
     FPS,
+    MAX_DURATION_S,
     SAMPLES_PER_FRAME,
     Source,
     VideoError,
@@ -42,6 +44,7 @@ RECORD = "video.json"  # in a video's folder; its presence says that the folder 
 MAX_MISSING_SAMPLES = CHUNK_SAMPLES // 10  # of a chunk's sound that may be filled with silence
 MAX_BATCH_BYTES = 128 * 2**20  # of decoded frames in a batch for the detector; up to three batches wait
 TRACKS = ("longest", "all")
+CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,10 +377,16 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
 
 
 def read_record(folder: Path) -> dict | None:
-    """The record of a complete video folder, or None."""
+    """The record of a complete video folder; None if it has none, or none that `process_video` can have written."""
     try:
         record = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+        kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
+        is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
+        is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."
+        for chunk in (chunk for kind in ("chunks", "without_sound", "damaged") for chunk in record.get(kind, ())):
+            # names become paths
+            is_ours &= CHUNK_NAME.fullmatch(chunk["chunk"]) is not None and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
+        is_ours &= all(isinstance(warning, str) for warning in record.get("warnings", ()))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    needed = {"source", "source_bytes", "settings", "chunks"}
-    return record if isinstance(record, dict) and needed <= record.keys() else None
+    return record if is_ours else None

@@ -1,13 +1,21 @@
-"""Writing and removing files whole or not at all; tables whose cells may hold names that are not text."""
+"""Writing and removing files whole or not at all; tables whose cells may hold any name: bytes that are not text, formulas."""
 
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from utils.cli import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet would compute, and one that is escaped
 
 
 @contextmanager
@@ -19,6 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.tmp")
     try:
+        partial.unlink(missing_ok=True)  # else a link of that name, in a folder from elsewhere, would be followed
         yield partial
         os.replace(partial, path)
     except OSError as error:
@@ -28,18 +37,52 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def escape_cell(cell: object) -> object:
+    """The cell with a quote before it if it is a text that a spreadsheet would take for a formula (OWASP's list)."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+
+
+def unescape_cell(cell: object) -> object:
+    """The inverse of `escape_cell`. Cells that it never makes, as other programs write them, stay as they are."""
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and FORMULA.match(cell) else cell
+
+
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Write a CSV file; UserError if that fails."""
+    """Write a CSV file, texts escaped and lines ended by \\n; UserError if that fails."""
     with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        # csv quotes what holds a half of its line end, so texts with \r too if it is this one (by itself from Python 3.13 on)
+        lines = SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n"))
+        csv.writer(lines, lineterminator="\r\n").writerows([header, *([escape_cell(cell) for cell in row] for row in rows)])
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file, a dict per row; none if there is no such file."""
+    """Read a CSV file of `write_table`, of an older version or of another program, a dict per row; none if there is no such file.
+
+    Raises:
+        UserError: it is no CSV.
+    """
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+        try:
+            return [{name: unescape_cell(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+        except csv.Error as error:
+            raise UserError(f"{path} can't be read as CSV ({error}); delete it, it is written again.") from error
+
+
+def write_frame(path: Path, frame: "pd.DataFrame") -> None:
+    """`write_table` of a data frame; missing values are empty cells."""
+    cells = frame.astype(object).where(frame.notna(), "")
+    write_table(path, list(frame.columns), cells.itertuples(index=False))
+
+
+def read_frame(path: Path, **options) -> "pd.DataFrame":
+    """`pandas.read_csv` of a file of `write_table`, of an older version or of another program."""
+    import pandas as pd  # here, so that workers that read no table start at once
+
+    frame = pd.read_csv(path, encoding_errors="surrogateescape", **options)
+    texts = frame.select_dtypes(exclude="number")
+    return frame.assign(**{name: texts[name].map(unescape_cell) for name in texts})
 
 
 def discard(folder: Path, work: Path) -> None:

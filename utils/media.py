@@ -3,6 +3,7 @@
 Time 0 is the first picture of the video. Everything is read by PyAV, once from front to back; no ffmpeg program is needed.
 """
 
+import struct
 import tempfile
 import wave
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,15 @@ MAX_DURATION_S = 24 * 3600  # more than this is a broken time stamp
 MAX_SOUND_JUMP_S = 0.015  # smaller jumps between audio packets are rounding of their time stamps, larger ones a lost packet
 MAX_CORRUPT_PACKETS = 1000
 MAX_GAP_S = Fraction(1, 10)  # a picture that stands still for longer than that after its time hides lost ones
+# 8K of the cinema and what codecs round it up to; a frame takes 54 MB in 4:2:0, and up to some 50 are held
+MAX_PIXELS = 8192 * 4352
+MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
+SAMPLE_RATES_HZ = (4_000, 768_000)  # beyond these, resampling takes memory without end
+MAX_CHANNELS = 64
+# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at once or later
+DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
+SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
+FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
 PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
 
@@ -67,7 +77,15 @@ class Sound:
         self._position = 0  # of the sample that comes next
 
     def feed(self, frame: av.AudioFrame) -> None:
-        """Add the next decoded audio frame. Sound that comes late (time runs back) is left out."""
+        """Add the next decoded audio frame. Sound that comes late (time runs back) is left out.
+
+        Raises:
+            VideoError: it claims a rate or a number of channels that no sound has.
+        """
+        low, high = SAMPLE_RATES_HZ
+        if not low <= frame.sample_rate <= high or frame.layout.nb_channels > MAX_CHANNELS:
+            got = f"{frame.layout.nb_channels} channels at {frame.sample_rate:,} Hz"
+            raise VideoError("audio", f"claims {got}, expected at most {MAX_CHANNELS} at {low:,} to {high:,} Hz")
         time = self._expected if frame.pts is None else frame.pts * frame.time_base
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or kind != self._kind or abs(time - self._expected) > MAX_SOUND_JUMP_S:
@@ -156,6 +174,8 @@ class Source:
             raise VideoError("video", "has no video stream")  # cover art is none
         if self._audio is None:
             raise VideoError("audio", "has no sound")
+        for stream in (self._video, self._audio):
+            stream.codec_context.options = DECODER_LIMITS
         self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
         self._n_corrupt = {"video": 0, "audio": 0}
         self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
@@ -191,7 +211,7 @@ class Source:
             if index >= held_index:  # else it comes late (time runs back) and is left out
                 held = frame
         if held is None:
-            raise VideoError("video", "has no picture that can be decoded")
+            raise VideoError("video", f"has no picture that can be decoded, expected some of at most {MAX_PIXELS:,} pixels")
         stop = max(held_index + 1, round_half_up((end - origin) * FPS))
         yield held, stop - held_index
         self._losses = [replace(loss, stop=loss.stop or stop) for loss in self._losses]
@@ -311,7 +331,7 @@ def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None
     if path.is_dir():
         raise VideoError("open", "is a folder, not a video; move its videos up")
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), metadata_errors="replace", options=DECODER_LIMITS)  # it looks into the streams
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError("open", f"can't be opened as a video: {reason(error)}") from error
     with container, closing(Sound(scratch)) as sound:
@@ -360,16 +380,28 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
         file.writeframes(samples.astype("<i2").tobytes())
 
 
+def jpeg_pixels(data: bytes) -> int:
+    """How many pixels a JPEG file claims to have; 0 if it is none."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
+        marker, length, _, height, width = SEGMENT.unpack_from(data, at)
+        if marker in FRAME_HEADERS:
+            return height * width
+        at += 2 + length
+    return 0
+
+
 def read_wav(path: Path) -> np.ndarray:
     """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
     try:
         with wave.open(str(path)) as file:
-            kind = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
-            data = file.readframes(file.getnframes())
+            kind, n_samples = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()), file.getnframes()
+            is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == CHUNK_SAMPLES  # as it claims
+            data = file.readframes(CHUNK_SAMPLES) if is_right else b""
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path.name} is no WAV file ({error or 'cut'})") from error
-    n_samples = len(data) * 8 // (kind[0] * kind[1])
-    if kind != (1, 16, SAMPLE_RATE_HZ) or n_samples != CHUNK_SAMPLES or len(data) % 2:
+    if len(data) != 2 * CHUNK_SAMPLES:
+        n_samples = len(data) // 2 if is_right else n_samples
         got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
         raise ValueError(f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz")
     return np.frombuffer(data, "<i2")

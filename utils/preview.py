@@ -9,7 +9,17 @@ from matplotlib.patches import Rectangle
 
 from utils.faces import CROP_SIZE_PX
 from utils.files import replacing
-from utils.media import CHUNK_FRAMES, CHUNK_SAMPLES, FPS, SAMPLE_RATE_HZ, open_source, read_wav, to_rgb
+from utils.media import (
+    CHUNK_FRAMES,
+    CHUNK_SAMPLES,
+    FPS,
+    MAX_FRAME_PIXELS,
+    SAMPLE_RATE_HZ,
+    jpeg_pixels,
+    open_source,
+    read_wav,
+    to_rgb,
+)
 
 MAX_CROPS = 12  # in a row
 MAX_ROWS = 20
@@ -29,7 +39,10 @@ def read_frame(path: Path, number: int) -> np.ndarray:
 
 def read_jpeg(path: Path) -> np.ndarray:
     """A crop as (H, W, 3) uint8 RGB. OpenCV's own reading fails on names that are not text."""
-    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    data = path.read_bytes()
+    if not 0 < jpeg_pixels(data) <= MAX_FRAME_PIXELS:
+        raise ValueError(f"{path} is no crop")
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
 
 
 def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:

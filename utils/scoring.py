@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 
 from utils.auc import bootstrap_auc, delong_auc, delong_test
 from utils.cli import UserError
+from utils.files import read_frame
 from utils.labels import LABELS
 
 AUTHORS_THRESHOLD = 0.6
@@ -55,7 +56,7 @@ def read_csv(path: Path, what: str, needed: tuple[str, ...], remedy: str) -> pd.
     """
     try:
         text = dict.fromkeys(("video", "chunk", *GROUP_COLUMNS), str)
-        scores = pd.read_csv(path, dtype=text, keep_default_na=False, encoding_errors="surrogateescape")
+        scores = read_frame(path, dtype=text, keep_default_na=False)
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty; expected a header and a row per {what}; {remedy}.") from error
     except (ValueError, OSError) as error:

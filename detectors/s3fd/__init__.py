@@ -1,6 +1,5 @@
 """S3FD, the detector of the paper: accurate, made for a GPU (over a second per 480x270 frame on two CPU cores)."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torchvision.ops import nms
 
 from detectors.download import WeightsError, WeightsFile, fetch
 from detectors.s3fd.network import S3FDNet, decode
+from detectors.weights import read_weights
 
 WEIGHTS = WeightsFile(
     "sfd_face.pth",
@@ -37,8 +37,8 @@ class S3FD:
         path = weights or fetch(WEIGHTS)
         self.net = S3FDNet()
         try:
-            self.net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, EOFError, RuntimeError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+            self.net.load_state_dict(read_weights(path))
+        except (OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise WeightsError(f"{path} holds no S3FD weights ({cause[:120]}); expected {WEIGHTS.name}.") from error
         self.net.eval().to(self.device)
