@@ -132,7 +132,7 @@ def read_verdict(folder: Path) -> dict | None:
     """The verdict.json of a folder, or None."""
     try:
         verdict = json.loads((folder / "verdict.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return verdict if isinstance(verdict, dict) and "identity" in verdict else None
 

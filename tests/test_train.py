@@ -20,9 +20,10 @@ from dataset import ChunkDataset, build_loader, read_index, scoring_batches
 from engine import Trainer, build_model
 from model import TwoStreamNet, dissimilarity
 from tests import tiny_train
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, stored_threshold
 from utils.cli import UserError
 from utils.distributed import Ranks
+from utils.scoring import read_summary
 
 SMALL = [*tiny_train.SMALL, "--batch_size", "4", "--num_workers", "0"]
 RUN = "deepfake_audio-32_r18_bs4_lr0.0001"
@@ -160,8 +161,8 @@ def test_threshold_is_the_midpoint_of_the_training_videos(runs, scored, chunk_tr
     real, fake = (np.mean([np.mean(d) for v, d in mds.items() if v.startswith(label)]) for label in ("real", "fake"))
     assert checkpoint["mean_mds_real"] == pytest.approx(real, rel=1e-4)
     assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
-    stored, origin = scripts["test"].stored_threshold(scored / "scores.json")
-    assert stored == checkpoint["threshold"] and "midpoint" in origin
+    stored = read_summary(scored / "scores.json")
+    assert stored["threshold"] == checkpoint["threshold"] and "midpoint" in stored["threshold_origin"]
 
 
 def test_a_checkpoint_of_the_authors_code_goes_on_training(runs, chunk_tree, scripts, tmp_path):
@@ -192,7 +193,7 @@ def test_weights_of_the_authors_code_load(tmp_path, scripts, img_dim):
     assert loaded["config"] == flags | {"final_dim": 32}
     again = build_model(loaded, path).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in network.state_dict().items())
-    assert scripts["train"].stored_threshold(loaded) == (
+    assert stored_threshold(loaded) == (
         0.5,
         "midpoint of the training epoch's mean scores, measured in training mode",
     )
