@@ -88,7 +88,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="of a checkpoint of the authors' code, which does not say (default: 224)",
     )
     add("--net", default="resnet18", help="likewise (default: resnet18)")
-    add("--batch_size", type=number(int, 1), help="chunks at a time (default: 16 on a GPU, else 2)")
+    add("--batch_size", type=number(int, 1), help="chunks at a time (default: 16 on a GPU, else 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
     add("--amp", choices=AMP, default="off", help="mixed precision (default: off, float32)")
@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
         detector = build_detector(settings.detector, str(device), args.weights)
     except WeightsError as error:
         raise UserError(f"--detector {settings.detector}: {error}") from error
-    batch_size = args.batch_size or (16 if device.type == "cuda" else 2)
+    batch_size = args.batch_size or (16 if device.type == "cuda" else 1)
     judge = Judge(checkpoint, args.model, args.threshold, args.stride_s, args.smooth_s, detector, settings, device, args.amp,
                   batch_size, args.brief, args.check_maps)  # fmt: skip
     del checkpoint

@@ -130,12 +130,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.bn2(self.conv2(x))
         if self.bottleneck:
-            x = self.bn3(self.conv3(F.relu(x)))
-        x = x + shortcut
-        return F.relu(x) if self.final_relu else x
+            x = self.bn3(self.conv3(F.relu(x, inplace=True)))
+        x += shortcut
+        return F.relu(x, inplace=True) if self.final_relu else x
 
 
 class VisualNet(nn.Module):
@@ -160,7 +160,7 @@ class VisualNet(nn.Module):
         self.out_channels = c_in
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
