@@ -212,7 +212,9 @@ def test_verdict_by_hand():
     words = " ".join(in_words(verdict))
     assert "as a whole for REAL" in words and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
-    assert give_verdict([face()], 150, threshold=2.6)["verdict"] == "fake"  # at the threshold
+    assert "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)" in words
+    verdict = give_verdict([face()], 150, threshold=2.6)  # at the threshold
+    assert verdict["verdict"] == "fake" and "is 2.6, narrowly at or above the threshold of 2.6;" in in_words(verdict)[0]
 
 
 def test_the_most_dissonant_face_decides():

@@ -92,5 +92,5 @@ def page_curve(faces: Sequence[Face], verdict: dict, true_spans: Sequence | None
         "true": bands(true_spans or []),
         "holes": bands([(gap["start_s"], gap["end_s"]) for gap in verdict["coverage"]["no_opinion"]]),
         "ticks": [{"x": x(t), "text": f"{t:g}"} for t in np.arange(0, duration_s, step).tolist()],
-        "scores": [{"y": y(v), "text": f"{v:.3g}"} for v in (0, top / 2)],
+        "scores": [{"y": y(v), "text": f"{v:.3g}"} for v in (0, verdict["threshold"])],
     }

@@ -14,6 +14,8 @@ WHY = {  # why there is no opinion on a second, the first that holds
     "short": "a face for less than a second at a time",
     "face": "no face that can be followed",
 }
+NARROW = 0.05  # of the threshold: an MDS that near to it is called so
+UNDECIDED = 0.1  # a probability that near to 0.5
 CAVEATS = (
     "The score is a distance, not a probability: how little the lips and the sound of a second agree, as the model that was used "
     "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
@@ -160,6 +162,8 @@ def in_words(verdict: dict) -> list[str]:
     n_faces, spans = len(verdict["faces"]), verdict["spans"]
     is_mixed = bool(spans) and verdict["verdict"] == "real"
     side = "at or above" if verdict["verdict"] == "fake" else "below"
+    if abs(mds - threshold) < NARROW * threshold:
+        side = f"narrowly {side}"
     whose = f" of face {verdict['face']}, the most dissonant of {n_faces}," if n_faces > 1 else ""
     lines = [
         f"The modality dissonance score{whose} is {mds:.4g}, {side} the threshold of {threshold:.4g}; higher means that lips and "
@@ -177,10 +181,12 @@ def in_words(verdict: dict) -> list[str]:
     elif verdict["verdict"] == "real":
         lines.append("No part of it reaches the threshold.")
     parts = verdict["modalities"]
-    opinions = ", ".join(
-        f"the {name} alone looks {parts[name]['looks']} ({parts[name]['p_fake']:.0%} fake)" for name in ("video", "audio")
-    )
-    lines.append(f"By the two classifiers that see one stream each, {opinions}.")
+    opinions = []
+    for name, what in (("video", "picture"), ("audio", "sound")):
+        p_fake = parts[name]["p_fake"]
+        opinion = "is undecided" if abs(p_fake - 0.5) < UNDECIDED else f"takes it for {parts[name]['looks']}"
+        opinions.append(f"the one of the {what} alone {opinion} ({100 * p_fake:.0f} % fake)")
+    lines.append(f"Of the two classifiers that see one stream each, {' and '.join(opinions)}.")
     gaps = covered["no_opinion"]
     if gaps:
         listed = "; ".join(f"{seconds(gap['start_s'], gap['end_s'])}: {gap['why']}" for gap in gaps[:5])
