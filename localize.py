@@ -30,33 +30,10 @@ from utils.cli import UserError, number, pick_device, run
 from utils.files import discard, write_table
 from utils.jobs import NO_ROOM, claimed, sweep
 from utils.localization import SMOOTH_S, name_as_labelled, read_labels
-from utils.media import FPS, VideoError
+from utils.media import FPS, VIDEO_SUFFIXES, VideoError
 from utils.pages import legible
 from utils.runs import plain, write_json
 
-# of the files that are taken out of folders
-VIDEO_SUFFIXES = set(
-    [
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".flv",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-    ]
-)
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
                    "stage", "reason")  # fmt: skip
 

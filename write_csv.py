@@ -3,7 +3,8 @@
     python write_csv.py --out_dir .
 
 Reads <out_dir>/<train|test>/pytmp/<real|fake>/<video>/<chunk>/.  Writes <out_dir>/train_split.csv and test_split.csv (a row
-per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks left out, and why).
+per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks left out, and why).  Where collect.py has left an
+index.csv in a split, its columns original, identity, manipulation, method, category and source are taken over.
 """
 
 import argparse
@@ -16,10 +17,12 @@ from tqdm import tqdm
 from dataset import INDEX_COLUMNS, SPLITS, index_path, read_video
 from utils.chunking import read_record
 from utils.cli import UserError, run
-from utils.files import write_table
+from utils.files import read_table, write_table
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
+from utils.scoring import GROUP_COLUMNS
 
+COLLECTED = "index.csv"  # of a split, by collect.py
 N_THREADS = 8  # they wait for the disk and for the decoder, which works outside Python's lock
 
 
@@ -98,7 +101,14 @@ def main(argv: list[str] | None = None) -> None:
     for split in splits:
         rows, rejects, hashes = index_split(args.out_dir, split)
         settings |= hashes
-        write_table(index_path(args.out_dir, split), INDEX_COLUMNS, [row.values() for row in rows])
+        known = {row["video"]: row for row in read_table(args.out_dir / split / COLLECTED)}
+        columns = [name for name in ("original", "identity", *GROUP_COLUMNS) if known and name in next(iter(known.values()))]
+        more = ([known.get(row["video"], {}).get(name, "") for name in columns] for row in rows)
+        cells = ([*row.values(), *others] for row, others in zip(rows, more, strict=True))
+        write_table(index_path(args.out_dir, split), [*INDEX_COLUMNS, *columns], cells)
+        unknown = sorted({row["video"] for row in rows} - known.keys()) if known else []
+        if unknown:
+            print(f"note: {len(unknown)} videos are not in {args.out_dir / split / COLLECTED}, the first {unknown[0]}")
         for label, code in LABELS.items():
             chunks = [row for row in rows if row["label"] == code]
             n_videos = len({row["video"] for row in chunks})

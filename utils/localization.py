@@ -17,6 +17,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from utils.cli import UserError
+from utils.files import read_table
+from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
 
 CHUNK_S = CHUNK_FRAMES / FPS
@@ -276,8 +278,11 @@ def read_proposals(path: Path) -> dict[str, list[list[float]]]:
 
 def read_labels(path: Path, split: str | None = None) -> dict[str, list[list[float]]]:
     """Read true spans: a JSON list of records with `file` and `fake_periods` (LAV-DF) or `fake_segments` (AV-Deepfake1M), each
-    a list of [begin_s, end_s]; of those whose field `split` is `split`, if one is given. UserError for anything else.
+    a list of [begin_s, end_s]; of those whose field `split` is `split`, if one is given. Or an index.csv of collect.py, in which
+    videos of unknown periods are left out. UserError for anything else.
     """
+    if path.suffix == ".csv":
+        return read_index_labels(path)
     expected = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
     records = read_json(path, expected)
     if not isinstance(records, list) or not records:
@@ -323,3 +328,21 @@ def tails(name: str) -> list[str]:
     """A path with "/" and what is left of it without its first part, its first two, ..."""
     parts = name.split("/")
     return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+def read_index_labels(path: Path) -> dict[str, list[list[float]]]:
+    """True spans of the videos of an index.csv, by `file`; UserError if it holds none."""
+    rows = read_table(path)
+    if not rows or not {"file", "label", "fake_periods"} <= rows[0].keys():
+        raise UserError(f"{path} can't be read as an index; expected the columns file, label and fake_periods.")
+    labels: dict[str, list[list[float]]] = {}
+    for row in rows:
+        if row["fake_periods"] or row["label"] == str(LABELS["real"]):
+            try:
+                spans = json.loads(row["fake_periods"] or "[]")
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{path}: {row['file']} has the fake_periods {row['fake_periods'][:80]!r}, expected JSON."
+                ) from error
+            labels[row["file"]] = checked_spans(spans, 2, f"{path}: {row['file']}")
+    return labels

@@ -3,6 +3,8 @@
 Time 0 is the first picture of the video. Everything is read by PyAV, once from front to back; no ffmpeg program is needed.
 """
 
+import contextlib
+import errno
 import struct
 import tempfile
 import wave
@@ -15,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from utils.cli import UserError
 from utils.timing import Stopwatch
 
 FPS = 30
@@ -37,6 +40,10 @@ DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
 SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
+VIDEO_SUFFIXES = frozenset(  # of the files that are taken out of folders
+    (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
+     ".vob", ".webm", ".wmv")
+)  # fmt: skip
 PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
 
 
@@ -405,3 +412,51 @@ def read_wav(path: Path) -> np.ndarray:
         got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
         raise ValueError(f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz")
     return np.frombuffer(data, "<i2")
+
+
+def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
+    """Join pictures and a WAV file to a Matroska video; both streams are copied as they are, nothing is encoded again.
+
+    Args:
+        pictures: a video file, whose own sound is left out, or a folder of JPEGs whose names are numbers, at `fps`.
+
+    Raises:
+        UserError: one of them can't be read. OSError: the target can't be written.
+    """
+    where = pictures
+    try:
+        with contextlib.ExitStack() as stack:
+            out = stack.enter_context(av.open(str(target), "w", format="matroska"))
+            if pictures.is_dir():
+                frames = sorted((p for p in pictures.iterdir() if p.stem.isdecimal()), key=lambda p: int(p.stem))
+                where = frames[0]
+                with av.open(str(frames[0]), format="jpeg_pipe") as first:
+                    size = first.streams.video[0].codec_context
+                    video = out.add_stream("mjpeg", rate=Fraction(fps))
+                    video.width, video.height, video.pix_fmt = size.width, size.height, size.pix_fmt
+                packets = (av.Packet(frame.read_bytes()) for frame in frames)
+                time_base = 1 / Fraction(fps)
+            else:
+                source = stack.enter_context(av.open(str(pictures)))
+                video = out.add_stream_from_template(source.streams.video[0])
+                packets, time_base = source.demux(source.streams.video[0]), None
+            where = sound
+            heard = stack.enter_context(av.open(str(sound)))
+            audio = out.add_stream_from_template(heard.streams.audio[0])
+            for packet in heard.demux(heard.streams.audio[0]):
+                if packet.dts is not None:
+                    packet.stream = audio
+                    out.mux(packet)
+            where = pictures
+            for i, packet in enumerate(packets):
+                if time_base is not None:
+                    packet.pts = packet.dts = i
+                    packet.duration, packet.time_base, packet.is_keyframe = 1, time_base, True
+                elif packet.dts is None:
+                    continue
+                packet.stream = video
+                out.mux(packet)
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise UserError(f"{where} can't be read ({reason(error)}); expected pictures or sound.") from error

@@ -1,0 +1,305 @@
+"""Lay out a published data set, as it lies on the disk, for pre-process.py: one command, splits that do not leak.
+
+    python collect.py --dataset dfdc --root DFDC --out_dir .                     # the authors' lists
+    python collect.py --dataset fakeavceleb --root FakeAVCeleb_v1.2 --out_dir . --split 70:30 --group_by identity
+    python collect.py --check train/index.csv test/index.csv                     # what do two splits share?
+
+Reads the data set's own records below --root.  Writes <out_dir>/<train|test>/<real|fake>/<name> as links (no second copy), an
+index.csv beside them (what is known of each video) and <out_dir>/missing.csv (what the records name and the disk lacks); with
+--split also split_train.txt and split_test.txt, to be published or given back by --train_list and --test_list.  Running it again
+goes on.  Exit status: 0, 1 if --check finds something shared, 2 for bad arguments or, with --strict, missing videos.
+"""
+
+import argparse
+import collections
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.cli import UserError, number, run
+from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
+from utils.files import replacing, write_table
+from utils.labels import LABELS
+from utils.leaks import GROUPINGS, periods_text, shared, split_entries
+from utils.media import remux
+
+ROOT = Path(__file__).parent
+LINKS = ("sym", "hard", "copy")
+SPLITS = ("train", "test")
+INDEX = "index.csv"
+COLUMNS = ("video", "label", "file", "source_file", "original", "identity", "manipulation", "method", "category", "source",
+           "fake_periods", "fps", "duration_s", "has_audio")  # fmt: skip
+MAX_NAME = 180  # of a laid-out file, in bytes; longer ones end in a hash
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--dataset", choices=DATASETS, help="what lies below --root")
+    add("--root", type=Path, help="folder of the data set; for folder also a CSV file with the columns file and label")
+    add("--out_dir", type=Path, default=Path("."), help="where train/ and test/ are made (default: .)")
+    add("--train_list", type=Path, metavar="FILE", help="names of the training videos (default for dfdc: the authors' list)")
+    add("--test_list", type=Path, metavar="FILE", help="names of the test videos (default for dfdc: the authors' list)")
+    add("--split", metavar="TRAIN:TEST", help="make a split of one's own in these shares, such as 85:15")
+    add("--seed", type=number(int, 0), default=0, help="of --split (default: 0)")
+    add("--group_by", choices=GROUPINGS, default="original",
+        help="what --split keeps together: fakes with their original, all of a person, nothing (default: original)")  # fmt: skip
+    add("--dev", choices=("train", "test", "none"),
+        help="where a data set's dev or val split goes (default: test if the test split has no labels, else none)")  # fmt: skip
+    add("--quality", choices=("both", "lq", "hq"), default="both", help="of dftimit: its protocols (default: both)")
+    add("--on_leak", choices=("keep", "train", "test", "drop"), default="keep",
+        help="a real video that both lists need: keep it in both, in one, or drop it (default: keep)")  # fmt: skip
+    add("--link", choices=LINKS, default="sym", help="how videos are laid out (default: sym)")
+    add("--strict", action="store_true", help="fail if a video is missing")
+    add("--dry_run", action="store_true", help="only say what would be laid out")
+    add("--check", type=Path, nargs=2, metavar="INDEX", help="print what two index files share, and stop")
+    add("--content", action="store_true", help="with --check: also look for equal files of other names")
+    args = parser.parse_args(argv)
+    if not args.check and (not args.dataset or not args.root):
+        parser.error("give --dataset and --root, or --check and two index files")
+    if bool(args.train_list) != bool(args.test_list):
+        parser.error("--train_list and --test_list go together")
+    if args.split and (args.train_list or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", args.split)):
+        parser.error(f"--split {args.split}: expected two shares such as 85:15, and no lists")
+    return args
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a list; UserError if it can't be read or is empty."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}); expected a list with a video in each line.") from error
+    if not any(lines):
+        raise UserError(f"{path} is empty; expected a list with a video in each line.")
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, list[Entry]]:
+    """The videos that lists name and, where a list names fakes alone, the originals of these, each once.
+
+    What is not there goes to `found.missing`, what both lists need to `found.notes`.
+    """
+    entries = {entry.name: entry for entry in found.entries}
+    names = list_names(found.entries)
+    known_missing = {name for name, _, _ in found.missing}
+    found.missing.clear()  # of the whole data set; a list may need less
+    parts: dict[str, dict[str, Entry]] = {}
+    for split, path in lists.items():
+        chosen: dict[str, Entry] = {}
+        lines = read_list(path)
+        for line in lines:
+            name = listed_name(line, names)
+            if name is None:
+                part = line.rpartition(".")[2] if PART.fullmatch(line.rpartition(".")[2]) else line.partition("/")[0]
+                found.missing.append((line, part, f"in {path.name}, but not on the disk"))
+            else:
+                chosen[name] = entries[name]
+        if not chosen:
+            raise UserError(f"none of the {len(lines)} videos in {path} is there, the first is {lines[0]}; is --root right?")
+        if all(entry.label == "fake" for entry in chosen.values()):
+            n_without = 0
+            for entry in list(chosen.values()):
+                if not entry.original:
+                    n_without += 1
+                elif entry.original in entries:
+                    chosen[entry.original] = entries[entry.original]
+                elif (entry.original, split) not in [(name, why) for name, _, why in found.missing]:
+                    why = (
+                        "in metadata.json, but not on the disk"
+                        if entry.original in known_missing
+                        else "named as an original only"
+                    )
+                    found.missing.append((entry.original, entry.original.partition("/")[0], why))
+            if n_without:
+                found.notes.append(f"{split}: {n_without} fakes name no original")
+        parts[split] = chosen
+    found.missing[:] = dict.fromkeys(found.missing)
+    if leaks := sorted(parts["train"].keys() & parts["test"].keys()):
+        for name in leaks:
+            for split in SPLITS:
+                if on_leak in ("drop", *(s for s in SPLITS if s != split)):
+                    del parts[split][name]
+        n_real = sum(entries[name].label == "real" for name in leaks)
+        done = {"keep": "kept in both", "drop": "dropped"}.get(on_leak, f"kept in {on_leak} alone")
+        found.notes.append(f"LEAK: {len(leaks)} videos ({n_real} real) are needed by both splits, the first {leaks[0]}; "
+                           f"{done} (--on_leak {on_leak})")  # fmt: skip
+    return {split: list(chosen.values()) for split, chosen in parts.items()}
+
+
+def by_own_splits(found: Found, dev: str | None) -> dict[str, list[Entry]]:
+    """The data set's own splits; UserError if it has none."""
+    own = collections.defaultdict(list)
+    for entry in found.entries:
+        own[entry.split].append(entry)
+    if own.keys() <= {"", "test"} and own[""]:
+        raise UserError("this data set has no splits of its own; give --split, such as --split 85:15, or lists.")
+    if dev is None:
+        dev = "none" if own["test"] else "test"
+    for name in ("dev", "val"):
+        if own[name] and dev != "none":
+            own[dev] += own[name]
+            found.notes.append(f"its split {name} ({len(own[name])} videos) goes to {dev}")
+        elif own[name]:
+            found.notes.append(f"its split {name} ({len(own[name])} videos) is left out; --dev train or test takes it in")
+    return {split: own[split] for split in SPLITS}
+
+
+def laid_out_names(entries: Sequence[Entry]) -> dict[str, str]:
+    """A file name for each entry, by its name: the path with "__" for "/", unique also without its suffix."""
+    flat = {}
+    for entry in entries:
+        stem, suffix = os.path.splitext(entry.name.replace("/", "__"))
+        if not re.fullmatch(r"\.\w{1,5}", suffix):
+            stem, suffix = stem + suffix, ""
+        flat[entry.name] = stem, ".mkv" if entry.sound or not suffix else suffix
+    n_of_stem = collections.Counter(stem.lower() for stem, _ in flat.values())
+    names = {}
+    for name, (stem, suffix) in flat.items():
+        is_long = len(os.fsencode(stem)) > MAX_NAME
+        if n_of_stem[stem.lower()] > 1 or is_long:
+            tag = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:10]
+            stem = f"{os.fsdecode(os.fsencode(stem)[:MAX_NAME]) if is_long else stem}-{tag}"
+        names[name] = stem + suffix
+    return names
+
+
+def place(entry: Entry, target: Path, link: str) -> bool:
+    """Put a video in its place unless it is there; whether that had to be done.
+
+    Raises:
+        UserError: it can't be written or, of a video whose sound is apart, read.
+    """
+    if entry.sound is not None:
+        if target.is_file() and not target.is_symlink():
+            return False
+        with replacing(target) as partial:
+            remux(entry.source, entry.sound, partial, entry.fps)
+        return True
+    source = Path(os.path.abspath(entry.source))
+    if link == "sym":
+        if target.is_symlink() and os.readlink(target) == str(source):
+            return False
+    elif target.is_file() and not target.is_symlink():
+        known, now = target.stat(), source.stat()
+        if known.st_size == now.st_size and (link == "copy" or (known.st_ino, known.st_dev) == (now.st_ino, now.st_dev)):
+            return False
+    with replacing(target) as partial:
+        if link == "sym":
+            os.symlink(source, partial)
+        elif link == "hard":
+            os.link(source.resolve(), partial)
+        else:
+            shutil.copyfile(source, partial)
+    return True
+
+
+def index_rows(entries: Sequence[Entry], names: dict[str, str], labels: dict[str, str], dataset: str) -> list[tuple]:
+    """Rows of index.csv, `COLUMNS`. `labels` has those of all entries of the data set, `names` their laid-out names."""
+
+    def video(name: str) -> str:
+        return f"{labels[name]}/{os.path.splitext(names[name])[0]}" if name in names else ""
+
+    return [
+        (
+            video(entry.name), LABELS[entry.label], f"{entry.label}/{names[entry.name]}", os.path.abspath(entry.source),
+            video(entry.original), ";".join(entry.identity), entry.manipulation, entry.method, entry.category, dataset,
+            periods_text(entry.fake_periods), *("" if x is None else x for x in (entry.fps, entry.duration_s, entry.has_audio)),
+        )
+        for entry in sorted(entries, key=lambda entry: (entry.label, entry.name))
+    ]  # fmt: skip
+
+
+def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset: str, link: str) -> None:
+    """Put all videos in place and write index.csv of each split."""
+    names = laid_out_names(found.entries)
+    labels = {entry.name: entry.label for entry in found.entries}
+    n_done = 0
+    with tqdm(total=sum(map(len, splits.values())), unit="video", desc="laying out") as progress:
+        for split, entries in splits.items():
+            for label in LABELS:
+                (out_dir / split / label).mkdir(parents=True, exist_ok=True)
+            for entry in entries:
+                n_done += place(entry, out_dir / split / entry.label / names[entry.name], link)
+                progress.update()
+            write_table(out_dir / split / INDEX, COLUMNS, index_rows(entries, names, labels, dataset))
+            placed = {f"{entry.label}/{names[entry.name]}" for entry in entries}
+            others = [f"{label}/{file}" for label in LABELS for file in sorted(os.listdir(out_dir / split / label))
+                      if f"{label}/{file}" not in placed and not file.startswith(".")]  # fmt: skip
+            if others:
+                tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {others[0]}; "
+                           "pre-process.py takes them too, so delete what is not meant")  # fmt: skip
+    print(f"{n_done} videos put in place, the others were there; now: python pre-process.py --out_dir {out_dir / 'train'}")
+
+
+def check(first: Path, second: Path, by_content: bool) -> int:
+    """Print what two index files share; the exit status."""
+    found = shared(first, second, by_content)
+    for what, values in found.items():
+        listed = f": {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}" if values else ""
+        print(f"shared {what:<10} {len(values):>7}{listed}")
+    return 1 if any(found.values()) else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if args.check:
+        return check(*args.check, args.content)
+    found = READERS[args.dataset](args.root)
+    if args.dataset == "dftimit" and args.quality != "both":
+        quality = {"lq": "lower_quality", "hq": "higher_quality"}[args.quality]
+        found.entries = [entry for entry in found.entries if entry.category in ("", quality)]
+        needed = {entry.original for entry in found.entries}
+        found.entries = [entry for entry in found.entries if entry.label == "fake" or entry.name in needed]
+    lists = {split: path for split, path in (("train", args.train_list), ("test", args.test_list)) if path}
+    if args.dataset == "dfdc" and not lists and not args.split and not any(entry.split for entry in found.entries):
+        lists = {split: ROOT / f"{split}_list.txt" for split in SPLITS}
+    if lists:
+        splits = by_lists(found, lists, args.on_leak)
+    elif args.split:
+        train, test = map(int, args.split.split(":"))
+        splits = split_entries(found.entries, test / (train + test), args.seed, args.group_by)
+    else:
+        splits = by_own_splits(found, args.dev)
+
+    print(f"{'split':<6} {'real':>8} {'fake':>8}")
+    for split, entries in splits.items():
+        n = collections.Counter(entry.label for entry in entries)
+        print(f"{split:<6} {n['real']:>8} {n['fake']:>8}")
+    for note in found.notes[:20]:
+        print(f"note: {note}")
+    if len(found.notes) > 20:
+        print(f"note: and {len(found.notes) - 20} more of that kind")
+    if found.missing:
+        counts = collections.Counter(part for _, part, _ in found.missing)
+        listed = ", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items()))
+        print(f"missing: {len(found.missing)} videos ({listed})")
+    if args.dry_run:
+        print("nothing was written (--dry_run)")
+        return 0
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    write_table(args.out_dir / "missing.csv", ("video", "part", "why"), sorted(found.missing))
+    if found.missing:
+        print(f"names: {args.out_dir / 'missing.csv'}")
+        if args.strict:
+            raise UserError(
+                f"--strict: {len(found.missing)} videos are missing, see {args.out_dir / 'missing.csv'}; nothing was laid out."
+            )
+    if args.split:
+        for split, entries in splits.items():
+            lines = sorted(f"{entry.name}\n" for entry in entries)
+            with replacing(args.out_dir / f"split_{split}.txt") as path:
+                path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+    lay_out(splits, found, args.out_dir, args.dataset, args.link)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
