@@ -158,7 +158,7 @@ def test_dfdc_preview(clip, collect, tmp_path, capsys):
     assert rows.original[fake] == "real/original_videos__1260311__1260311_C_001"
     assert (rows.identity[fake], rows.method[fake], rows.manipulation[fake]) == ("1255229;1260311", "method_B", "video")
     assert collect("--check", tmp_path / "out" / "train" / "index.csv", tmp_path / "out" / "test" / "index.csv") == 0
-    assert "shared identities        0" in capsys.readouterr().out
+    assert "shared identities       0\n" in capsys.readouterr().out
 
 
 CELEB = [  # source, target1, method, category, type, race, file

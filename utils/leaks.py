@@ -62,14 +62,14 @@ def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: st
     for members in group(entries, by):
         kinds[tuple(sorted({(entry.label, entry.manipulation) for entry in members}))].append(members)
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
+    owed = 0.0  # to the test split, by kinds whose groups did not come out even
     for _, groups in sorted(kinds.items()):
         groups.sort(key=lambda members: digest(seed, min(entry.name for entry in members)))
-        total = sum(map(len, groups))
-        n_test = 0
+        owed += test_share * sum(map(len, groups))
         for members in groups:  # into the test split as long as that comes nearer to its share
-            is_test = n_test + len(members) / 2 <= test_share * total and n_test < test_share * total
+            is_test = len(members) / 2 <= owed
             parts["test" if is_test else "train"] += members
-            n_test += len(members) * is_test
+            owed -= len(members) * is_test
     for split, members in parts.items():
         if len({entry.label for entry in members}) < 2:
             n_groups = sum(map(len, kinds.values()))
