@@ -23,7 +23,7 @@ from tests.conftest import ROOT, load_script
 from tests.tiny_train import TINY
 
 README = (ROOT / "README.md").read_text()
-SCRIPTS = ("pre-process", "write_csv", "train", "test", "localize")
+SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize")
 COMMANDS = [
     line.split(" #")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.S)
@@ -78,7 +78,11 @@ def run(*arguments, cwd) -> subprocess.CompletedProcess:
 def test_errors_are_one_line_and_status_2(tmp_path):
     started = {}
     for script in SCRIPTS:  # side by side: most of the time they import
-        arguments = {"test": [], "localize": ["none.mp4", "--model", "none.pth"]}.get(script, ["--out_dir", "."])
+        arguments = {
+            "test": [],
+            "localize": ["none.mp4", "--model", "none.pth"],
+            "collect": ["--dataset", "dfdc", "--root", "none"],
+        }.get(script, ["--out_dir", "."])
         command = [sys.executable, str(ROOT / f"{script}.py"), *arguments]
         started[script] = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     for script, process in started.items():
