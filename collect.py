@@ -24,13 +24,12 @@ from tqdm import tqdm
 from utils.cli import UserError, number, run
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
 from utils.files import replacing, write_table
-from utils.labels import LABELS
+from utils.labels import LABELS, SPLITS
 from utils.leaks import GROUPINGS, periods_text, shared, split_entries
 from utils.media import remux
 
 ROOT = Path(__file__).parent
 LINKS = ("sym", "hard", "copy")
-SPLITS = ("train", "test")
 INDEX = "index.csv"
 COLUMNS = ("video", "label", "file", "source_file", "original", "identity", "manipulation", "method", "category", "source",
            "fake_periods", "fps", "duration_s", "has_audio")  # fmt: skip

@@ -27,7 +27,6 @@ from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
 from utils.scoring import GROUP_COLUMNS
 
-SPLITS = ("train", "test")
 JPEG_END = b"\xff\xd9"
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to

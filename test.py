@@ -12,12 +12,12 @@ metrics.json.  Fake is the positive class, MDS the score: higher is more fake.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from utils.cli import number, run
-from utils.files import replacing, write_frame
-from utils.localization import localization_lines, read_labels, read_proposals, score_proposals
+from utils.files import replacing, write_frame, write_json
+from utils.labels import SPLITS
+from utils.localization import localization_lines, read_json, read_labels, read_proposals, score_proposals
 from utils.report import metric_lines, plot_roc, versus_lines, write_report
 from utils.scoring import (
     AUTHORS_THRESHOLD,
@@ -30,7 +30,6 @@ from utils.scoring import (
 )
 
 SCORES = "scores.csv"
-SPLITS = ("train", "test")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,11 +68,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write_json(path: Path, values: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-
-
 def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> None:
     """Print and write the figures of a score table; `threshold` is one besides that in scores.json."""
     scores = read_scores(scores_path)
@@ -99,7 +93,7 @@ def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> N
 
 def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
     """Print and write what trivial cues of a split's videos give away."""
-    # here, since only this needs PyTorch and decoders
+    # here, since only this needs PyTorch
     from dataset import read_index
     from utils.shortcuts import measure_cues, shortcut_figures, shortcut_lines
 
@@ -114,7 +108,9 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
 def report_proposals(proposals: Path, labels: Path, split: str | None, official: bool, folder: Path) -> None:
     """Print and write how well proposed spans meet the true ones."""
     metrics = score_proposals(read_proposals(proposals), read_labels(labels, split), official)
-    write_json(folder / "metrics.json", metrics)
+    path = folder / "metrics.json"
+    known = read_json(path, "figures") if path.exists() else {}
+    write_json(path, (known if isinstance(known, dict) else {}) | metrics)  # beside the figures of scores, if they are there
     print(*localization_lines(metrics), sep="\n")
     print(f"written: {folder / 'metrics.json'}")
 

@@ -62,10 +62,10 @@ from utils.checkpoint import (
 )
 from utils.cli import UserError, n_cores, number, run
 from utils.distributed import Ranks, Stopped, StopSignal
-from utils.files import replacing, write_frame
+from utils.files import plain, replacing, write_frame, write_json
 from utils.labels import LABELS
 from utils.report import plot_curves
-from utils.runs import Scalars, describe_environment, plain, rewind_scalars, write_json, write_log
+from utils.runs import Scalars, describe_environment, rewind_scalars, write_log
 from utils.scoring import GROUP_COLUMNS, mean_mds, track_scores, video_scores
 
 NEWEST = "newest"  # value of --resume and --test without a path

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset import INDEX_COLUMNS, SPLITS, index_path, read_video
+from dataset import INDEX_COLUMNS, index_path, read_video
 from utils.chunking import read_record
 from utils.cli import UserError, run
 from utils.files import read_table, write_table
-from utils.labels import LABELS
+from utils.labels import LABELS, SPLITS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
 from utils.scoring import GROUP_COLUMNS
 

@@ -133,6 +133,11 @@ def test_spans_of_overlapping_chunks_have_no_bias():
 
 def test_smoothing_keeps_to_its_run():
     start = np.array([0, 1, 2, 5, 6.0])
+    uneven = np.array([0, 0.2, 0.4, 1.0, 1.2, 1.4, 2.0])
+    bump = np.exp(-(((uneven - 1.2) / 0.3) ** 2))
+    even = np.arange(0, 2.01, 0.05)
+    fine = smooth(even, np.exp(-(((even - 1.2) / 0.3) ** 2)), 0.2)
+    assert smooth(uneven, bump, 0.2)[4] == pytest.approx(np.interp(1.2, even, fine), rel=0.1)  # whatever the spacing
     assert smooth(start, np.array([1, 1, 1, 9, 9.0]), 2.0) == pytest.approx([1, 1, 1, 9, 9])
     assert smooth(start, np.array([1, 5, 1, 9, 9.0]), 0.2) == pytest.approx([1, 5, 1, 9, 9], abs=1e-3)
     rough = np.tile([0.0, 2.0], 20)
@@ -194,6 +199,7 @@ def test_the_script_scores_proposals(scripts, tmp_path, capsys):
         (read_proposals, '{"a": [[0.9, 0]]}', "a has .0.9, 0., expected finite numbers .score, begin_s, end_s."),
         (read_proposals, '{"a": [[NaN, 0, 1]]}', "expected finite numbers"),
         (read_proposals, '{"a": [[0.9, 2, 1]]}', "begin_s <= end_s"),
+        (read_proposals, '{"a": [[1, 0, 1' + 400 * "0" + "]]}", "expected finite numbers"),
         (read_proposals, '{"a": {"b": 1}}', "expected a list of"),
         (read_proposals, "[" * 100_000, "can't be read as JSON"),
         (read_labels, "[]", "holds nothing"),

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import av
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,10 +17,11 @@ from saliency import MAPS, check_maps, explain
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import FixedDetector, load_script
 from tests.tiny_train import TINY
-from utils.annotate import colour_of
+from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of
 from utils.cli import UserError
 from utils.media import open_source
-from utils.verdict import Face, chunk_starts, coverage, give_verdict, in_words, score_at
+from utils.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
+from utils.verdict import TrackScores, chunk_starts, coverage, give_verdict, in_words, score_at
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
 
@@ -33,7 +35,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture
 def checkpoint(tiny, tmp_path):
-    """A checkpoint of random weights that holds a threshold in the middle of what they give."""
+    """A checkpoint of random weights with a threshold that all scores are above."""
     config = {"net": "resnet18", "img_dim": 64, "final_dim": 16, "dropout": 0.5, "distance": "authors"}
     torch.manual_seed(0)
     net = model.TwoStreamNet(**config)
@@ -95,13 +97,13 @@ def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
     verdict = read_json(folder / "verdict.json")
     assert verdict["verdict"] == "fake" and verdict["threshold"] == 1.0 and verdict["mds"] >= 1.0
     assert words.startswith(f"{HOSTILE}: FAKE\n") and all(line in words for line in verdict["words"])
-    assert set(verdict["modalities"]) == {"dissonance", "video", "audio"} and len(verdict["faces"]) == 1
+    assert set(verdict["modalities"]) == {"dissonance", "video", "audio"} and len(verdict["tracks"]) == 1
     assert verdict["coverage"] | {"warnings": []} == {"duration_s": 2.4, "judged_s": 2.4, "no_opinion": [], "warnings": []}
-    assert -1 <= verdict["map_check"]["random weights"] <= 1
+    assert verdict["map_check"]["random weights"] == pytest.approx(1.0, abs=1e-3)  # its weights are the ones that the check draws
     (curve,) = verdict["curves"]
     assert curve["start_s"] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
     proposals = read_json(out / "proposals.json")
-    assert list(proposals) == [f"videos/{HOSTILE}"] and all(0 <= a < b <= 2.4 for _, a, b in proposals[f"videos/{HOSTILE}"])
+    assert list(proposals) == [HOSTILE] and all(0 <= a < b <= 2.4 for _, a, b in proposals[HOSTILE])
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert row["file"] == HOSTILE and row["verdict"] == "fake" and float(row["mds"]) == pytest.approx(verdict["mds"], rel=1e-5)
@@ -113,15 +115,19 @@ def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
 
 
 def test_annotated_video(checkpoint, clip, localize, tmp_path):
-    localize(clip, "--model", checkpoint, "--out", tmp_path)
-    verdict = read_json(tmp_path / "clip.mp4" / "verdict.json")
+    localize(clip, "--model", checkpoint, "--out", tmp_path / "first", "--brief", "--smooth_s", "0")
+    (curve,) = read_json(tmp_path / "first" / "clip.mp4" / "verdict.json")["curves"]
+    threshold = float(np.median(curve["dissimilarity"]))  # so that the colour of the box changes with the score
+    localize(clip, "--model", checkpoint, "--out", tmp_path, "--smooth_s", "0", "--threshold", threshold)
     path = tmp_path / "clip.mp4" / "annotated.mp4"
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 72 and frames[0].shape == (224 + 96, 224, 3)
-    colour = colour_of(verdict["curves"][0]["dissimilarity"][3], 1.0)
-    left_edge = frames[36][90:150, 55:58].reshape(-1, 3).astype(int)  # of the box that the detector gives, at a quarter
-    assert (np.abs(left_edge - colour).sum(1) < 90).mean() > 0.6
+    for k in (6, 36, 66):
+        scores = np.interp(k / 30, np.add(curve["start_s"], 0.5), range(len(curve["start_s"]))).round().astype(int)
+        colour = colour_of(curve["dissimilarity"][scores], threshold)
+        left_edge = frames[k][90:150, 55:58].reshape(-1, 3).astype(int)  # of the box that the detector gives, at a quarter
+        assert (np.abs(left_edge - colour).sum(1) < 90).mean() > 0.6
     cursors = [int(np.argmin(frame[230:310].astype(int).sum((0, 2)))) for frame in (frames[18], frames[54])]
     assert cursors == pytest.approx([18 / 71 * 223, 54 / 71 * 223], abs=2)
     sounds = []
@@ -131,6 +137,12 @@ def test_annotated_video(checkpoint, clip, localize, tmp_path):
                 pass
             sounds.append(source.sound.read(0, 48_000 * 2)[0].astype(float))
     assert np.corrcoef(*sounds)[0, 1] > 0.98  # the same sound, at the same time
+
+
+def test_the_colour_tells_the_score():
+    assert colour_of(0.4, 1.0) == REAL_RGB and colour_of(1.6, 1.0) == FAKE_RGB and colour_of(float("nan"), 1.0) == GREY_RGB
+    red = [colour_of(score, 1.0)[0] for score in (0.6, 0.8, 1.0, 1.2)]
+    assert red == sorted(red) and len(set(red)) == 4
 
 
 def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path, capsys):
@@ -149,7 +161,7 @@ def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path,
     rows = pd.read_csv(out / "summary.csv", keep_default_na=False)
     assert list(rows.reason) == ["", "", "has no sound", ""] and len(read_json(out / "proposals.json")) == 3
     before = {name: (out / name / "verdict.json").stat().st_mtime_ns for name in ("a.mp4", "sub/a.mp4")}
-    (out / "sub" / "a.mp4" / "verdict.json").unlink()  # as if it had been killed there
+    shutil.rmtree(out / "sub" / "a.mp4")  # as if it had been killed there
     shutil.copyfile(clip, folder / "silent.mp4")
     assert localize(*flags, "--brief") == 0
     after = {name: (out / name / "verdict.json").stat().st_mtime_ns for name in before}
@@ -157,7 +169,94 @@ def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path,
     assert (out / "silent.mp4" / "verdict.json").exists()
     assert localize(*flags, "--brief", "--threshold", "99999") == 0  # another question gets another answer
     verdict = read_json(out / "a.mp4" / "verdict.json")
-    assert verdict["verdict"] == "real" and verdict["spans"] == [] and "No part of it" in " ".join(verdict["words"])
+    assert (
+        verdict["verdict"] == "real" and verdict["spans"] == [] and "Nowhere is the smoothed curve" in " ".join(verdict["words"])
+    )
+
+
+def test_nothing_of_the_user_is_lost(checkpoint, clip, localize, tmp_path):
+    video = tmp_path / "in" / "a.mp4"
+    video.parent.mkdir()
+    shutil.copyfile(clip, video)
+    for arguments in ([video], [video.parent]):
+        with pytest.raises(UserError, match="a.mp4 exists and is no result of localize.py"):
+            localize(*arguments, "--model", checkpoint, "--out", video.parent, "--brief")
+    assert video.read_bytes() == clip.read_bytes()
+    own = tmp_path / "out" / "a.mp4" / "notes.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    with pytest.raises(UserError, match="a.mp4 exists and is no result of localize.py"):
+        localize(video, "--model", checkpoint, "--out", tmp_path / "out", "--brief")
+    assert own.read_text() == "mine"
+    (tmp_path / "summary.csv").write_text("mine\n")
+    with pytest.raises(UserError, match="summary.csv exists and was not written by localize.py"):
+        localize(video, "--model", checkpoint, "--out", tmp_path, "--brief")
+
+
+def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
+    """One folder of results: nothing is judged twice, nothing is taken for another video, the tables know all."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copyfile(clip, folder / name)
+    (folder / "c.mp4").write_text("no video")
+    flags = ["--model", checkpoint, "--out", out, "--stride_s", "1"]
+    assert localize(folder / "a.mp4", *flags) == 0 and localize(folder / "c.mp4", *flags, "--brief") == 1
+    page = out / "a.mp4" / "report.html"
+    before = page.stat().st_mtime_ns
+    assert localize(folder / "a.mp4", folder / "b.mp4", *flags, "--brief") == 0  # the page says all that is asked, and more
+    assert page.stat().st_mtime_ns == before and not (out / "b.mp4" / "report.html").exists()
+    assert list(pd.read_csv(out / "summary.csv").file) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert sorted(read_json(out / "proposals.json")) == ["a.mp4", "b.mp4"]
+    other = tmp_path / "other" / "b.mp4"  # another video of that name and size
+    other.parent.mkdir()
+    other.write_bytes(clip.read_bytes()[:-1] + b"x")
+    first = read_json(out / "b.mp4" / "verdict.json")
+    assert localize(other, *flags, "--brief") == 0
+    assert read_json(out / "b.mp4" / "verdict.json")["identity"]["source"] != first["identity"]["source"]
+    other.write_text("no video any more")
+    assert localize(other, *flags, "--brief") == 1 and not (out / "b.mp4").exists()
+    shutil.copytree(out, folder / "earlier")  # results are no videos
+    capsys.readouterr()
+    assert localize(folder, *flags, "--brief", "--json") == 1
+    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == ["a.mp4", "b.mp4", "c.mp4"]
+
+
+def test_several_tracks_and_one_that_begins_late(checkpoint, localize, monkeypatch, tmp_path):
+    """Two faces side by side, the second one from 1 s on."""
+    pictures = [np.hstack([picture, picture]) for picture in face_pictures(125)]
+    video = write_clip(tmp_path / "in" / "two.mp4", pictures, sound=tone(5.0))
+    n_seen = []
+
+    class TwoFaces(FixedDetector):
+        def detect(self, frames):
+            found = []
+            for frame in frames:
+                h, w = frame.shape[:2]
+                n_seen.append(1)
+                boxes = [[w * left, h * 0.2, w * (left + 0.25), h * 0.8, 1] for left in (0.1, 0.6)]
+                found.append(np.array(boxes[: 1 + (len(n_seen) > 25)], np.float32))  # 25 fps: each source frame once
+            return found
+
+    monkeypatch.setitem(localize.__globals__, "FixedDetector", TwoFaces)
+    assert localize(video, "--model", checkpoint, "--out", tmp_path, "--stride_s", "0.5") == 0
+    verdict = read_json(tmp_path / "two.mp4" / "verdict.json")
+    assert [(t["track"], t["start_s"], t["end_s"]) for t in verdict["tracks"]] == [(0, 0.0, 5.0), (1, 1.0, 5.0)]
+    assert verdict["curves"][1]["start_s"] == pytest.approx(np.arange(1, 4.1, 0.5)) and verdict["coverage"]["judged_s"] == 5.0
+    assert f"of track {verdict['track']}, the most dissonant of 2" in verdict["words"][0]
+
+
+def test_a_large_video_lies_beside_its_page(checkpoint, clip, localize, monkeypatch, tmp_path):
+    monkeypatch.setattr("judge.MAX_PAGE_MB", 0)
+    monkeypatch.setattr("judge.MAX_CARDS", 1)
+    assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--stride_s", "1") == 0
+    page = (tmp_path / "clip.mp4" / "report.html").read_text()
+    assert 'src="annotated.mp4"' in page and 'id="mp4"' not in page
+    (curve,) = read_json(tmp_path / "clip.mp4" / "verdict.json")["curves"]
+    seconds = [i for i, start in enumerate(curve["start_s"]) if start in (0.0, 1.0)]
+    highest = max(seconds, key=lambda i: curve["dissimilarity"][i])
+    assert page.count("data:image/jpeg") == 1 and f'data-s="{curve["start_s"][highest]}"' in page
+    assert "The 1 seconds with the highest scores are shown, 1 are not" in page
 
 
 def test_wrong_arguments_give_one_line(checkpoint, clip, localize, tmp_path):
@@ -199,35 +298,35 @@ def test_seconds_without_an_opinion(checkpoint, localize, tmp_path):
 # what is said, without a network
 
 
-def face(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=None, **kinds) -> Face:
+def track(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=None, **kinds) -> TrackScores:
     starts = np.arange(len(scores)) + first_frame / 30 if starts is None else np.array(starts)
     values = np.array([[s, 0.8, 0.1] for s in scores]).reshape(-1, 3)
-    return Face(number, first_frame, np.zeros((n_frames, 4)), starts, values, np.ones(len(scores), bool), **kinds)
+    return TrackScores(number, first_frame, np.zeros((n_frames, 4)), starts, values, np.ones(len(scores), bool), **kinds)
 
 
 def test_verdict_by_hand():
-    verdict = give_verdict([face()], 150, threshold=3)
+    verdict = give_verdict([track()], 150, threshold=3)
     assert verdict["mds"] == pytest.approx(13 / 5) and verdict["verdict"] == "real"
-    assert verdict["spans"] == [{"start_s": 2.0, "end_s": 4.0, "score": 5.0, "face": 0}]
+    assert verdict["spans"] == [{"start_s": 2.0, "end_s": 4.0, "score": 5.0, "track": 0}]
     words = " ".join(in_words(verdict))
     assert "as a whole for REAL" in words and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
     assert "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)" in words
-    verdict = give_verdict([face()], 150, threshold=2.6)  # at the threshold
+    verdict = give_verdict([track()], 150, threshold=2.6)  # at the threshold
     assert verdict["verdict"] == "fake" and "is 2.6, narrowly at or above the threshold of 2.6;" in in_words(verdict)[0]
 
 
-def test_the_most_dissonant_face_decides():
-    faces = [face(), face(1, 30, 60, scores=(9, 9)), face(2, 0, 40, scores=(), left_out=[(0, "without_sound")])]
-    verdict = give_verdict(faces, 150, threshold=3)
-    assert (verdict["verdict"], verdict["face"], verdict["mds"]) == ("fake", 1, 9.0)
-    assert [f["verdict"] for f in verdict["faces"]] == ["real", "fake"]
-    assert [(s["face"], s["start_s"]) for s in verdict["spans"]] == [(1, 1.0), (0, 2.0)]
-    assert "of face 1, the most dissonant of 2," in in_words(verdict)[0]
+def test_the_most_dissonant_track_decides():
+    tracks = [track(), track(1, 30, 60, scores=(9, 9)), track(2, 0, 40, scores=(), left_out=[(0, "without_sound")])]
+    verdict = give_verdict(tracks, 150, threshold=3)
+    assert (verdict["verdict"], verdict["track"], verdict["mds"]) == ("fake", 1, 9.0)
+    assert [t["verdict"] for t in verdict["tracks"]] == ["real", "fake"]
+    assert [(s["track"], s["start_s"]) for s in verdict["spans"]] == [(1, 1.0), (0, 2.0)]
+    assert "of track 1, the most dissonant of 2 (a track is a face through one shot)," in in_words(verdict)[0]
 
 
 def test_coverage_by_hand():
-    one = face(0, 30, 75, scores=(1,), left_out=[(60, "damaged")])  # 1 to 3.5 s, of which the second from 2 s is damaged
+    one = track(0, 30, 75, scores=(1,), left_out=[(60, "damaged")])  # 1 to 3.5 s, of which the second from 2 s is damaged
     found = coverage([one], 150)
     assert (found["duration_s"], found["judged_s"]) == (5.0, 1.0)
     assert [(gap["start_s"], gap["end_s"], gap["why"]) for gap in found["no_opinion"]] == [
@@ -238,6 +337,38 @@ def test_coverage_by_hand():
     ]
 
 
+def test_gaps_that_round_to_nothing_are_not_worth_a_word():
+    verdict = give_verdict([track(n_frames=149, scores=(1, 1, 1, 1, 1), starts=[0, 1, 2, 3, 119 / 30])], 150, threshold=3)
+    assert len(verdict["coverage"]["no_opinion"]) == 1 and "All of its 5.0 s were judged." in in_words(verdict)
+
+
+def test_what_the_page_draws():
+    tracks = [track(), *(track(i, 0, 60, scores=(1, 2)) for i in range(1, 9))]
+    verdict = give_verdict(tracks, 180, threshold=3)
+    drawn = page_curve(tracks, verdict, [[1.5, 3.0]])
+    top = 1.08 * 5
+    assert [line["track"] for line in drawn["lines"]] == list(range(9))  # every one of them
+    points = [tuple(map(float, point.split(","))) for point in drawn["lines"][0]["points"].split()]
+    at = [(t * PLOT_WIDTH / 6, PLOT_HEIGHT * (1 - v / top)) for t, v in
+          ((0, 1), (0.5, 1), (1.5, 1), (2.5, 5), (3.5, 5), (4.5, 1), (5, 1))]  # fmt: skip
+    assert points == [pytest.approx(point, abs=0.01) for point in at]
+    assert drawn["threshold"] == pytest.approx(PLOT_HEIGHT * (1 - 3 / top), abs=0.01)
+    for name, (begin, end) in {"found": (2, 4), "true": (1.5, 3), "holes": (5, 6)}.items():
+        (band,) = drawn[name]
+        x, width = (begin * PLOT_WIDTH / 6, (end - begin) * PLOT_WIDTH / 6)
+        assert band == {"x": pytest.approx(x, abs=0.01), "width": pytest.approx(width, abs=0.02)}
+
+
+def test_the_picture_has_a_curve_for_every_track(tmp_path):
+    """Nine shots one after the other: the curve goes all the way."""
+    tracks = [track(i, 60 * i, 60, scores=(1 + i, 2)) for i in range(9)]
+    plot_timeline("a.mp4", tracks, give_verdict(tracks, 540, threshold=5), None, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
+    coloured = (np.ptp(picture, axis=2) > 40) | (picture.max(2) < 60)
+    inside = coloured[60:-80, 120:900]  # the middle of the axes
+    assert inside.any(0).mean() > 0.95
+
+
 def test_chunk_starts():
     assert chunk_starts(29, 6) == ([], [])
     assert chunk_starts(30, 6) == ([0], [True])
@@ -246,7 +377,7 @@ def test_chunk_starts():
 
 
 def test_score_of_each_frame():
-    scores = score_at(face(0, 30, 60, scores=(1, 2)), 120)
+    scores = score_at(track(0, 30, 60, scores=(1, 2)), 120)
     assert np.array_equal(scores, np.repeat([np.nan, 1, 2, np.nan], 30), equal_nan=True)
 
 
@@ -294,10 +425,10 @@ def test_random_weights_give_another_map(tiny):
     video, audio = batch(3, 224)
     device = torch.device("cpu")
     _, maps = explain(net, video, audio, device, "off")
-    found = check_maps(config, maps, video, audio, device, "off")
+    found = check_maps(config, maps, [(video, audio)], device, "off")
     assert all(abs(value) < 0.5 for value in found.values()), found
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the very weights that the check draws
         same = model.TwoStreamNet(**config).eval().requires_grad_(False)
     _, maps = explain(same, video, audio, device, "off")
-    assert check_maps(config, maps, video, audio, device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)
+    assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)

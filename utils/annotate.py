@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from utils.media import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, Sound, Source, to_rgb
+from utils.pages import FAKE_COLOUR, REAL_COLOUR
 from utils.timeline import top_of
-from utils.verdict import Face, score_at
+from utils.verdict import TrackScores, score_at
 
 MAX_SIDE_PX = 960  # of the written picture; larger videos are scaled down
 PANEL_PX = 96  # height of the curve below the picture
-REAL_RGB, FAKE_RGB, GREY_RGB, INK_RGB = (59, 125, 216), (216, 81, 59), (150, 150, 150), (40, 40, 40)
+REAL_RGB, FAKE_RGB = (tuple(bytes.fromhex(colour[1:])) for colour in (REAL_COLOUR, FAKE_COLOUR))
+GREY_RGB, INK_RGB = (150, 150, 150), (40, 40, 40)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 CODEC_OPTIONS = {"crf": "24", "preset": "veryfast"}
 
@@ -50,18 +52,21 @@ def draw_panel(curves: Sequence[np.ndarray], threshold: float, top: float, width
     return panel
 
 
-def write_annotated(source: Source, sound: Sound, faces: Sequence[Face], threshold: float, n_frames: int, path: Path) -> None:
+def write_annotated(
+    source: Source, sound: Sound, tracks: Sequence[TrackScores], threshold: float, n_frames: int, path: Path
+) -> None:
     """Write a video as MP4 (H.264, AAC, 30 fps) with boxes, scores and the running curve.
 
     Args:
         source: the video, opened anew. `sound`: its sound, complete.
+        tracks: at least one of them with scores. `threshold`: the score that counts as fake.
         n_frames: of the video, at 30 fps.
 
     Raises:
         VideoError: it can't be read. OSError: the file can't be written.
     """
-    judged = [face for face in faces if len(face.scores)]
-    curves = [score_at(face, n_frames) for face in judged]
+    judged = [track for track in tracks if len(track.scores)]
+    curves = [score_at(track, n_frames) for track in judged]
     top = top_of(judged, threshold)
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options=CODEC_OPTIONS)
@@ -78,10 +83,10 @@ def write_annotated(source: Source, sound: Sound, faces: Sequence[Face], thresho
                 panel = draw_panel(curves, threshold, top, size[0])
             for _ in range(n):
                 picture = np.concatenate([image, panel])
-                for face, curve in zip(judged, curves, strict=True):
-                    i = k - face.first_frame
-                    if 0 <= i < len(face.boxes):
-                        draw_box(picture[: size[1]], face, i, scale, float(curve[min(k, n_frames - 1)]), threshold)
+                for track, curve in zip(judged, curves, strict=True):
+                    i = k - track.first_frame
+                    if 0 <= i < len(track.boxes):
+                        draw_box(picture[: size[1]], track, i, scale, float(curve[min(k, n_frames - 1)]), threshold)
                 x = round(k / max(1, n_frames - 1) * (size[0] - 1))
                 cv2.line(picture, (x, size[1]), (x, size[1] + PANEL_PX - 1), INK_RGB, 1)
                 encoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -94,10 +99,10 @@ def write_annotated(source: Source, sound: Sound, faces: Sequence[Face], thresho
         container.mux(audio.encode(None))
 
 
-def draw_box(picture: np.ndarray, face: Face, i: int, scale: float, score: float, threshold: float) -> None:
-    """Draw the box of a face at frame i of its track, with its score, into an RGB picture."""
+def draw_box(picture: np.ndarray, track: TrackScores, i: int, scale: float, score: float, threshold: float) -> None:
+    """Draw the box of a track at its frame i, with its score, into an RGB picture."""
     colour = colour_of(score, threshold)
-    x1, y1, x2, y2 = np.rint(face.boxes[i] * scale).astype(int).tolist()
+    x1, y1, x2, y2 = np.rint(track.boxes[i] * scale).astype(int).tolist()
     thickness = max(2, round(picture.shape[1] / 320))
     cv2.rectangle(picture, (x1, y1), (x2, y2), colour, thickness)
     text = "?" if np.isnan(score) else f"{score:.2f}"

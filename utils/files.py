@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,6 +85,23 @@ def read_frame(path: Path, **options) -> "pd.DataFrame":
     frame = pd.read_csv(path, encoding_errors="surrogateescape", **options)
     texts = frame.select_dtypes(exclude="number")
     return frame.assign(**{name: texts[name].map(unescape_cell) for name in texts})
+
+
+def plain(value: object) -> object:
+    """The value as JSON can hold it: paths as text, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON, see `plain`; UserError if that fails."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(plain(value), indent=1) + "\n", errors="surrogateescape")
 
 
 def discard(folder: Path, work: Path) -> None:

@@ -8,13 +8,11 @@ hits, and the curve is open at recall 0, so that n true spans allow an AP of 1 -
 
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from utils.cli import UserError
 from utils.files import read_table
@@ -26,11 +24,14 @@ AP_IOUS = (0.5, 0.75, 0.9, 0.95)
 AR_IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 AR_COUNTS = (100, 50, 30, 20, 10, 5)  # proposals of a file that count
 SMOOTH_S, FILL_S, MIN_SPAN_S = 0.4, 0.3, 0.2
+REACH = 4  # standard deviations, beyond which a Gaussian is nothing
 N_LEVELS = 40  # of the curve, at which spans are proposed
 MIN_NEARNESS = 0.05  # IoU that counts for a span far from all at the threshold
+BLOCK = 256  # spans whose IoU with others is computed at a time: an hour of video has thousands
 MAX_PROPOSALS = 100  # of a file
 SAME_IOU = 0.9  # of two proposals with a larger IoU the better one stays
 LABEL_FIELDS = ("fake_periods", "fake_segments")  # of LAV-DF, of AV-Deepfake1M
+HUGE = 1e300  # no number of seconds, and no score
 EPS = 1e-9  # spans are decimal numbers: 0.75 may come out as 0.7499999999999999
 
 Spans = Sequence[Sequence[float]]
@@ -57,12 +58,18 @@ def cells(start_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[slice]]:
 
 
 def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) -> np.ndarray:
-    """The scores (n,) of chunks, each run smoothed by a Gaussian with a standard deviation of `smooth_s` seconds."""
+    """The scores (n,) of chunks, each run smoothed over time by a Gaussian with a standard deviation of `smooth_s` seconds.
+
+    A chunk weighs as much as the time that it stands for, so that chunks need not be evenly spaced.
+    """
     smoothed = np.array(scores, np.float64)
-    for run in cells(start_s)[2]:
-        if run.stop - run.start > 1 and smooth_s > 0:
-            step_s = float(np.median(np.diff(start_s[run])))
-            smoothed[run] = gaussian_filter1d(smoothed[run], smooth_s / step_s, mode="nearest")
+    begin, end, runs = cells(start_s)
+    for run in runs if smooth_s > 0 else ():
+        times, widths, values = start_s[run], (end - begin)[run], scores[run]
+        near = np.searchsorted(times, times - REACH * smooth_s), np.searchsorted(times, times + REACH * smooth_s, "right")
+        for i, (first, stop) in enumerate(zip(*near, strict=True)):
+            weights = widths[first:stop] * np.exp(-(((times[first:stop] - times[i]) / smooth_s) ** 2) / 2)
+            smoothed[run.start + i] = np.average(values[first:stop], weights=weights)
     return smoothed
 
 
@@ -116,7 +123,8 @@ def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[l
     levels = np.quantile(scores, np.linspace(0, 1, N_LEVELS)).tolist()
     spans = {span[1:]: span[0] for level in levels for span in find_spans(start_s, scores, level)}
     spans |= {span[1:]: span[0] for span in found}
-    nearest = iou(list(spans), found).max(1, initial=MIN_NEARNESS)
+    blocks = [list(spans)[i : i + BLOCK] for i in range(0, len(spans), BLOCK)]
+    nearest = np.concatenate([iou(block, found).max(1, initial=MIN_NEARNESS) for block in blocks])
     rounded = [(round(begin_s, 3), round(end_s, 3)) for begin_s, end_s in spans]
     scored = zip(spans.values(), nearest.tolist(), rounded, strict=True)
     return best_proposals([mean * near**2, *span] for mean, near, span in scored)
@@ -261,8 +269,8 @@ def checked_spans(spans: object, n: int, where: str) -> list[list[float]]:
     if not isinstance(spans, list):
         raise UserError(f"{where} is {str(spans)[:80]}, expected a list of {expected}.")
     for span in spans:
-        is_span = isinstance(span, list) and len(span) == n and all(type(x) in (int, float) for x in span)
-        if not (is_span and all(map(math.isfinite, span)) and span[-2] <= span[-1]):
+        is_span = isinstance(span, list) and len(span) == n and all(type(x) in (int, float) and abs(x) < HUGE for x in span)
+        if not (is_span and span[-2] <= span[-1]):
             raise UserError(f"{where} has {str(span)[:80]}, expected finite numbers {expected} with begin_s <= end_s.")
     return spans
 

@@ -7,11 +7,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from utils.files import replacing
 
+REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"  # on pages and in pictures
 # everything that comes into a page, names of files first of all, is escaped
 PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
+PAGES.globals |= {"real_colour": REAL_COLOUR, "fake_colour": FAKE_COLOUR}
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -20,8 +22,9 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def legible(name: str) -> str:
-    """A file name as text that can be shown: bytes that are none become a replacement character."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+    """A file name as text that can be shown: bytes that are none become a replacement character, control characters are spelt."""
+    text = name.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write_page(path: Path, template: str, **values: object) -> None:

@@ -10,10 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from utils.labels import LABELS
-from utils.pages import data_uri, legible, write_page
+from utils.pages import FAKE_COLOUR, REAL_COLOUR, data_uri, legible, write_page
 from utils.scoring import FPRS, MIN_GROUP
-
-REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"
 
 
 def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:

@@ -1,7 +1,6 @@
 """What a training run says about itself: its settings, surroundings, log and TensorBoard scalars."""
 
 import json
-import math
 import os
 import platform
 import re
@@ -19,7 +18,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
 
 from utils.cli import n_cores
-from utils.files import replacing
+from utils.files import plain, replacing
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "opencv-python-headless", "opencv-python",
             "python_speech_features", "tensorboardX")  # fmt: skip
@@ -76,22 +75,6 @@ def peak_memory_mb(device: torch.device) -> float:
     except ImportError:
         return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-
-
-def plain(value: object) -> object:
-    """The value as JSON can hold it: paths as text, numbers that are not finite as null."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(path: Path, value: dict) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(plain(value), indent=1) + "\n", errors="surrogateescape")
 
 
 def write_log(path: Path, records: Sequence[dict]) -> None:

@@ -9,26 +9,25 @@ from matplotlib.figure import Figure
 
 from utils.files import replacing
 from utils.localization import CHUNK_S, cells
-from utils.pages import legible
-from utils.report import FAKE_COLOUR
-from utils.verdict import Face
+from utils.pages import FAKE_COLOUR, legible
+from utils.verdict import TrackScores
 
-FACE_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
+TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
 GREY = "#8f8f8f"
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
-MAX_FACES = 6  # drawn
+MAX_NAMED = 6  # tracks in a legend
 
 
-def top_of(faces: Sequence[Face], threshold: float) -> float:
+def top_of(tracks: Sequence[TrackScores], threshold: float) -> float:
     """The upper end of the axis of scores."""
-    return 1.08 * max(threshold, *(face.curve.max() for face in faces if len(face.scores)))
+    return 1.08 * max(threshold, *(track.curve.max() for track in tracks if len(track.scores))) or 1.0
 
 
-def plot_timeline(name: str, faces: Sequence[Face], verdict: dict, true_spans: Sequence | None, path: Path) -> None:
+def plot_timeline(name: str, tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequence | None, path: Path) -> None:
     """Write dissimilarity against time as a PNG: the threshold, the spans found, the true ones if known, and holes."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     axes = figure.subplots()
-    top = top_of(faces, verdict["threshold"])
+    top = top_of(tracks, verdict["threshold"])
     for i, (begin_s, end_s) in enumerate(true_spans or []):
         axes.axvspan(begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label="fake in truth" if i == 0 else None)
     for i, gap in enumerate(verdict["coverage"]["no_opinion"]):
@@ -39,15 +38,18 @@ def plot_timeline(name: str, faces: Sequence[Face], verdict: dict, true_spans: S
         axes.plot(
             [span["start_s"], span["end_s"]], [0.985 * top] * 2, color=FAKE_COLOUR, lw=5, solid_capstyle="butt", label=label
         )
-    for face in [face for face in faces if len(face.scores)][:MAX_FACES]:
-        colour = FACE_COLOURS[face.number % len(FACE_COLOURS)]
-        begin, end, runs = cells(face.start_s)
-        middle, curve = face.start_s + CHUNK_S / 2, face.curve
+    n_named = 0
+    for track in [track for track in tracks if len(track.scores)]:
+        colour = TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
+        begin, end, runs = cells(track.start_s)
+        middle, curve = track.start_s + CHUNK_S / 2, track.curve
         for k, run in enumerate(runs):
-            label = f"face {face.number}, MDS {face.means[0]:.3g}" if k == 0 else None
+            is_named = k == 0 and (n_named < MAX_NAMED or track.number == verdict["track"])
+            n_named += is_named
+            label = f"track {track.number}, MDS {track.means[0]:.3g}" if is_named else None
             times = np.concatenate([begin[run][:1], middle[run], end[run][-1:]])
             axes.plot(times, np.pad(curve[run], 1, mode="edge"), color=colour, lw=1.6, label=label)
-            axes.plot(middle[run], face.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
+            axes.plot(middle[run], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
     axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {verdict['threshold']:.3g}")
     duration_s = verdict["coverage"]["duration_s"]
     axes.set(xlim=(0, duration_s), ylim=(0, top), xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
@@ -59,9 +61,9 @@ def plot_timeline(name: str, faces: Sequence[Face], verdict: dict, true_spans: S
         figure.savefig(partial, dpi=120, format="png")
 
 
-def page_curve(faces: Sequence[Face], verdict: dict, true_spans: Sequence | None) -> dict:
+def page_curve(tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequence | None) -> dict:
     """What the page draws, in units of `PLOT_WIDTH` by `PLOT_HEIGHT`, the origin in the upper left corner."""
-    duration_s, top = verdict["coverage"]["duration_s"], top_of(faces, verdict["threshold"])
+    duration_s, top = verdict["coverage"]["duration_s"], top_of(tracks, verdict["threshold"])
 
     def x(time_s: float) -> float:
         return round(PLOT_WIDTH * time_s / duration_s, 2)
@@ -73,14 +75,14 @@ def page_curve(faces: Sequence[Face], verdict: dict, true_spans: Sequence | None
         return [{"x": x(a), "width": round(max(1.0, x(b) - x(a)), 2)} for a, b in spans]
 
     lines = []
-    for face in [face for face in faces if len(face.scores)][:MAX_FACES]:
-        begin, end, runs = cells(face.start_s)
-        curve = face.curve
+    for track in [track for track in tracks if len(track.scores)]:
+        begin, end, runs = cells(track.start_s)
+        curve = track.curve
         for run in runs:
-            times = [begin[run.start], *(face.start_s[run] + CHUNK_S / 2), end[run.stop - 1]]
+            times = [begin[run.start], *(track.start_s[run] + CHUNK_S / 2), end[run.stop - 1]]
             points = zip(times, np.pad(curve[run], 1, mode="edge"), strict=True)
-            colour = FACE_COLOURS[face.number % len(FACE_COLOURS)]
-            lines.append({"face": face.number, "colour": colour, "points": " ".join(f"{x(t)},{y(v)}" for t, v in points)})
+            colour = TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
+            lines.append({"track": track.number, "colour": colour, "points": " ".join(f"{x(t)},{y(v)}" for t, v in points)})
     n_ticks = 10
     step = next(s for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400) if duration_s / s <= n_ticks)
     return {

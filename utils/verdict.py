@@ -1,14 +1,15 @@
 """What a model says of one video, in figures and in words: curves of scores in, verdict.json out."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.localization import best_proposals, cells, find_spans, propose, smooth
+from utils.localization import MIN_SPAN_S, best_proposals, cells, find_spans, propose, smooth
 from utils.media import CHUNK_FRAMES, FPS
 
-WHY = {  # why there is no opinion on a second, the first that holds
+WHY = {  # why there is no opinion on a moment
     "damaged": "damaged picture",
     "without_sound": "no sound",
     "short": "a face for less than a second at a time",
@@ -16,6 +17,9 @@ WHY = {  # why there is no opinion on a second, the first that holds
 }
 NARROW = 0.05  # of the threshold: an MDS that near to it is called so
 UNDECIDED = 0.1  # a probability that near to 0.5
+MIN_GAP_S = 0.1  # shorter gaps are not worth a word
+MAX_LISTED = 5
+POLARITY = "higher is more fake; fake from the threshold on"
 CAVEATS = (
     "The score is a distance, not a probability: how little the lips and the sound of a second agree, as the model that was used "
     "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
@@ -28,17 +32,18 @@ CAVEATS = (
 
 
 @dataclass
-class Face:
-    """One followed face: its boxes and the scores of its chunks.
+class TrackScores:
+    """One track, a face through one shot, with the scores of its chunks.
 
     Args:
-        number: 0 is the face that is there the longest.
+        number: 0 is the longest track.
         first_frame: at 30 fps.
-        boxes: (n_frames, 4) x1 y1 x2 y2 in pixels.
-        start_s: (n,) of its chunks of one second, which may overlap, rising.
-        scores: (n, 3) of `engine.SCORES`.
+        boxes: (n_frames, 4) float64 x1 y1 x2 y2 in pixels.
+        start_s: (n,) float64, of its chunks of one second, which may overlap, rising.
+        scores: (n, 3) float64, `engine.SCORES` of each.
         is_second: (n,) bool, the chunks that follow each other without overlap; the MDS is the mean of these.
         left_out: first frame and kind (a key of `WHY`) of chunks that can't be judged.
+        smooth_s: of the curve, see `localization.smooth`.
     """
 
     number: int
@@ -52,35 +57,40 @@ class Face:
 
     @property
     def curve(self) -> np.ndarray:
-        """(n,) dissimilarity, smoothed."""
+        """(n,) float64, the smoothed dissimilarity."""
         return smooth(self.start_s, self.scores[:, 0], self.smooth_s)
 
     @property
     def means(self) -> np.ndarray:
-        """(3,) means of the scores over whole seconds, NaN without any; the first one is the MDS."""
+        """(3,) means of the scores, the first one the MDS: over the chunks that do not overlap, over all if none of these can be
+        judged.
+        """
         which = self.is_second if self.is_second.any() else np.ones(len(self.scores), bool)
-        return self.scores[which].mean(0) if len(self.scores) else np.full(3, np.nan)
+        return self.scores[which].mean(0)
 
 
-def runs(values: list) -> list[tuple[int, int, object]]:
+def runs(values: Sequence[str]) -> list[tuple[int, int, str]]:
     """Consecutive equal values as (start, stop, value)."""
     bounds = [0, *(i for i in range(1, len(values)) if values[i] != values[i - 1]), len(values)]
     return [(a, b, values[a]) for a, b in itertools.pairwise(bounds) if a < b]
 
 
-def coverage(faces: list[Face], n_frames: int) -> dict:
-    """Which seconds of a video were judged: duration_s, judged_s, and no_opinion, a list of start_s, end_s, why."""
+def coverage(tracks: Sequence[TrackScores], n_frames: int) -> dict:
+    """Which part of a video was judged: duration_s, judged_s, and no_opinion, a list of start_s, end_s, why."""
     why = ["face"] * n_frames  # of each frame; "" if it is in a chunk that was judged
-    for face in faces:
-        stop = min(n_frames, face.first_frame + len(face.boxes))
-        why[face.first_frame : stop] = ["short"] * (stop - face.first_frame)
+
+    def mark(first: int, n: int, what: str) -> None:
+        stop = min(n_frames, first + n)
+        why[first:stop] = [what] * (stop - first)
+
+    for track in tracks:
+        mark(track.first_frame, len(track.boxes), "short")
     for kind in ("without_sound", "damaged"):
-        for first in [first for face in faces for first, k in face.left_out if k == kind]:
-            why[first : first + CHUNK_FRAMES] = [kind] * CHUNK_FRAMES
-    for face in faces:
-        for start in np.rint(face.start_s * FPS).astype(int).tolist():
-            why[start : start + CHUNK_FRAMES] = [""] * CHUNK_FRAMES
-    why = why[:n_frames]
+        for first in [first for track in tracks for first, k in track.left_out if k == kind]:
+            mark(first, CHUNK_FRAMES, kind)
+    for track in tracks:
+        for start in np.rint(track.start_s * FPS).astype(int).tolist():
+            mark(start, CHUNK_FRAMES, "")
     return {
         "duration_s": round(n_frames / FPS, 3),
         "judged_s": round(why.count("") / FPS, 3),
@@ -89,109 +99,107 @@ def coverage(faces: list[Face], n_frames: int) -> dict:
 
 
 def looks(score: float, threshold: float) -> str:
+    """What a score stands for: fake from the threshold on, else real."""
     return "fake" if score >= threshold else "real"
 
 
-def give_verdict(faces: list[Face], n_frames: int, threshold: float) -> dict:
-    """The verdict on a video whose faces have scores.
+def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float) -> dict:
+    """The verdict on a video.
 
     Args:
-        faces: at least one of them with scores.
+        tracks: at least one of them with scores.
         n_frames: of the video, at 30 fps.
         threshold: dissimilarity from which on a video, or a moment, counts as fake.
 
     Returns:
-        verdict ("fake" or "real", by the MDS of the most dissonant face), mds, threshold, face (its number), spans (fake
-        ones of all faces), modalities (of that face), faces, coverage, proposals (for `localization_metrics`), curves.
+        verdict ("fake" or "real", by the MDS of the most dissonant track), mds, threshold, polarity, track (that one's number),
+        spans (fake ones of all tracks), modalities (of that track), tracks, coverage, proposals (for
+        `localization_metrics`), curves.
     """
-    judged = [face for face in faces if len(face.scores)]
-    spans, of_faces, proposals, curves = [], [], [], []
-    for face in judged:
-        mds, p_video, p_audio = face.means.tolist()
-        own = [
-            {"start_s": round(a, 3), "end_s": round(b, 3), "score": score, "face": face.number}
-            for score, a, b in find_spans(face.start_s, face.curve, threshold)
-        ]
-        spans += own
-        proposals += propose(face.start_s, face.curve, threshold)
-        stop = face.first_frame + len(face.boxes)
-        of_faces.append(
+    spans, of_tracks, proposals, curves = [], [], [], []
+    for track in tracks:
+        if not len(track.scores):
+            continue
+        mds, p_video, p_audio = track.means.tolist()
+        curve = track.curve
+        for score, start_s, end_s in find_spans(track.start_s, curve, threshold):
+            spans.append({"start_s": round(start_s, 3), "end_s": round(end_s, 3), "score": score, "track": track.number})
+        proposals += propose(track.start_s, curve, threshold)
+        of_tracks.append(
             {
-                "face": face.number,
-                "start_s": round(face.first_frame / FPS, 3),
-                "end_s": round(stop / FPS, 3),
+                "track": track.number,
+                "start_s": round(track.first_frame / FPS, 3),
+                "end_s": round((track.first_frame + len(track.boxes)) / FPS, 3),
                 "verdict": looks(mds, threshold),
                 "mds": mds,
                 "p_fake_video": p_video,
                 "p_fake_audio": p_audio,
-                "n_seconds": int(face.is_second.sum()),
+                "n_seconds": int(track.is_second.sum()),
             }
         )
         columns = ("dissimilarity", "p_fake_video", "p_fake_audio")
-        scores = dict(zip(columns, face.scores.T.round(6).tolist(), strict=True))
-        curves.append({"face": face.number, "start_s": face.start_s.round(3).tolist(), **scores})
-    worst = max(of_faces, key=lambda face: face["mds"])
+        scores = dict(zip(columns, track.scores.T.round(6).tolist(), strict=True))
+        curves.append({"track": track.number, "start_s": track.start_s.round(3).tolist(), **scores})
+    worst = max(of_tracks, key=lambda track: track["mds"])
+    heads = {name: worst[f"p_fake_{name}"] for name in ("video", "audio")}
     return {
         "verdict": worst["verdict"],
         "mds": worst["mds"],
         "threshold": threshold,
-        "polarity": "higher is more fake; fake from the threshold on",
-        "face": worst["face"],
-        "spans": sorted(spans, key=lambda span: (span["start_s"], span["face"])),
+        "polarity": POLARITY,
+        "track": worst["track"],
+        "spans": sorted(spans, key=lambda span: (span["start_s"], span["track"])),
         "modalities": {
             "dissonance": {"score": worst["mds"], "threshold": threshold, "looks": worst["verdict"]},
-            **{
-                name: {"p_fake": worst[f"p_fake_{name}"], "threshold": 0.5, "looks": looks(worst[f"p_fake_{name}"], 0.5)}
-                for name in ("video", "audio")
-            },
+            **{name: {"p_fake": p_fake, "threshold": 0.5, "looks": looks(p_fake, 0.5)} for name, p_fake in heads.items()},
         },
-        "faces": of_faces,
-        "coverage": coverage(faces, n_frames),
+        "tracks": of_tracks,
+        "coverage": coverage(tracks, n_frames),
         "proposals": best_proposals(proposals),
         "curves": curves,
     }
 
 
-def seconds(start_s: float, end_s: float) -> str:
-    return f"{start_s:.1f} to {end_s:.1f} s"
+def listed(texts: Sequence[str]) -> str:
+    """The first few of many, joined."""
+    more = f"; and {len(texts) - MAX_LISTED} more" if len(texts) > MAX_LISTED else ""
+    return "; ".join(texts[:MAX_LISTED]) + more
 
 
 def in_words(verdict: dict) -> list[str]:
-    """A verdict as sentences for a person."""
+    """What `give_verdict` gives, as sentences for a person."""
     mds, threshold, covered = verdict["mds"], verdict["threshold"], verdict["coverage"]
-    n_faces, spans = len(verdict["faces"]), verdict["spans"]
+    n_tracks, spans = len(verdict["tracks"]), verdict["spans"]
     is_mixed = bool(spans) and verdict["verdict"] == "real"
     side = "at or above" if verdict["verdict"] == "fake" else "below"
     if abs(mds - threshold) < NARROW * threshold:
         side = f"narrowly {side}"
-    whose = f" of face {verdict['face']}, the most dissonant of {n_faces}," if n_faces > 1 else ""
+    whose = ""
+    if n_tracks > 1:
+        whose = f" of track {verdict['track']}, the most dissonant of {n_tracks} (a track is a face through one shot),"
     lines = [
         f"The modality dissonance score{whose} is {mds:.4g}, {side} the threshold of {threshold:.4g}; higher means that lips and "
         f"sound agree less. So the model takes this video{' as a whole' if is_mixed else ''} for {verdict['verdict'].upper()}."
     ]
     if spans:
-        listed = "; ".join(
-            f"{seconds(span['start_s'], span['end_s'])} (score {span['score']:.4g}"
-            + (f", face {span['face']})" if n_faces > 1 else ")")
-            for span in sorted(spans, key=lambda span: -span["score"])[:5]
-        )
-        more = f"; and {len(spans) - 5} more" if len(spans) > 5 else ""
+        texts = []
+        for span in sorted(spans, key=lambda span: -span["score"]):
+            whose = f", track {span['track']}" if n_tracks > 1 else ""
+            texts.append(f"{span['start_s']:.1f} to {span['end_s']:.1f} s (score {span['score']:.4g}{whose})")
         contrast = "But parts of it are at or above the threshold: " if is_mixed else "It is at or above the threshold at "
-        lines.append(f"{contrast}{listed}{more}.")
+        lines.append(f"{contrast}{listed(texts)}.")
     elif verdict["verdict"] == "real":
-        lines.append("No part of it reaches the threshold.")
-    parts = verdict["modalities"]
+        lines.append(f"Nowhere is the smoothed curve at or above the threshold for {MIN_SPAN_S:g} s or more.")
     opinions = []
     for name, what in (("video", "picture"), ("audio", "sound")):
-        p_fake = parts[name]["p_fake"]
-        opinion = "is undecided" if abs(p_fake - 0.5) < UNDECIDED else f"takes it for {parts[name]['looks']}"
-        opinions.append(f"the one of the {what} alone {opinion} ({100 * p_fake:.0f} % fake)")
+        part = verdict["modalities"][name]
+        opinion = "is undecided" if abs(part["p_fake"] - 0.5) < UNDECIDED else f"takes it for {part['looks']}"
+        opinions.append(f"the one of the {what} alone {opinion} ({100 * part['p_fake']:.0f} % fake)")
     lines.append(f"Of the two classifiers that see one stream each, {' and '.join(opinions)}.")
-    gaps = covered["no_opinion"]
+    gaps = [gap for gap in covered["no_opinion"] if gap["end_s"] - gap["start_s"] >= MIN_GAP_S]
     if gaps:
-        listed = "; ".join(f"{seconds(gap['start_s'], gap['end_s'])}: {gap['why']}" for gap in gaps[:5])
-        more = f"; and {len(gaps) - 5} more" if len(gaps) > 5 else ""
-        lines.append(f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s; no opinion on {listed}{more}.")
+        texts = [f"{gap['start_s']:.1f} to {gap['end_s']:.1f} s: {gap['why']}" for gap in gaps]
+        lines.append(f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s; no opinion on {listed(texts)}.")
     else:
         lines.append(f"All of its {covered['duration_s']:.1f} s were judged.")
     return lines
@@ -209,11 +217,10 @@ def chunk_starts(n_frames: int, stride: int) -> tuple[list[int], list[bool]]:
     return starts, [start % CHUNK_FRAMES == 0 for start in starts]
 
 
-def score_at(face: Face, n_frames: int) -> np.ndarray:
-    """The curve of a face at each frame of the video: (n_frames,), NaN where there is no opinion."""
-
+def score_at(track: TrackScores, n_frames: int) -> np.ndarray:
+    """The curve of a track at each frame of the video: (n_frames,) float64, NaN where there is no opinion."""
     values = np.full(n_frames, np.nan)
-    begin, end, _ = cells(face.start_s)
-    for a, b, value in zip(np.rint(begin * FPS).astype(int), np.rint(end * FPS).astype(int), face.curve, strict=True):
+    begin, end, _ = cells(track.start_s)
+    for a, b, value in zip(np.rint(begin * FPS).astype(int), np.rint(end * FPS).astype(int), track.curve, strict=True):
         values[a:b] = value
     return values
