@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import model
 from tests.clips import face_pictures, tone, write_clip
+from tests.tiny_train import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,6 +37,13 @@ def reference() -> Path:
     if not folder:
         pytest.skip("MDS_REFERENCE is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A network a thousand times smaller."""
+    for name, value in TINY.items():
+        monkeypatch.setattr(model, name, value)
 
 
 class FixedDetector:

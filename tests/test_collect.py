@@ -1,6 +1,7 @@
 """Every data set in miniature, with the names, fields and traps of the published one, through collect.py."""
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -53,6 +54,21 @@ def as_lists(tmp_path: Path, train: list[str], test: list[str]) -> list[str]:
     for split, lines in (("train", train), ("test", test)):
         (tmp_path / f"{split}.txt").write_text("\n".join(lines) + "\n")
     return ["--train_list", tmp_path / "train.txt", "--test_list", tmp_path / "test.txt"]
+
+
+def to_an_auc(tmp_path: Path, scripts: dict) -> dict:
+    """What test.py says after the whole chain on tmp_path/out."""
+    pre_process = load_script("pre-process")
+    pre_process.build_detector = lambda *_: FixedDetector()
+    out = str(tmp_path / "out")
+    for split in ("train", "test"):
+        assert pre_process.main(["--out_dir", f"{out}/{split}", "--workers", "0"]) == 0
+    scripts["write_csv"].main(["--out_dir", out])
+    run = ["--out_dir", out, "--log_dir", str(tmp_path / "log"), "--num_workers", "0", *SMALL]
+    scripts["train"].main([*run, "--epochs", "1"])
+    scripts["train"].main([*run, "--test", "--scores_dir", str(tmp_path)])
+    scripts["test"].main(["--scores_dir", str(tmp_path)])
+    return json.loads((tmp_path / "metrics.json").read_text())
 
 
 @pytest.fixture
@@ -195,9 +211,14 @@ def test_fakeavceleb(clip, collect, tmp_path, capsys, asian):
         assert all(original in own.index for original in own.original if original)
 
 
+@functools.cache
+def speaking() -> list[np.ndarray]:
+    return face_pictures(52, 160)
+
+
 def write_frames(folder: Path, n: int) -> None:
     folder.mkdir(parents=True)
-    for i, picture in enumerate(face_pictures(n), 1):
+    for i, picture in enumerate(speaking()[:n], 1):
         (folder / f"{i:03d}").write_bytes(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes())
 
 
@@ -217,18 +238,18 @@ def timit(tmp_path) -> Path:
     for subject, other in (("fadg0", "fram1"), ("fram1", "fadg0"), ("mccs0", "mrgg0"), ("mrgg0", "mccs0")):
         for quality in ("lower_quality", "higher_quality"):
             folder = root / "DeepfakeTIMIT" / quality / subject
-            write_clip(folder / f"sa1-video-{other}.avi", face_pictures(52), codecs=("mjpeg", "aac"), pix_fmt="yuvj420p")
+            write_clip(folder / f"sa1-video-{other}.avi", speaking(), codecs=("mjpeg", "aac"), pix_fmt="yuvj420p")
             write_speech(folder / "sa1.wav", 2.08)
         if subject != "mrgg0":
             write_frames(root / "VidTIMIT" / subject / "video" / "sa1", 52)
         write_speech(root / "VidTIMIT" / subject / "audio" / "sa1.wav", 2.08)
         write_frames(root / "VidTIMIT" / subject / "video" / "head", 2)
-    write_clip(root / "VidTIMIT" / "mrgg0" / "sa1.avi", face_pictures(52), sound=tone(2.08), codecs=("mjpeg", "libmp3lame"),
+    write_clip(root / "VidTIMIT" / "mrgg0" / "sa1.avi", speaking(), sound=tone(2.08), codecs=("mjpeg", "libmp3lame"),
                pix_fmt="yuvj420p")  # fmt: skip
     return root
 
 
-def test_dftimit(timit, collect, tmp_path, scripts):
+def test_dftimit(timit, collect, tmp_path, scripts, tiny):
     flags = ["--dataset", "dftimit", "--root", timit, "--split", "50:50", "--group_by", "identity"]
     assert collect(*flags, "--quality", "lq") == 0
     rows = {split: index(tmp_path, split) for split in ("train", "test")}
@@ -242,10 +263,7 @@ def test_dftimit(timit, collect, tmp_path, scripts):
     frames = timit / "VidTIMIT" / "fadg0" / "video" / "sa1"
     assert pictures == [(frames / f"{i:03d}").read_bytes() for i in range(1, 53)]  # copied, in order
     fake = next((tmp_path / "out").glob("*/fake/DeepfakeTIMIT__lower_quality__fadg0__sa1-video-fram1.mkv"))
-    pre_process = load_script("pre-process")
-    pre_process.build_detector = lambda *_: FixedDetector()
-    assert fake.exists() and pre_process.main(["--out_dir", str(tmp_path / "out" / "train"), "--workers", "0"]) == 0
-    scripts["write_csv"].main(["--out_dir", str(tmp_path / "out")])
+    assert fake.exists() and to_an_auc(tmp_path, scripts)["n_videos"] == 4
     chunks = pd.read_csv(tmp_path / "out" / "train_split.csv", keep_default_na=False)
     assert len(chunks) == 8 and set(chunks.original) - {""} <= set(chunks.video) and set(chunks.manipulation) == {"", "video"}
 
@@ -328,23 +346,13 @@ def people(clip, tmp_path) -> Path:
     return root
 
 
-def test_folder_to_an_auc(people, collect, tmp_path, scripts):
+def test_folder_to_an_auc(people, collect, tmp_path, scripts, tiny):
     assert collect("--dataset", "folder", "--root", people, "--split", "50:50", "--link", "hard") == 0
     video = tmp_path / "out" / laid_out(tmp_path, "train")[0]
     assert not video.is_symlink() and os.path.samefile(tmp_path / "out" / "train" / laid_out(tmp_path, "train")[0],
                                                        index(tmp_path, "train").source_file.iloc[0])  # fmt: skip
     assert len(laid_out(tmp_path, "train")) == len(laid_out(tmp_path, "test")) == 6
-    pre_process = load_script("pre-process")
-    pre_process.build_detector = lambda *_: FixedDetector()
-    for split in ("train", "test"):
-        assert pre_process.main(["--out_dir", str(tmp_path / "out" / split), "--workers", "0"]) == 0
-    out = str(tmp_path / "out")
-    scripts["write_csv"].main(["--out_dir", out])
-    run = ["--out_dir", out, "--log_dir", str(tmp_path / "log"), "--num_workers", "0", *SMALL]
-    scripts["train"].main([*run, "--epochs", "1"])
-    scripts["train"].main([*run, "--test", "--scores_dir", str(tmp_path)])
-    scripts["test"].main(["--scores_dir", str(tmp_path)])
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = to_an_auc(tmp_path, scripts)
     assert 0 <= metrics["auc"] <= 1 and metrics["n_videos"] == 6
     assert [(g["column"], g["value"]) for g in metrics["groups"]] == [("source", "folder")]
 

@@ -16,7 +16,6 @@ from augmentation import normalize
 from saliency import MAPS, check_maps, explain
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import FixedDetector, load_script
-from tests.tiny_train import TINY
 from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of
 from utils.cli import UserError
 from utils.media import open_source
@@ -24,13 +23,6 @@ from utils.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
 from utils.verdict import TrackScores, chunk_starts, coverage, give_verdict, in_words, score_at
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """A network a thousand times smaller."""
-    for name, value in TINY.items():
-        monkeypatch.setattr(model, name, value)
 
 
 @pytest.fixture

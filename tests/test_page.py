@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.test_localize import HOSTILE, checkpoint, clip, localize, tiny  # noqa: F401, fixtures
+from tests.test_localize import HOSTILE, checkpoint, clip, localize  # noqa: F401, fixtures
 
 DURATION_S = 2.4
 
