@@ -22,7 +22,7 @@ from engine import build_model
 from model import TwoStreamNet
 from saliency import check_maps, explain
 from utils.annotate import write_annotated
-from utils.audio import chunk_mfcc
+from utils.audio import SILENCE_DBFS, chunk_mfcc
 from utils.checkpoint import stored_threshold
 from utils.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
 from utils.cli import UserError
@@ -36,6 +36,7 @@ from utils.verdict import CAVEATS, WHY, TrackScores, chunk_starts, give_verdict,
 MAX_CARDS = 60  # seconds shown with pictures and maps on a page
 MAX_PAGE_MB = 64  # of video inside a page
 TILE_PX = 96
+SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a second without a louder sample is silent
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
 STAGES = {"network": "network", "pictures": "files", "video": "files"}  # of the clock's laps; all others find faces
 
@@ -102,7 +103,10 @@ class Judge:
         }
         self.made_by = {"git_commit": git_commit(), "device": device_name(device)}
         real, fake = (checkpoint.get(f"mean_mds_{label}") for label in ("real", "fake"))
+        self.trained = {"epochs": checkpoint.get("epoch"), "mean_mds_real": real, "mean_mds_fake": fake}
         self.warnings = []
+        if threshold is None and "mean_mds_real" not in checkpoint:
+            self.warnings.append(f"The threshold is an estimate ({origin}), so the verdict is one; --threshold sets another.")
         if real is not None and fake is not None and real >= fake:
             self.warnings.append(f"This model gave the real videos of its training a mean score of {real:.4g} and the fake ones "
                                  f"{fake:.4g}: it has not learnt to tell them apart.")  # fmt: skip
@@ -118,6 +122,8 @@ class Judge:
             for start, is_second in zip(*chunk_starts(writer.track.n_frames, self.stride), strict=True):
                 first = writer.track.first_frame + start
                 samples, kind = cut_sound(source, first, damaged)
+                if kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
+                    kind = "silent"  # nothing that lips could agree with
                 if kind != "chunks":
                     left_out[track].append((first, kind))
                     continue
@@ -210,7 +216,7 @@ class Judge:
             if lap != "detect":  # it runs beside the others
                 spent[STAGES.get(lap, "faces")] += s
         verdict["seconds_spent"] = {stage: round(s, 2) for stage, s in spent.items()}
-        verdict["model"] = {"threshold_origin": self.threshold_origin, **self.config}
+        verdict["model"] = {"threshold_origin": self.threshold_origin, **self.config, **self.trained}
         verdict["made_by"] = self.made_by
         return verdict
 
@@ -240,6 +246,7 @@ class Judge:
                 {
                     "track": second.track,
                     "start_s": round(second.start_s, 3),
+                    "n_places": "×".join(map(str, second.maps.shape[2:])),
                     "dissimilarity": dissimilarity,
                     "looks": looks(dissimilarity, self.threshold),
                     "p_fake_video": p_video,
@@ -248,6 +255,14 @@ class Judge:
                 }
             )
         return cards
+
+    def training_in_words(self) -> str:
+        """What is known of the model's training."""
+        real, fake = (self.trained[f"mean_mds_{label}"] for label in ("real", "fake"))
+        known = [] if self.trained["epochs"] is None else [f"{self.trained['epochs']} epochs"]
+        if real is not None and fake is not None:
+            known.append(f"mean MDS of its training videos: real {real:.4g}, fake {fake:.4g}")
+        return "; ".join(known) or "unknown"
 
     def write_report(
         self,
@@ -267,6 +282,7 @@ class Judge:
             "network": f"{self.config['net']}, frames of {self.config['img_dim']} pixels",
             "checkpoint": f"SHA-256 {self.identity['model_sha256']}",
             "threshold": f"{self.threshold:.6g}, {self.threshold_origin}",
+            "training": self.training_in_words(),
             "curve": f"{curve}, smoothed by {self.smooth_s:g} s; the MDS is the mean over whole seconds",
             "face detector": self.settings.detector,
             "computed on": self.made_by["device"],
@@ -282,6 +298,7 @@ class Judge:
             colours=TRACK_COLOURS,
             cards=cards,
             n_hidden=n_hidden,
+            n_places=cards[0]["n_places"] if cards else "no",
             caveats=CAVEATS,
             facts=facts,
             video_file=None if is_inside else video.name,

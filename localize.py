@@ -34,6 +34,7 @@ from utils.jobs import NO_ROOM, claimed, sweep
 from utils.localization import SMOOTH_S, name_as_labelled, read_labels
 from utils.media import FPS, VIDEO_SUFFIXES, VideoError
 from utils.pages import legible
+from utils.verdict import is_mixed
 
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
@@ -122,7 +123,7 @@ def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
         if labelled is not None:
             spans[name] = labels[labelled]
     if len(spans) < len(videos):
-        print(f"note: {len(videos) - len(spans)} of {len(videos)} videos have no record in {path}", file=sys.stderr)
+        print(f"note: {len(videos) - len(spans)} of {len(videos)} videos have no record in {path}, or several", file=sys.stderr)
     return spans
 
 
@@ -158,17 +159,16 @@ def answers(known: dict, asked: dict) -> bool:
     return is_same and known.get("brief") in (False, asked["brief"]) and known.get("check_maps") in (True, asked["check_maps"])
 
 
-def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None) -> dict | None:
-    """The verdict on a video, which is in its folder then, or was before; or file, stage and reason if it can't be judged.
-
-    None if another run is at it.
+def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None) -> tuple[dict | None, bool]:
+    """The verdict on a video, which is in its folder then, and whether it was before; or file, stage and reason if it can't be
+    judged, or None if another run is at it.
 
     Raises:
         UserError: something else is in the place of the result, nothing can be written, or the model is of no use.
     """
     with claimed(target) as work:
         if work is None:
-            return None
+            return None, False
         check_target(target)
         known = read_verdict(target)
         source = None
@@ -177,7 +177,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
             source = [status.st_size, status.st_mtime_ns]
             identity = plain(judge.identity | {"source": source, "true_spans": true_spans})
             if known and answers(known["identity"], identity):
-                return known
+                return known, True
             result, scratch = work / "result", work / "scratch"
             for folder in (result, scratch):
                 folder.mkdir(parents=True)
@@ -185,7 +185,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
             write_json(result / VERDICT, verdict)
             discard(target, work)
             os.replace(result, target)
-            return verdict
+            return verdict, False
         except Exception as error:  # whatever one odd video does, the others go on
             if isinstance(error, UserError):
                 raise
@@ -197,7 +197,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
                 discard(target, work)
             stage = error.stage if isinstance(error, VideoError) else "unexpected"
             words = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}".splitlines()[0]
-            return {"file": name, "verdict": None, "stage": stage, "reason": words}
+            return {"file": name, "verdict": None, "stage": stage, "reason": words}, False
 
 
 def write_summary(out: Path, failed: dict[str, dict]) -> None:
@@ -226,8 +226,8 @@ def summary_row(verdict: dict) -> list:
     return [verdict["file"], verdict["verdict"], *figures, spans, *heads, covered["judged_s"], covered["duration_s"], "", ""]
 
 
-def say(verdict: dict, as_json: bool, target: Path, brief: bool) -> None:
-    """Print a verdict, or why there is none."""
+def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool) -> None:
+    """Print a verdict, which may be of an earlier run, or why there is none."""
     if as_json:
         short = {key: value for key, value in verdict.items() if key not in ("curves", "proposals")}
         tqdm.write(json.dumps(short))
@@ -236,7 +236,8 @@ def say(verdict: dict, as_json: bool, target: Path, brief: bool) -> None:
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
         where = f"{target / (VERDICT if brief else 'report.html')}  (time spent: {spent})"
-        title = f"{legible(verdict['file'])}: {verdict['verdict'].upper()}"
+        parts = ", with suspicious parts" if is_mixed(verdict) else ""
+        title = f"{legible(verdict['file'])}: {verdict['verdict'].upper()}{parts}{' (judged before)' if is_known else ''}"
         tqdm.write("\n  ".join([title, *verdict["words"], where]) + "\n")
 
 
@@ -244,6 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as by Ctrl-C
     videos = list_videos(args.videos, args.out)
+    if args.out.exists() and not args.out.is_dir():
+        raise UserError(f"--out {args.out} is no folder.")
     check_out(args.out)
     for name in videos:
         check_target(args.out / name)
@@ -264,26 +267,30 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     del checkpoint
     counts: collections.Counter[str] = collections.Counter()
+    n_mixed = n_known = 0
     failed: dict[str, dict] = {}
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name
-            verdict = judge_one(judge, path, name, target, true_spans.get(name))
+            verdict, is_known = judge_one(judge, path, name, target, true_spans.get(name))
             if verdict is None:
-                counts["in the hands of another run"] += 1
+                counts["busy"] += 1
                 continue
             counts[verdict["verdict"] or "not judged"] += 1
+            n_mixed += verdict["verdict"] is not None and is_mixed(verdict)
+            n_known += is_known
             if verdict["verdict"] is None:
                 failed[name] = verdict
-            say(verdict, args.json, target, args.brief)
+            say(verdict, is_known, args.json, target, args.brief)
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
         write_summary(args.out, failed)
     if len(videos) > 1 and not args.json:
-        listed = ", ".join(f"{counts[what]} {what}" for what in ("fake", "real", "not judged", "in the hands of another run"))
-        print(f"{len(videos)} videos: {listed}; {args.out / SUMMARY}")
+        busy = f", {counts['busy']} in the hands of another run" if counts["busy"] else ""
+        print(f"{len(videos)} videos: {counts['fake']} fake, {counts['real']} real ({n_mixed} of them with suspicious parts), "
+              f"{counts['not judged']} not judged{busy}; {n_known} were judged before; {args.out / SUMMARY}")  # fmt: skip
     return 1 if failed else 0
 
 

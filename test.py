@@ -99,10 +99,11 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
 
     cues = measure_cues(read_index(out_dir, split), out_dir, split)
     result = {"split": split} | shortcut_figures(cues)
-    write_frame(folder / "shortcuts.csv", cues)
-    write_json(folder / "shortcuts.json", result)
+    path = folder / ("shortcuts.csv" if split == "test" else f"shortcuts_{split}.csv")
+    write_frame(path, cues)
+    write_json(path.with_suffix(".json"), result)
     print(*shortcut_lines(result), sep="\n")
-    print(f"written: {folder / 'shortcuts.csv'}, {folder / 'shortcuts.json'}")
+    print(f"written: {path}, {path.with_suffix('.json')}")
 
 
 def report_proposals(proposals: Path, labels: Path, split: str | None, official: bool, folder: Path) -> None:

@@ -274,6 +274,10 @@ def test_a_model_that_has_not_learnt_is_called_so(checkpoint, clip, localize, tm
     torch.save(stored | {"mean_mds_real": 1.2, "mean_mds_fake": 0.8}, checkpoint)
     assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--brief") == 0
     assert "it has not learnt to tell them apart" in capsys.readouterr().out
+    del stored["threshold"]
+    torch.save(stored | {"avg_score_real": 1.0, "avg_score_fake": 3.0}, checkpoint)  # as the authors' checkpoints
+    assert localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief") == 0
+    assert "The threshold is an estimate (midpoint of the training epoch's mean scores" in capsys.readouterr().out
 
 
 def test_seconds_without_an_opinion(checkpoint, localize, tmp_path):
@@ -285,6 +289,19 @@ def test_seconds_without_an_opinion(checkpoint, localize, tmp_path):
     (gap,) = verdict["coverage"]["no_opinion"]
     assert gap["why"] == "no sound" and gap["start_s"] == pytest.approx(2.5, abs=0.1) and gap["end_s"] == 5.0
     assert any("no opinion on 2.5 to 5.0 s: no sound" in line for line in verdict["words"])
+
+
+def test_silence_is_no_evidence(checkpoint, localize, tmp_path):
+    pictures = face_pictures(125)
+    sound = tone(5.0)
+    sound[:, round(1.9 * 44_100) : round(4.1 * 44_100)] = 0
+    video = write_clip(tmp_path / "in" / "half.mp4", pictures, sound=sound)
+    assert localize(video, "--model", checkpoint, "--out", tmp_path, "--stride_s", "1", "--brief") == 0
+    verdict = read_json(tmp_path / "half.mp4" / "verdict.json")
+    assert verdict["curves"][0]["start_s"] == [0, 1, 4] and verdict["coverage"]["judged_s"] == 3.0
+    assert any("no opinion on 2.0 to 4.0 s: silence" in line for line in verdict["words"])
+    video = write_clip(tmp_path / "in" / "mute.mp4", pictures, sound=0 * tone(5.0))
+    assert localize(video, "--model", checkpoint, "--out", tmp_path, "--brief") == 1
 
 
 # what is said, without a network

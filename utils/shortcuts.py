@@ -18,12 +18,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from utils.auc import delong_auc
+from utils.audio import SILENCE_DBFS
 from utils.chunking import RECORD, read_record
 from utils.cli import n_cores
 from utils.labels import LABELS
 from utils.media import read_wav, reason
 
-SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of full scale)
 FLOOR_DBFS = -120  # of digital silence
 CUES = {  # name, and what a fake is if it has more of it, or less
     "leading_silence_s": ("silent for longer at the start", "silent for less long at the start"),

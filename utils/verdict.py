@@ -12,6 +12,7 @@ from utils.media import CHUNK_FRAMES, FPS
 WHY = {  # why there is no opinion on a moment
     "damaged": "damaged picture",
     "without_sound": "no sound",
+    "silent": "silence",
     "short": "a face for less than a second at a time",
     "face": "no face that can be followed",
 }
@@ -25,6 +26,7 @@ CAVEATS = (
     "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind the picture, a face "
     "turned away or badly lit, or a kind of video that the model was not trained on.",
+    "Of several tracks (a face through one shot) the most dissonant decides, so that many cuts or faces make a high score likelier.",
     "A low score is no proof of authenticity. Manipulations that keep lips and sound together, or of a kind that the model has "
     "never seen, go unnoticed.",
     "The heat maps show what raised the score in this network. They need not be where a picture was changed.",
@@ -85,7 +87,7 @@ def coverage(tracks: Sequence[TrackScores], n_frames: int) -> dict:
 
     for track in tracks:
         mark(track.first_frame, len(track.boxes), "short")
-    for kind in ("without_sound", "damaged"):
+    for kind in ("silent", "without_sound", "damaged"):
         for first in [first for track in tracks for first, k in track.left_out if k == kind]:
             mark(first, CHUNK_FRAMES, kind)
     for track in tracks:
@@ -166,11 +168,16 @@ def listed(texts: Sequence[str]) -> str:
     return "; ".join(texts[:MAX_LISTED]) + more
 
 
+def is_mixed(verdict: dict) -> bool:
+    """Whether a video passes as a whole and has parts that do not."""
+    return verdict["verdict"] == "real" and bool(verdict["spans"])
+
+
 def in_words(verdict: dict) -> list[str]:
     """What `give_verdict` gives, as sentences for a person."""
     mds, threshold, covered = verdict["mds"], verdict["threshold"], verdict["coverage"]
     n_tracks, spans = len(verdict["tracks"]), verdict["spans"]
-    is_mixed = bool(spans) and verdict["verdict"] == "real"
+    whole = " as a whole" if is_mixed(verdict) else ""
     side = "at or above" if verdict["verdict"] == "fake" else "below"
     if abs(mds - threshold) < NARROW * threshold:
         side = f"narrowly {side}"
@@ -179,14 +186,16 @@ def in_words(verdict: dict) -> list[str]:
         whose = f" of track {verdict['track']}, the most dissonant of {n_tracks} (a track is a face through one shot),"
     lines = [
         f"The modality dissonance score{whose} is {mds:.4g}, {side} the threshold of {threshold:.4g}; higher means that lips and "
-        f"sound agree less. So the model takes this video{' as a whole' if is_mixed else ''} for {verdict['verdict'].upper()}."
+        f"sound agree less. So the model takes this video{whole} for {verdict['verdict'].upper()}."
     ]
     if spans:
         texts = []
         for span in sorted(spans, key=lambda span: -span["score"]):
             whose = f", track {span['track']}" if n_tracks > 1 else ""
             texts.append(f"{span['start_s']:.1f} to {span['end_s']:.1f} s (score {span['score']:.4g}{whose})")
-        contrast = "But parts of it are at or above the threshold: " if is_mixed else "It is at or above the threshold at "
+        contrast = (
+            "But parts of it are at or above the threshold: " if is_mixed(verdict) else "It is at or above the threshold at "
+        )
         lines.append(f"{contrast}{listed(texts)}.")
     elif verdict["verdict"] == "real":
         lines.append(f"Nowhere is the smoothed curve at or above the threshold for {MIN_SPAN_S:g} s or more.")
