@@ -26,7 +26,7 @@ CAVEATS = (
     "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind the picture, a face "
     "turned away or badly lit, or a kind of video that the model was not trained on.",
-    "Of several tracks (a face through one shot) the most dissonant decides, so that many cuts or faces make a high score likelier.",
+    "Of several tracks (a face through one shot) the most dissonant decides, so many cuts or faces make a high score likelier.",
     "A low score is no proof of authenticity. Manipulations that keep lips and sound together, or of a kind that the model has "
     "never seen, go unnoticed.",
     "The heat maps show what raised the score in this network. They need not be where a picture was changed.",
