@@ -23,14 +23,15 @@ from tqdm import tqdm
 
 from utils.cli import UserError, number, run
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
-from utils.files import replacing, write_table
+from utils.files import read_table, replacing, write_table
 from utils.labels import LABELS, SPLITS
 from utils.leaks import GROUPINGS, periods_text, shared, split_entries
 from utils.media import remux
 
 ROOT = Path(__file__).parent
 LINKS = ("sym", "hard", "copy")
-INDEX = "index.csv"
+INDEX, MISSING = "index.csv", "missing.csv"
+MISSING_COLUMNS = ("video", "part", "why")
 COLUMNS = ("video", "label", "file", "source_file", "original", "identity", "manipulation", "method", "category", "source",
            "fake_periods", "fps", "duration_s", "has_audio")  # fmt: skip
 MAX_NAME = 180  # of a laid-out file, in bytes; longer ones end in a hash
@@ -73,9 +74,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def read_list(path: Path) -> list[str]:
     """The lines of a list; UserError if it can't be read or is empty."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); expected a list with a video in each line.") from error
+    lines = [line.strip().removeprefix("./") for line in text.split("\n")]
     if not any(lines):
         raise UserError(f"{path} is empty; expected a list with a video in each line.")
     return list(dict.fromkeys(filter(None, lines)))
@@ -110,7 +112,7 @@ def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, li
                     n_without += 1
                 elif entry.original in entries:
                     chosen[entry.original] = entries[entry.original]
-                elif (entry.original, split) not in [(name, why) for name, _, why in found.missing]:
+                else:
                     why = (
                         "in metadata.json, but not on the disk"
                         if entry.original in known_missing
@@ -121,7 +123,8 @@ def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, li
                 found.notes.append(f"{split}: {n_without} fakes name no original")
         parts[split] = chosen
     found.missing[:] = dict.fromkeys(found.missing)
-    if leaks := sorted(parts["train"].keys() & parts["test"].keys()):
+    leaks = sorted(parts["train"].keys() & parts["test"].keys())
+    if leaks:
         for name in leaks:
             for split in SPLITS:
                 if on_leak in ("drop", *(s for s in SPLITS if s != split)):
@@ -130,6 +133,9 @@ def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, li
         done = {"keep": "kept in both", "drop": "dropped"}.get(on_leak, f"kept in {on_leak} alone")
         found.notes.append(f"LEAK: {len(leaks)} videos ({n_real} real) are needed by both splits, the first {leaks[0]}; "
                            f"{done} (--on_leak {on_leak})")  # fmt: skip
+    origins = [{entry.original or entry.name for entry in chosen.values()} for chosen in parts.values()]
+    if related := sorted(set.intersection(*origins) - set(leaks)):
+        found.notes.append(f"LEAK: videos made from the same {len(related)} originals are in both splits, the first {related[0]}")
     return {split: list(chosen.values()) for split, chosen in parts.items()}
 
 
@@ -160,6 +166,7 @@ def laid_out_names(entries: Sequence[Entry]) -> dict[str, str]:
             stem, suffix = stem + suffix, ""
         flat[entry.name] = stem, ".mkv" if entry.sound or not suffix else suffix
     n_of_stem = collections.Counter(stem.lower() for stem, _ in flat.values())
+    n_of_stem.update({f"{stem}{suffix}".lower() for stem, suffix in flat.values()} & n_of_stem.keys())
     names = {}
     for name, (stem, suffix) in flat.items():
         is_long = len(os.fsencode(stem)) > MAX_NAME
@@ -170,28 +177,37 @@ def laid_out_names(entries: Sequence[Entry]) -> dict[str, str]:
     return names
 
 
-def place(entry: Entry, target: Path, link: str) -> bool:
+def place(entry: Entry, target: Path, link: str, is_ours: bool) -> bool:
     """Put a video in its place unless it is there; whether that had to be done.
 
+    Args:
+        is_ours: whether what is in that place was put there by this script.
+
     Raises:
-        UserError: it can't be written or, of a video whose sound is apart, read.
+        UserError: something else is there, or it can't be written. ValueError: the source can't be read.
     """
-    if entry.sound is not None:
-        if target.is_file() and not target.is_symlink():
-            return False
-        with replacing(target) as partial:
-            remux(entry.source, entry.sound, partial, entry.fps)
-        return True
     source = Path(os.path.abspath(entry.source))
-    if link == "sym":
-        if target.is_symlink() and os.readlink(target) == str(source):
-            return False
-    elif target.is_file() and not target.is_symlink():
+    if not source.exists():
+        raise ValueError(f"{source} is a link to nothing")
+    is_file = target.is_file() and not target.is_symlink()
+    if entry.sound is not None:
+        is_there = is_file and is_ours
+    elif link == "sym":
+        is_there = target.is_symlink() and os.readlink(target) == str(source)
+    elif is_file:
         known, now = target.stat(), source.stat()
-        if known.st_size == now.st_size and (link == "copy" or (known.st_ino, known.st_dev) == (now.st_ino, now.st_dev)):
-            return False
+        is_same = (known.st_ino, known.st_dev) == (now.st_ino, now.st_dev)
+        is_there = known.st_size == now.st_size and is_ours and is_same == (link == "hard")
+    else:
+        is_there = False
+    if is_there:
+        return False
+    if os.path.lexists(target) and not is_ours:
+        raise UserError(f"{target} is there and was not made by collect.py; move it away, or name another --out_dir.")
     with replacing(target) as partial:
-        if link == "sym":
+        if entry.sound is not None:
+            remux(entry.source, entry.sound, partial, entry.fps)
+        elif link == "sym":
             os.symlink(source, partial)
         elif link == "hard":
             os.link(source.resolve(), partial)
@@ -204,7 +220,10 @@ def index_rows(entries: Sequence[Entry], names: dict[str, str], labels: dict[str
     """Rows of index.csv, `COLUMNS`. `labels` has those of all entries of the data set, `names` their laid-out names."""
 
     def video(name: str) -> str:
-        return f"{labels[name]}/{os.path.splitext(names[name])[0]}" if name in names else ""
+        if not name:
+            return ""
+        file = names.get(name, name.replace("/", "__"))  # an original that is not there still keeps its fakes together
+        return f"{labels.get(name, 'real')}/{os.path.splitext(file)[0]}"
 
     return [
         (
@@ -217,25 +236,62 @@ def index_rows(entries: Sequence[Entry], names: dict[str, str], labels: dict[str
 
 
 def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset: str, link: str) -> None:
-    """Put all videos in place and write index.csv of each split."""
+    """Put all videos in place and write index.csv of each split; take away what an earlier run put there and this one does not.
+
+    Raises:
+        UserError: files are in the way that this script did not make.
+    """
     names = laid_out_names(found.entries)
     labels = {entry.name: entry.label for entry in found.entries}
-    n_done = 0
+    placed = {split: {f"{entry.label}/{names[entry.name]}" for entry in entries} for split, entries in splits.items()}
+    ours: dict[str, set[str]] = {}
+    for split, entries in splits.items():
+        folder = out_dir / split
+        for label in LABELS:
+            if (folder / label).is_symlink():
+                raise UserError(f"{folder / label} is a link; what is laid out must not go into another folder. Remove it.")
+            (folder / label).mkdir(parents=True, exist_ok=True)
+        ours[split] = {row["file"] for row in read_table(folder / INDEX) if row.get("file")}
+        for file in sorted(ours[split] - placed[split]):
+            path = folder / file
+            if path.is_symlink():
+                path.unlink()
+            elif path.exists():
+                raise UserError(f"{path} is of an earlier split and no link; delete {folder} or name another --out_dir.")
+        # before the videos, so that what a killed run has put in place is known
+        write_table(folder / INDEX, COLUMNS, index_rows(entries, names, labels, dataset))
+    n_done, failed = 0, {}
     with tqdm(total=sum(map(len, splits.values())), unit="video", desc="laying out") as progress:
         for split, entries in splits.items():
-            for label in LABELS:
-                (out_dir / split / label).mkdir(parents=True, exist_ok=True)
             for entry in entries:
-                n_done += place(entry, out_dir / split / entry.label / names[entry.name], link)
+                file = f"{entry.label}/{names[entry.name]}"
+                try:
+                    n_done += place(entry, out_dir / split / file, link, file in ours[split])
+                except ValueError as error:  # the others go on
+                    failed[entry.name] = (entry.name, split, str(error))
                 progress.update()
-            write_table(out_dir / split / INDEX, COLUMNS, index_rows(entries, names, labels, dataset))
-            placed = {f"{entry.label}/{names[entry.name]}" for entry in entries}
+            if failed:
+                left = [entry for entry in entries if entry.name not in failed]
+                write_table(out_dir / split / INDEX, COLUMNS, index_rows(left, names, labels, dataset))
             others = [f"{label}/{file}" for label in LABELS for file in sorted(os.listdir(out_dir / split / label))
-                      if f"{label}/{file}" not in placed and not file.startswith(".")]  # fmt: skip
+                      if f"{label}/{file}" not in placed[split] and not file.startswith(".")]  # fmt: skip
             if others:
                 tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {others[0]}; "
                            "pre-process.py takes them too, so delete what is not meant")  # fmt: skip
+    if failed:
+        write_table(out_dir / MISSING, MISSING_COLUMNS, sorted([*found.missing, *failed.values()]))
+        print(f"{len(failed)} videos can't be read, the first: {next(iter(failed.values()))[2]}; all in {out_dir / MISSING}")
     print(f"{n_done} videos put in place, the others were there; now: python pre-process.py --out_dir {out_dir / 'train'}")
+
+
+def check_out(out_dir: Path, root: Path, entries: Sequence[Entry]) -> None:
+    """UserError if what is laid out would lie among the videos of the data set."""
+    folders = {os.path.realpath(entry.source.parent) for entry in entries}
+    inside = [folder for split in SPLITS for folder in sorted(folders)
+              if Path(os.path.realpath(out_dir / split)) in (Path(folder), *Path(folder).parents)]  # fmt: skip
+    if inside or os.path.realpath(out_dir) == os.path.realpath(root):
+        where = inside[0] if inside else root
+        raise UserError(f"--out_dir {out_dir}: train/ and test/ would be among the videos in {where}; name another --out_dir.")
 
 
 def check(first: Path, second: Path, by_content: bool) -> int:
@@ -257,13 +313,20 @@ def main(argv: list[str] | None = None) -> int:
         found.entries = [entry for entry in found.entries if entry.category in ("", quality)]
         needed = {entry.original for entry in found.entries}
         found.entries = [entry for entry in found.entries if entry.label == "fake" or entry.name in needed]
+    if not found.entries:
+        missed = f"; its records name {len(found.missing)} videos, the first {found.missing[0][0]}" if found.missing else ""
+        raise UserError(f"--root {args.root} holds no video of the data set{missed}.")
     lists = {split: path for split, path in (("train", args.train_list), ("test", args.test_list)) if path}
-    if args.dataset == "dfdc" and not lists and not args.split and not any(entry.split for entry in found.entries):
+    if args.dataset == "dfdc" and not lists and not args.split and not all(entry.split for entry in found.entries):
         lists = {split: ROOT / f"{split}_list.txt" for split in SPLITS}
     if lists:
         splits = by_lists(found, lists, args.on_leak)
     elif args.split:
         train, test = map(int, args.split.split(":"))
+        own = [entry for entry in found.entries if entry.split == "test"] if args.dataset == "dfdc" else []
+        if own and len(own) < len(found.entries):
+            found.notes.append(f"the public test set ({len(own)} videos) is left out of --split")
+            found.entries = [entry for entry in found.entries if entry.split != "test"]
         splits = split_entries(found.entries, test / (train + test), args.seed, args.group_by)
     else:
         splits = by_own_splits(found, args.dev)
@@ -282,15 +345,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"missing: {len(found.missing)} videos ({listed})")
     if args.dry_run:
         print("nothing was written (--dry_run)")
+    else:
+        check_out(args.out_dir, args.root, found.entries)
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        write_table(args.out_dir / MISSING, MISSING_COLUMNS, sorted(found.missing))
+    if found.missing and args.strict:
+        raise UserError(f"--strict: {len(found.missing)} videos are missing, see {args.out_dir / MISSING}; nothing was laid out.")
+    if args.dry_run:
         return 0
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    write_table(args.out_dir / "missing.csv", ("video", "part", "why"), sorted(found.missing))
     if found.missing:
-        print(f"names: {args.out_dir / 'missing.csv'}")
-        if args.strict:
-            raise UserError(
-                f"--strict: {len(found.missing)} videos are missing, see {args.out_dir / 'missing.csv'}; nothing was laid out."
-            )
+        print(f"names: {args.out_dir / MISSING}")
     if args.split:
         for split, entries in splits.items():
             lines = sorted(f"{entry.name}\n" for entry in entries)

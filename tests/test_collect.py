@@ -122,7 +122,7 @@ def test_dfdc_by_lists(dfdc, collect, tmp_path, capsys):
     assert link.is_symlink() and link.resolve() == (dfdc / "dfdc_train_part_3" / "aaaaaaaaaa.mp4").resolve()
     rows = index(tmp_path, "test")
     assert rows.original["fake/dfdc_train_part_22__dddddddddd"] == "real/dfdc_train_part_22__thirdrealt"
-    assert rows.original["fake/dfdc_train_part_22__eeeeeeeeee"] == ""  # it is not there
+    assert rows.original["fake/dfdc_train_part_22__eeeeeeeeee"] == "real/dfdc_train_part_22__lostlostlo"  # though it is not there
     assert list(rows.label) == [0, 0, 0, 1, 1] and set(rows.source) == {"dfdc"}
     before = link.lstat().st_mtime_ns
     assert collect(*flags) == 0 and link.lstat().st_mtime_ns == before
@@ -369,6 +369,11 @@ def test_folder_by_table_and_its_mistakes(people, collect, tmp_path):
         ("file\nx.mp4\n", "expected at least file and label"),
         ("file,label\nreal/a/1.mp4,0\n", "label is '0', expected one of 'real', 'fake'"),
         ("file,label\n../x.mp4,real\n", "expected a path below the data set"),
+        ("file,label\nreal/a/1.mp4,real\nreal/a/1.mp4,fake\n", "names 1 files more than once, the first real/a/1.mp4"),
+        ("file,label,split\nreal/a/1.mp4,real,Validation\n", "split is 'validation', expected one of"),
+        ("file,label,fake_periods\nreal/a/1.mp4,real,0-1\n", "has fake_periods '0-1', expected JSON"),
+        ("file,label\nreal\n", "expected"),
+        ("", "is empty; expected a header"),
     ):
         table.write_text(text)
         with pytest.raises(UserError, match=words):
@@ -377,7 +382,7 @@ def test_folder_by_table_and_its_mistakes(people, collect, tmp_path):
 
 def test_a_wrong_root_says_what_it_looks_like(dfdc, collect, tmp_path):
     with pytest.raises(UserError, match="looked for dataset.json beside original_videos/, found dfdc_train_part_03.zip, .*; it "
-                                        "looks like --dataset dfdc"):  # fmt: skip
+                                        "looks like the data set dfdc; unpack the zip files"):  # fmt: skip
         collect("--dataset", "dfdc_preview", "--root", dfdc)
     (tmp_path / "empty").mkdir()
     for name in ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder"):
@@ -385,6 +390,94 @@ def test_a_wrong_root_says_what_it_looks_like(dfdc, collect, tmp_path):
             collect("--dataset", name, "--root", tmp_path / "empty")
         with pytest.raises(UserError, match="is no folder"):
             collect("--dataset", name, "--root", tmp_path / "none")
+
+
+def test_nothing_of_the_user_is_lost(people, collect, tmp_path):
+    flags = ["--dataset", "folder", "--root", people, "--split", "50:50"]
+    script = load_script("collect")
+    with pytest.raises(UserError, match="would be among the videos in .*mine; name another --out_dir"):
+        script.main([*map(str, flags), "--out_dir", str(people)])
+    own = tmp_path / "out" / "train" / "real" / "real__a__1.mp4"
+    own.parent.mkdir(parents=True)
+    (own.parent / "real__a__2.mp4").write_text("mine")
+    own.write_text("mine")
+    with pytest.raises(UserError, match="was not made by collect.py; move it away"):
+        collect(*flags)
+    assert own.read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", ["sym", "hard"])
+def test_another_split_leaves_nothing_of_the_first(people, collect, tmp_path, link):
+    flags = ["--dataset", "folder", "--root", people, "--split", "50:50", "--link", link]
+    collect(*flags, "--seed", "0")
+    before = laid_out(tmp_path, "train")
+    if link == "hard":
+        with pytest.raises(UserError, match="is of an earlier split and no link; delete"):
+            collect(*flags, "--seed", "1")
+        return
+    collect(*flags, "--seed", "1")
+    train, test = laid_out(tmp_path, "train"), laid_out(tmp_path, "test")
+    assert train != before and not set(train) & set(test) and len(train) + len(test) == 12
+    assert sorted(index(tmp_path, "train").file) == train
+
+
+def test_fakes_of_a_missing_original_stay_together(dfdc, collect, tmp_path, capsys):
+    (dfdc / "dfdc_train_part_3" / "realrealra.mp4").unlink()
+    collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, [LINES[0][0]], [LINES[0][1], LINES[1][1]]))
+    assert "LEAK: videos made from the same 1 originals are in both splits, the first dfdc_train_part_3/realrealra.mp4" in (
+        capsys.readouterr().out
+    )
+    assert index(tmp_path, "train").original.iloc[0] == "real/dfdc_train_part_3__realrealra"
+    indices = [tmp_path / "out" / split / "index.csv" for split in ("train", "test")]
+    assert (
+        collect("--check", *indices) == 1
+        and "shared originals        1: real/dfdc_train_part_3__realrealra" in capsys.readouterr().out
+    )
+
+
+def test_one_part_as_root(dfdc, collect, tmp_path):
+    collect("--dataset", "dfdc", "--root", dfdc / "dfdc_train_part_3", *as_lists(tmp_path, [LINES[0][0]], [LINES[1][0]]))
+    assert laid_out(tmp_path, "test") == ["fake/dfdc_train_part_3__cccccccccc.mp4", "real/dfdc_train_part_3__secondreal.mp4"]
+
+
+def test_names_that_look_like_another_ones(clip, collect, tmp_path):
+    root = tmp_path / "mine"
+    put(clip, *[root / label / name for label in ("real", "fake") for name in ("x.mp4", "x.mp4.avi", "y.mp4", "y.avi")])
+    lists = as_lists(tmp_path, ["\ufeff./real/x.mp4", "fake/x.mp4\r"], ["real/x.mp4.avi", "fake/x.mp4.avi", "", "real/y.mp4"])
+    collect("--dataset", "folder", "--root", root, *lists)
+    assert sorted(os.path.basename(p) for p in index(tmp_path, "train").source_file) == ["x.mp4", "x.mp4"]
+    assert len(set(index(tmp_path, "test").index)) == 3
+    stems = [os.path.splitext(name)[0] for split in ("train", "test") for name in laid_out(tmp_path, split)]
+    assert not set(stems) & {name for split in ("train", "test") for name in laid_out(tmp_path, split)}
+
+
+def test_what_cannot_be_joined_is_named(timit, collect, tmp_path, capsys):
+    (timit / "VidTIMIT" / "fadg0" / "audio" / "sa1.wav").write_bytes(b"")
+    (timit / "VidTIMIT" / "fram1" / "video" / "sa1" / "020").unlink()
+    flags = ["--dataset", "dftimit", "--root", timit, "--split", "50:50", "--quality", "hq"]
+    assert collect(*flags) == 0
+    assert "2 videos can't be read, the first: " in capsys.readouterr().out
+    with (tmp_path / "out" / "missing.csv").open() as file:
+        why = {row["video"]: row["why"] for row in csv.DictReader(file)}
+    assert set(why) == {"VidTIMIT/fadg0/sa1", "VidTIMIT/fram1/sa1"} and "pictures are missing" in why["VidTIMIT/fram1/sa1"]
+    assert sum(len(index(tmp_path, split)) for split in ("train", "test")) == 6
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"label": ["FAKE"]}, "label is .'FAKE'., expected one of"),
+        ({"is_fake": {}}, "is_fake is {}, expected one of"),
+        ({"label": None}, "label is None"),
+        (7, "expected .*original"),
+    ],
+)
+def test_odd_records_give_one_line(dfdc, collect, record, words):
+    path = dfdc / "dfdc_train_part_3" / "metadata.json"
+    path.write_text(json.dumps({"a.mp4": record}))
+    with pytest.raises(UserError, match=words) as caught:
+        collect("--dataset", "dfdc", "--root", dfdc)
+    assert "\n" not in str(caught.value)
 
 
 def test_dry_run_writes_nothing(people, collect, tmp_path, capsys):

@@ -5,14 +5,17 @@ readers know: see the README's section on each data set.
 """
 
 import csv
+import itertools
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.cli import UserError
+from utils.files import unescape_cell
 from utils.labels import LABELS
 from utils.localization import checked_spans, read_json
 from utils.media import VIDEO_SUFFIXES
@@ -70,7 +73,9 @@ def wrong_root(root: Path, looked_for: str) -> UserError:
     entries = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
     listed = ", ".join(entries[:8]) + (f" and {len(entries) - 8} more" if len(entries) > 8 else "")
     alike = [name for name, looks in LOOKS.items() if looks(root)]
-    hint = f"; it looks like --dataset {alike[0]}" if alike else ""
+    hint = f"; it looks like the data set {alike[0]}" if alike else ""
+    if any(p.suffix == ".zip" for p in root.iterdir()):
+        hint += "; unpack the zip files"
     return UserError(f"--root {root}: looked for {looked_for}, found {listed or 'nothing'}{hint}.")
 
 
@@ -97,14 +102,37 @@ def records_of(path: Path, expected: str, kind: type) -> list[tuple[str, dict]]:
         pairs = list(value.items()) if kind is dict else [(r.get("file") if isinstance(r, dict) else None, r) for r in value]
         odd = next(((name, record) for name, record in pairs if not isinstance(name, str) or not isinstance(record, dict)), None)
         if odd is None:
-            return [(relative(name, path), record) for name, record in pairs]
+            pairs = [(relative(name, path), record) for name, record in pairs]
+            no_doubles([name for name, _ in pairs], path)
+            return pairs
         raise UserError(f"{path}: record {str(odd)[:80]}, expected {expected}.")
     raise UserError(f"{path} holds a {type(value).__name__}, expected {expected}.")
 
 
+def no_doubles(names: Sequence[str], where: Path) -> None:
+    """UserError if a record is there twice."""
+    doubles = [name for name, n in Counter(names).items() if n > 1]
+    if doubles:
+        raise UserError(f"{where} names {len(doubles)} files more than once, the first {doubles[0]}; leave one record for each.")
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file that are not empty, perhaps with a byte order mark; UserError if it has none."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = [[unescape_cell(cell) for cell in row] for row in csv.reader(file) if row]
+    except csv.Error as error:
+        raise UserError(f"{path} can't be read as CSV ({error}).") from error
+    if not rows:
+        raise UserError(f"{path} is empty; expected a header and a row for each video.")
+    return rows
+
+
 def relative(name: str, where: Path) -> str:
     """A path out of a record, with "/"; UserError if it leaves the data set."""
-    name = name.replace("\\", "/")
+    if not isinstance(name, str) or "\n" in name:
+        raise UserError(f"{where} names {name!r}, expected a path below the data set.")
+    name = name.replace("\\", "/").removeprefix("./")
     if name.startswith("/") or ".." in name.split("/") or not name:
         raise UserError(f"{where} names {name!r}, expected a path below the data set.")
     return name
@@ -114,7 +142,7 @@ def choice(record: dict, key: str, choices: dict, where: str) -> object:
     """What a field of a record means; UserError for a value that is none of `choices`."""
     value = record.get(key)
     value = value.lower() if isinstance(value, str) else value
-    if value not in choices:
+    if not isinstance(value, (str, int)) or value not in choices:
         raise UserError(f"{where}: {key} is {value!r}, expected one of {', '.join(map(repr, choices))}.")
     return choices[value]
 
@@ -137,11 +165,11 @@ def read_dfdc(root: Path) -> Found:
         found.notes.append(f"zip files that are not unpacked: {', '.join(zips)}")
     seen: dict[str, str] = {}
     for folder in folders:
-        part = PART.fullmatch(folder.name)
+        part = PART.fullmatch(folder.resolve().name)
         if part and seen.setdefault(part[1], folder.name) != folder.name:
             raise UserError(f"{root} has part {part[1]} twice, {seen[part[1]]} and {folder.name}; move one of them away.")
         path = folder / "metadata.json"
-        prefix = "" if folder == root else f"{folder.name}/"
+        prefix = f"{folder.resolve().name}/" if part or folder != root else ""
         for file, record in records_of(path, '{"name.mp4": {"label": "FAKE", "original": "..."}, ...}', dict):
             where = f"{path}: {file}"
             if "is_fake" in record:
@@ -168,14 +196,15 @@ def listed_name(line: str, names: dict[str, str]) -> str | None:
 
 def list_names(entries: Sequence[Entry]) -> dict[str, str]:
     """By what a list may call them the names of entries."""
-    names = {}
+    names, n_of_stem = {}, Counter(os.path.splitext(entry.name)[0] for entry in entries)
     for entry in entries:
         stem = os.path.splitext(entry.name)[0]
-        names |= {entry.name: entry.name, stem: entry.name}
+        if n_of_stem[stem] == 1:
+            names[stem] = entry.name
         folder, _, file = stem.rpartition("/")
         if match := PART.fullmatch(folder):
             names[f"part {match[1]}/{file}"] = entry.name
-    return names
+    return names | {entry.name: entry.name for entry in entries}
 
 
 # DFDC preview
@@ -238,8 +267,7 @@ def read_fakeavceleb(root: Path) -> Found:
         root, path = inner[0].parent, inner[0]
     if not path.is_file():
         raise wrong_root(root, "meta_data.csv beside RealVideo-RealAudio/")
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        header, *rows = csv.reader(file)
+    header, *rows = read_rows(path)
     if header != CELEB_HEADER:
         raise UserError(f"{path} has the columns {', '.join(header)}, expected {', '.join(CELEB_HEADER)} and one without a name.")
     folders = {  # as they are spelt here
@@ -247,6 +275,9 @@ def read_fakeavceleb(root: Path) -> Found:
     }
     seen: dict[str, str] = {}
     entries = []
+    real: dict[
+        tuple[str, ...], str
+    ] = {}  # by the plain spelling, since the races are spelt per type; also those that are missing
     for i, row in enumerate(rows, 2):
         if len(row) != len(header):
             raise UserError(f"{path}: line {i} has {len(row)} cells, expected {len(header)}.")
@@ -263,6 +294,8 @@ def read_fakeavceleb(root: Path) -> Found:
             found.notes.append(f"{name} is there twice, as {seen[name]} and as {record['method']}: taken once, as the first")
             continue
         seen[name] = record["method"]
+        if label == "real":
+            real[tuple(map(plain_race, name.split("/")[1:]))] = name
         if root / name not in names:
             found.missing.append((name, kind, "in meta_data.csv, but not on the disk"))
             continue
@@ -271,10 +304,8 @@ def read_fakeavceleb(root: Path) -> Found:
         original = f"RealVideo-RealAudio/{race}/{'/'.join([*rest[:-1], record['source']])}/{stem}.mp4" if label == "fake" else ""
         method = record["method"] if label == "fake" else ""
         entries.append(Entry(name, root / name, label, "", original, who, manipulation, method, category, fps=25.0))
-    # the races are spelt per type, so that an original may be spelt otherwise
-    real = {tuple(map(plain_race, e.name.split("/")[1:])): e.name for e in entries if e.label == "real"}
     for entry in entries:
-        original = real.get(tuple(map(plain_race, entry.original.split("/")[1:])), "") if entry.original else ""
+        original = real.get(tuple(map(plain_race, entry.original.split("/")[1:])), entry.original)
         found.entries.append(Entry(**vars(entry) | {"original": original}))
     return found
 
@@ -292,7 +323,7 @@ def read_dftimit(root: Path) -> Found:
     if not fakes.is_dir() or not reals.is_dir():
         raise wrong_root(root, "DeepfakeTIMIT/ and VidTIMIT/")
     originals: dict[tuple[str, str], set[str]] = {}
-    for path in sorted(fakes.glob("*_quality/*/*-video-*.avi")):
+    for path in sorted(fakes.glob("*_quality/*/[!.]*-video-*.avi")):
         quality, subject = path.parts[-3:-1]
         utterance, _, other = path.stem.split("-", 2)
         sound = path.with_name(f"{utterance}.wav")
@@ -345,7 +376,7 @@ def read_lavdf(root: Path) -> Found:
     for name, record in records_of(path, "a list of records with file, split, fake_periods, ...", list):
         where = f"{path}: {name}"
         split = choice(record, "split", {s: s for s in ("train", "dev", "test")}, where)
-        spans = checked_spans(record.get("fake_periods"), 2, where)
+        spans = checked_spans(record.get("fake_periods") or [], 2, where)
         if root / name not in names:
             found.missing.append((name, split, f"in {path.name}, but not on the disk"))
             continue
@@ -425,7 +456,7 @@ def read_avdeepfake1m(root: Path) -> Found:
                     manipulation,
                     "+".join(models) if manipulation else "",
                     "",
-                    checked_spans(record.get("fake_segments"), 2, where),
+                    checked_spans(record.get("fake_segments") or [], 2, where),
                     25.0,
                     n_frames / 25 if isinstance(n_frames, int) else None,
                     True,
@@ -447,10 +478,11 @@ def read_folder(root: Path) -> Found:
     """
     found, names = Found(), Names()
     if root.is_file():
-        with root.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"file", "label"} <= rows[0].keys():
-            raise UserError(f"{root} has the columns {', '.join(rows[0]) if rows else 'none'}, expected at least file and label.")
+        header, *cells = read_rows(root)
+        if not {"file", "label"} <= set(header):
+            raise UserError(f"{root} has the columns {', '.join(header)}, expected at least file and label.")
+        rows = [dict(itertools.zip_longest(header, row[: len(header)], fillvalue="")) for row in cells]
+        no_doubles([row["file"] for row in rows], root)
         for row in rows:
             name = relative(row["file"], root)
             label = choice(row, "label", {label: label for label in LABELS}, f"{root}: {name}")
@@ -459,7 +491,11 @@ def read_folder(root: Path) -> Found:
                 found.missing.append((name, "", f"in {root.name}, but not on the disk"))
                 continue
             texts = {key: row.get(key) or "" for key in ("split", "original", "manipulation", "method", "category")}
-            spans = json.loads(row["fake_periods"]) if row.get("fake_periods") else None
+            choice(texts, "split", {split: split for split in ("", "train", "dev", "val", "test")}, f"{root}: {name}")
+            try:
+                spans = checked_spans(json.loads(row["fake_periods"]), 2, f"{root}: {name}") if row.get("fake_periods") else None
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{root}: {name} has fake_periods {row['fake_periods'][:80]!r}, expected JSON.") from error
             who = tuple(filter(None, (row.get("identity") or "").split(";")))
             found.entries.append(Entry(name, source, label, identity=who, fake_periods=spans, **texts))
         return found
@@ -468,7 +504,7 @@ def read_folder(root: Path) -> Found:
         raise wrong_root(root, "real/ and fake/, train/ and test/ with these in them, or a CSV file with file and label")
     for split in splits or [""]:
         for label in LABELS:
-            for folder, subfolders, files in os.walk(root / split / label):
+            for folder, subfolders, files in os.walk(root / split / label, followlinks=True):
                 subfolders.sort()
                 for file in sorted(files):
                     if os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES and not file.startswith("."):

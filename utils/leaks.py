@@ -85,6 +85,8 @@ def content_hash(path: Path) -> str:
 
 def read_index_file(path: Path) -> list[dict[str, str]]:
     """The rows of an index.csv; UserError if it is none."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no file; expected an index.csv of collect.py.")
     rows = read_table(path)
     if not rows or not {"video", "label", "source_file", "original", "identity"} <= rows[0].keys():
         raise UserError(
@@ -102,7 +104,7 @@ def shared(first: Path, second: Path, by_content: bool) -> dict[str, list[str]]:
     """
     rows = read_index_file(first), read_index_file(second)
     found: dict[str, set[str]] = {}
-    found["videos"] = set.intersection(*({os.path.abspath(row["source_file"]) for row in own} for own in rows))
+    found["videos"] = set.intersection(*({os.path.realpath(row["source_file"]) for row in own} for own in rows))
     origins = [{row["original"] or row["video"] for row in own} for own in rows]
     found["originals"] = set.intersection(*origins)
     found["identities"] = set.intersection(

@@ -17,7 +17,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.cli import UserError
 from utils.timing import Stopwatch
 
 FPS = 30
@@ -421,7 +420,7 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
         pictures: a video file, whose own sound is left out, or a folder of JPEGs whose names are numbers, at `fps`.
 
     Raises:
-        UserError: one of them can't be read. OSError: the target can't be written.
+        ValueError: one of them can't be read. OSError: the target can't be written.
     """
     where = pictures
     try:
@@ -429,6 +428,9 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
             out = stack.enter_context(av.open(str(target), "w", format="matroska"))
             if pictures.is_dir():
                 frames = sorted((p for p in pictures.iterdir() if p.stem.isdecimal()), key=lambda p: int(p.stem))
+                numbers = [int(p.stem) for p in frames]
+                if not frames or numbers != list(range(numbers[0], numbers[0] + len(frames))):
+                    raise ValueError("pictures are missing or there twice" if frames else "no pictures")
                 where = frames[0]
                 with av.open(str(frames[0]), format="jpeg_pipe") as first:
                     size = first.streams.video[0].codec_context
@@ -459,4 +461,4 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
     except (av.FFmpegError, IndexError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        raise UserError(f"{where} can't be read ({reason(error)}); expected pictures or sound.") from error
+        raise ValueError(f"{where} can't be read ({reason(error)})") from error
