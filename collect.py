@@ -322,6 +322,8 @@ def main(argv: list[str] | None = None) -> int:
     if lists:
         splits = by_lists(found, lists, args.on_leak)
     elif args.split:
+        if args.group_by == "identity" and not any(entry.identity for entry in found.entries):
+            raise UserError("--group_by identity: this data set does not say who is in its videos; take --group_by original.")
         train, test = map(int, args.split.split(":"))
         own = [entry for entry in found.entries if entry.split == "test"] if args.dataset == "dfdc" else []
         if own and len(own) < len(found.entries):

@@ -395,6 +395,8 @@ def test_a_wrong_root_says_what_it_looks_like(dfdc, collect, tmp_path):
 def test_nothing_of_the_user_is_lost(people, collect, tmp_path):
     flags = ["--dataset", "folder", "--root", people, "--split", "50:50"]
     script = load_script("collect")
+    with pytest.raises(UserError, match="--group_by identity: this data set does not say who is in its videos"):
+        collect(*flags, "--group_by", "identity")
     with pytest.raises(UserError, match="would be among the videos in .*mine; name another --out_dir"):
         script.main([*map(str, flags), "--out_dir", str(people)])
     own = tmp_path / "out" / "train" / "real" / "real__a__1.mp4"
