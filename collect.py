@@ -251,7 +251,10 @@ def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset
             if (folder / label).is_symlink():
                 raise UserError(f"{folder / label} is a link; what is laid out must not go into another folder. Remove it.")
             (folder / label).mkdir(parents=True, exist_ok=True)
-        ours[split] = {row["file"] for row in read_table(folder / INDEX) if row.get("file")}
+        listed = {row.get("file") or "" for row in read_table(folder / INDEX)}
+        ours[split] = {
+            file for file in listed if file.count("/") == 1 and file.split("/")[0] in LABELS and not file.endswith("/..")
+        }
         for file in sorted(ours[split] - placed[split]):
             path = folder / file
             if path.is_symlink():

@@ -5,7 +5,6 @@ from judge import Judge    (localize.py does)
 
 import base64
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from utils.audio import SILENCE_DBFS, chunk_mfcc
 from utils.checkpoint import stored_threshold
 from utils.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
 from utils.cli import UserError
+from utils.files import file_digest
 from utils.media import CHUNK_FRAMES, FPS, Source, VideoError, open_source
 from utils.pages import data_uri, legible, write_page
 from utils.runs import device_name, git_commit
@@ -39,12 +39,6 @@ TILE_PX = 96
 SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a second without a louder sample is silent
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
 STAGES = {"network": "network", "pictures": "files", "video": "files"}  # of the clock's laps; all others find faces
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass
@@ -91,8 +85,8 @@ class Judge:
             raise UserError(f"{path} holds no threshold; give one with --threshold, for example of a test on known videos.")
         self.stride, self.smooth_s = max(1, round(stride_s * FPS)), smooth_s
         self.identity = {
-            "model_sha256": digest(path),
-            "weights_sha256": weights and digest(weights),
+            "model_sha256": file_digest(path),
+            "weights_sha256": weights and file_digest(weights),
             "threshold": self.threshold,
             "stride_s": round(self.stride / FPS, 3),
             "smooth_s": smooth_s,

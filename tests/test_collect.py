@@ -408,6 +408,16 @@ def test_nothing_of_the_user_is_lost(people, collect, tmp_path):
     assert own.read_text() == "mine"
 
 
+def test_an_index_of_strangers_takes_nothing_away(people, collect, tmp_path):
+    (tmp_path / "link.mp4").symlink_to(people)
+    flags = ["--dataset", "folder", "--root", people, "--split", "50:50"]
+    collect(*flags)
+    path = tmp_path / "out" / "train" / "index.csv"
+    path.write_text(path.read_text() + "".join(f"x,0,{file},,,,,,,,,,,\n" for file in ("../../link.mp4", "real/..", "fake/../x")))
+    collect(*flags)
+    assert (tmp_path / "link.mp4").is_symlink() and "link.mp4" not in path.read_text()
+
+
 @pytest.mark.parametrize("link", ["sym", "hard"])
 def test_another_split_leaves_nothing_of_the_first(people, collect, tmp_path, link):
     flags = ["--dataset", "folder", "--root", people, "--split", "50:50", "--link", link]

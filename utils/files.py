@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import math
 import os
@@ -102,6 +103,12 @@ def write_json(path: Path, value: dict) -> None:
     """Write JSON, see `plain`; UserError if that fails."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(plain(value), indent=1) + "\n", errors="surrogateescape")
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def discard(folder: Path, work: Path) -> None:

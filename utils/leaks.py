@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from utils.cli import UserError
 from utils.datasets import Entry
-from utils.files import read_table
+from utils.files import file_digest, read_table
 
 GROUPINGS = ("original", "identity", "none")
 
 
-def digest(seed: int, name: str) -> bytes:
+def place_of(seed: int, name: str) -> bytes:
+    """Where a name comes in the order of a seed."""
     return hashlib.sha256(f"{seed}\n{name}".encode(errors="surrogateescape")).digest()
 
 
@@ -64,7 +65,7 @@ def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: st
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
     owed = 0.0  # to the test split, by kinds whose groups did not come out even
     for _, groups in sorted(kinds.items()):
-        groups.sort(key=lambda members: digest(seed, min(entry.name for entry in members)))
+        groups.sort(key=lambda members: place_of(seed, min(entry.name for entry in members)))
         owed += test_share * sum(map(len, groups))
         for members in groups:  # into the test split as long as that comes nearer to its share
             is_test = len(members) / 2 <= owed
@@ -76,11 +77,6 @@ def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: st
             raise UserError(f"--split, --group_by {by}: {len(entries)} videos in {n_groups} groups leave the {split} split "
                             "without real or without fake ones; take other shares, or --group_by original or none.")  # fmt: skip
     return parts
-
-
-def content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_index_file(path: Path) -> list[dict[str, str]]:
@@ -118,7 +114,7 @@ def shared(first: Path, second: Path, by_content: bool) -> dict[str, list[str]]:
             for row in tqdm(own, unit="file", desc="contents", leave=False):
                 path = Path(row["source_file"])
                 if path.is_file() and sizes[path.stat().st_size] > 1:
-                    known[content_hash(path)] = row["video"]
+                    known[file_digest(path)] = row["video"]
         found["contents"] = {f"{hashes[0][key]} = {hashes[1][key]}" for key in hashes[0].keys() & hashes[1].keys()}
     return {what: sorted(values) for what, values in found.items()}
 

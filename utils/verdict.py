@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class TrackScores:
     left_out: list[tuple[int, str]] = field(default_factory=list)
     smooth_s: float = 0.0
 
-    @property
+    @cached_property
     def curve(self) -> np.ndarray:
         """(n,) float64, the smoothed dissimilarity."""
         return smooth(self.start_s, self.scores[:, 0], self.smooth_s)
