@@ -21,7 +21,7 @@ from utils.localization import checked_spans, read_json
 from utils.media import VIDEO_SUFFIXES
 
 DATASETS = ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder")
-TIMIT_FPS = 25
+SOURCE_FPS = 25.0  # of FakeAVCeleb, DF-TIMIT, LAV-DF and AV-Deepfake1M, by their descriptions
 
 
 @dataclass(frozen=True)
@@ -235,10 +235,10 @@ def read_dfdc_preview(root: Path) -> Found:
                 root / name,
                 label,
                 split,
-                original if original in known else "",
-                who,
-                "video" if label == "fake" else "",
-                name.split("/")[0] if label == "fake" else "",
+                original=original if original in known else "",
+                identity=who,
+                manipulation="video" if label == "fake" else "",
+                method=name.split("/")[0] if label == "fake" else "",
             )
         )
     return found
@@ -303,7 +303,7 @@ def read_fakeavceleb(root: Path) -> Found:
         stem = record["path"].split("_")[0].removesuffix(".mp4")
         original = f"RealVideo-RealAudio/{race}/{'/'.join([*rest[:-1], record['source']])}/{stem}.mp4" if label == "fake" else ""
         method = record["method"] if label == "fake" else ""
-        entries.append(Entry(name, root / name, label, "", original, who, manipulation, method, category, fps=25.0))
+        entries.append(Entry(name, root / name, label, "", original, who, manipulation, method, category, fps=SOURCE_FPS))
     for entry in entries:
         original = real.get(tuple(map(plain_race, entry.original.split("/")[1:])), entry.original)
         found.entries.append(Entry(**vars(entry) | {"original": original}))
@@ -337,13 +337,12 @@ def read_dftimit(root: Path) -> Found:
                 name,
                 path,
                 "fake",
-                "",
-                f"VidTIMIT/{subject}/{utterance}",
-                tuple(sorted((subject, other))),
-                "video",
-                "faceswap-gan",
-                quality,
-                fps=TIMIT_FPS,
+                original=f"VidTIMIT/{subject}/{utterance}",
+                identity=tuple(sorted((subject, other))),
+                manipulation="video",
+                method="faceswap-gan",
+                category=quality,
+                fps=SOURCE_FPS,
                 has_audio=True,
                 sound=sound,
             )
@@ -354,7 +353,7 @@ def read_dftimit(root: Path) -> Found:
         name = f"VidTIMIT/{subject}/{utterance}"
         frames, sound = reals / subject / "video" / utterance, reals / subject / "audio" / f"{utterance}.wav"
         packed = reals / subject / f"{utterance}.avi"
-        common = {"identity": (subject,), "fps": TIMIT_FPS, "has_audio": True}
+        common = {"identity": (subject,), "fps": SOURCE_FPS, "has_audio": True}
         if packed in names:
             found.entries.append(Entry(name, packed, "real", sound=sound if sound in names else None, **common))
         elif frames in names and sound in names:
@@ -392,11 +391,10 @@ def read_lavdf(root: Path) -> Found:
                 root / name,
                 "fake" if spans else "real",
                 split,
-                original,
-                (),
-                manipulation,
+                original=original,
+                manipulation=manipulation,
                 fake_periods=spans,
-                fps=25.0,
+                fps=SOURCE_FPS,
                 duration_s=record.get("duration"),
                 has_audio=bool(record.get("audio_channels", 1)),
             )
@@ -451,15 +449,14 @@ def read_avdeepfake1m(root: Path) -> Found:
                     root / name,
                     label,
                     split,
-                    original if label == "fake" else "",
-                    (name.split("/")[1],),
-                    manipulation,
-                    "+".join(models) if manipulation else "",
-                    "",
-                    checked_spans(record.get("fake_segments") or [], 2, where),
-                    25.0,
-                    n_frames / 25 if isinstance(n_frames, int) else None,
-                    True,
+                    original=original if label == "fake" else "",
+                    identity=(name.split("/")[1],),
+                    manipulation=manipulation,
+                    method="+".join(models) if manipulation else "",
+                    fake_periods=checked_spans(record.get("fake_segments") or [], 2, where),
+                    fps=SOURCE_FPS,
+                    duration_s=n_frames / SOURCE_FPS if isinstance(n_frames, int) else None,
+                    has_audio=True,
                 )
             )
     if not any_records:
