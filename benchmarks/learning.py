@@ -12,6 +12,7 @@ to them.
 
 import argparse
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,7 @@ from functools import partial
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +34,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
-from engine import AMP, Epoch, Trainer, epoch_stats, score_chunks, video_auc
+from engine import AMP, Epoch, Trainer, epoch_stats, forward, score_chunks, video_auc
 from model import TwoStreamNet
 from utils.cli import n_cores, number, run
 from utils.distributed import Ranks, StopSignal
@@ -43,11 +45,68 @@ from utils.scoring import video_scores
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
 MARGIN = 0.99  # of the contrastive loss, the authors'
-RECIPES = {  # name -> initialisation, distance, learning rate
-    "authors": ("authors", "authors", 1e-3),
-    "small start": ("torch", "authors", 2e-4),
-    "standardised": ("torch", "standardised", 2e-4),
+
+
+class Recipe(NamedTuple):
+    """How to train: of `TwoStreamNet` and `Trainer`, but for `cross`, which trains on the real videos alone by `CrossTrainer`."""
+
+    init: str
+    distance: str
+    lr: float
+    norm: str = "batch"
+    cross: bool = False
+
+
+RECIPES = {
+    "authors": Recipe("authors", "authors", 1e-3),
+    "small start": Recipe("torch", "authors", 2e-4),
+    "standardised": Recipe("torch", "standardised", 2e-4),
+    "clip": Recipe("torch", "standardised", 2e-4, norm="clip"),
+    "cross batch": Recipe("torch", "standardised", 2.5e-4, cross=True),
+    "cross": Recipe("torch", "standardised", 2.5e-4, norm="clip", cross=True),
 }
+CROSS_CHUNKS = 4  # of a video in a batch
+COLOURS = ("tab:grey", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple")
+
+
+class CrossTrainer(Trainer):
+    """Trains by the contrastive term alone, on every picture with every sound of the same video in the batch.
+
+    Real videos are enough: a picture with its own second of sound is real, with another second's it is fake.
+
+    Args:
+        groups: (n,) the number of the video of each row of the index.
+    """
+
+    def __init__(self, *arguments, groups: np.ndarray, **settings):
+        super().__init__(*arguments, **settings)
+        self.groups = torch.from_numpy(groups).to(self.device)
+
+    def step(self, batches: Iterator[dict], n_batches: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        batch = next(iter(batches))
+        out = forward(self.net, batch, self.device, self.amp)
+        distances = torch.cdist(out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
+        group = self.groups[batch["row"].to(self.device)]
+        same_video = group[:, None] == group
+        own = torch.eye(len(group), dtype=torch.bool, device=self.device)
+        real = distances[own].square().mean()
+        fake = (self.margin - distances[same_video & ~own]).clamp(min=0).square().mean()
+        loss = (real + fake) / 2
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = torch.stack([loss.detach(), torch.zeros_like(loss), torch.zeros_like(loss)])
+        return terms, batch["row"], distances.detach()[own]
+
+
+def cross_batches(groups: np.ndarray, seed: int, batch_size: int) -> list[list[int]]:
+    """Batches of rows in which each video has `CROSS_CHUNKS` chunks, as many batches as the rows fill."""
+    rng = np.random.default_rng(seed)
+    rows = [rng.permutation(np.flatnonzero(groups == group)) for group in np.unique(groups)]
+    parts = [part for own in rows for part in np.array_split(own, max(1, len(own) // CROSS_CHUNKS))]
+    order = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
+    return order[: len(order) // batch_size * batch_size].reshape(-1, batch_size).tolist()
 
 
 def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
@@ -87,16 +146,24 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
 
 def learn(
     recipe: str, train_set: ChunkDataset, index: pd.DataFrame, test_set: ChunkDataset, test_index: pd.DataFrame, ranks: Ranks,
-    epochs: int, batch_size: int, num_workers: int, amp: str,
+    epochs: int, batch_size: int, num_workers: int, amp: str, budget_s: float,
 ) -> Iterator[dict]:  # fmt: skip
-    """Train on the chunks of an index and score the test split: a record after each epoch."""
-    init, distance, lr = RECIPES[recipe]
+    """Train on the chunks of an index and score the test split: a record after each epoch, until `budget_s` seconds are spent."""
+    init, distance, lr, norm, is_cross = RECIPES[recipe]
     torch.manual_seed(0)
-    model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance).to(ranks.device)
-    trainer = Trainer(model, ranks, lr, weight_decay=1e-5, margin=MARGIN, amp=amp)
+    model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance, norm=norm).to(ranks.device)
+    arguments = (model, ranks, lr, 1e-5, MARGIN, amp)
+    if is_cross:
+        index = index[index.label == LABELS["real"]].reset_index(drop=True)
+        train_set = ChunkDataset(index, train_set.root, train_set.img_dim)
+        groups = index.video.factorize()[0]
+        trainer = CrossTrainer(*arguments, groups=groups)
+    else:
+        trainer = Trainer(*arguments)
+    start = time.monotonic()
     for epoch in range(epochs):
         state = Epoch(index, ranks)
-        batches = epoch_batches(train_set.labels, epoch, batch_size)
+        batches = cross_batches(groups, epoch, batch_size) if is_cross else epoch_batches(train_set.labels, epoch, batch_size)
         loader = state.batches(build_loader(train_set, batches, num_workers, ranks.device.type == "cuda"))
         model.train()
         for _ in tqdm(batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False):
@@ -111,6 +178,7 @@ def learn(
             "recipe": recipe,
             "chunks": len(index),
             "epoch": epoch + 1,
+            "seconds": time.monotonic() - start,
             "contrastive": stats["contrastive"],
             "train_auc": stats["train_auc"],
             "test_auc": video_auc(video_scores(chunks)),
@@ -119,25 +187,27 @@ def learn(
             "test_distance_fake": chunks.dissimilarity[is_fake].mean(),
             "chunks_per_s": stats["chunks_per_s"],
         }
+        if time.monotonic() - start > budget_s:
+            return
 
 
 def plot(records: pd.DataFrame, path: Path) -> None:
     figure = Figure(figsize=(11, 4), layout="constrained")
-    over_epochs, over_chunks = figure.subplots(1, 2, sharey=True)
-    colours = dict(zip(RECIPES, ("tab:grey", "tab:blue", "tab:red"), strict=True))
+    over_time, over_chunks = figure.subplots(1, 2, sharey=True)
+    colours = dict(zip(RECIPES, COLOURS, strict=True))
     styles = dict(zip(sorted(set(records.chunks), reverse=True), cycle(("-", "--", ":", "-.")), strict=False))
     for (recipe, n_chunks), run_records in records.groupby(["recipe", "chunks"], sort=False):
         label = f"{recipe}, {n_chunks} chunks"
-        over_epochs.plot(
-            run_records.epoch, run_records.test_auc, styles[n_chunks], marker=".", color=colours[recipe], label=label
+        over_time.plot(
+            run_records.seconds, run_records.test_auc, styles[n_chunks], marker=".", color=colours[recipe], label=label
         )
-    last = records[records.epoch == records.epoch.max()]
+    last = records.groupby(["recipe", "chunks"], sort=False).last().reset_index()
     for recipe, run_records in last.groupby("recipe", sort=False):
         over_chunks.plot(run_records.chunks, run_records.test_auc, ".-", color=colours[recipe], label=f"{recipe}, test")
         over_chunks.plot(run_records.chunks, run_records.train_auc, ".:", color=colours[recipe], label=f"{recipe}, training")
-    over_epochs.set(xlabel="epoch", ylabel="video-wise AUC on unseen utterances", title="over the epochs")
-    over_chunks.set(xlabel="training chunks", xscale="log", title=f"after {records.epoch.max()} epochs")
-    for axes in (over_epochs, over_chunks):
+    over_time.set(xlabel="seconds", ylabel="video-wise AUC on unseen utterances", title="over the time")
+    over_chunks.set(xlabel="training chunks", xscale="log", title="in the end")
+    for axes in (over_time, over_chunks):
         axes.axhline(0.5, color="black", lw=0.5)
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
@@ -159,6 +229,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--n_test", type=number(int, 2), default=40, help="pairs (default: 40)")
     add("--seconds", type=number(int, 1), default=5, help="length of a video (default: 5)")
     add("--img_dim", type=number(int, 32), default=48, help="side of the frames in pixels (default: 48)")
+    add("--crop_px", type=number(int, 32), help="side of the frames on disk (default: that of --img_dim)")
+    add(
+        "--budget_s",
+        type=number(float, 0),
+        default=float("inf"),
+        help="of each training: no epoch begins after it",
+    )
+    add("--make_only", action="store_true", help="make the chunks and train_split.csv and test_split.csv beside them, and stop")
     add("--batch_size", type=number(int, 2), default=8, help="chunks (default: 8)")
     add("--epochs", type=number(int, 1), default=4, help="default: 4")
     add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help=f"default: {' '.join(RECIPES)}")
@@ -170,22 +248,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    train_dir, test_dir = (args.out / f"{split}_{args.img_dim}px_{args.seconds}s" for split in ("train", "test"))
-    index = make_split(train_dir, max(args.n_train), args.seconds, args.img_dim)
-    test_index = make_split(test_dir, args.n_test, args.seconds, args.img_dim)
+    crop_px = args.crop_px or args.img_dim
+    train_dir, test_dir = (args.out / f"{split}_{crop_px}px_{args.seconds}s" for split in ("train", "test"))
+    index = make_split(train_dir, max(args.n_train), args.seconds, crop_px)
+    test_index = make_split(test_dir, args.n_test, args.seconds, crop_px)
+    if args.make_only:
+        for split, folder, rows in (("train", train_dir, index), ("test", test_dir, test_index)):
+            rows.assign(path=[f"{folder.name}/{path}" for path in rows.path]).to_csv(args.out / f"{split}_split.csv", index=False)
+        return
     test_set = ChunkDataset(test_index, test_dir, args.img_dim)
     ranks = Ranks(args.device)
     print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
           f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n")  # fmt: skip
     file = args.out / f"learning_{args.img_dim}px_{args.seconds}s_bs{args.batch_size}_{args.amp}.csv"
     table = pd.read_csv(file) if file.exists() else pd.DataFrame()
-    print("| recipe | chunks | epoch | contrastive loss | AUC training | AUC test | by chunk | distance real | fake | chunks/s |")
-    print("|---" * 10 + "|")
+    print("| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | distance real | fake "
+          "| chunks/s |")  # fmt: skip
+    print("|---" * 11 + "|")
     for n_pairs in sorted(args.n_train):
         few = index[index.video.str[5:].astype(int) < n_pairs].reset_index(drop=True)
         train_set = ChunkDataset(few, train_dir, args.img_dim)
         for recipe in args.recipes:
-            settings = (args.epochs, args.batch_size, args.num_workers, args.amp)
+            settings = (args.epochs, args.batch_size, args.num_workers, args.amp, args.budget_s)
             if len(table):  # of earlier calls
                 table = table[(table.recipe != recipe) | (table.chunks != len(few))]
             for record in learn(recipe, train_set, few, test_set, test_index, ranks, *settings):

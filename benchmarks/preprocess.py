@@ -3,8 +3,11 @@
     python benchmarks/preprocess.py a.mp4 b.mp4 --detector yunet
     python benchmarks/preprocess.py a.mp4 --trials          # single steps, done otherwise
     python benchmarks/preprocess.py a.mp4 --minutes 10      # memory: the video repeated until it is that long
+    python benchmarks/preprocess.py --generate 16 --detector s3fd --workers 1 4 16
 
-The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.
+The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  --generate makes talking heads of
+1920x1080 pixels in place of videos on disk.  s3fd without --weights has random ones; once its time is spent, the boxes that it
+would find take the place of what it finds.
 """
 
 import argparse
@@ -17,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -26,6 +31,8 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks.detection import random_s3fd
+from demo.make_videos import Scene, speak, write_video
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
@@ -44,7 +51,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("videos", type=Path, nargs="+", help="videos to process")
+    add("videos", type=Path, nargs="*", help="videos to process")
+    add("--generate", type=number(int, 1), metavar="N", help="make N videos of 1920x1080 pixels and process them")
+    add("--seconds", type=number(float, 2), default=10.0, help="length of the generated videos (default: 10)")
     add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector (default: libfacedetection)")
     add("--weights", type=Path, help="detector weights on disk")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
@@ -54,7 +63,48 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--repeat", type=number(int, 1), default=3, help="runs to take the median of (default: 3)")
     add("--minutes", type=number(float, 0, open_low=True), help="repeat the first video until it is that long")
     add("--trials", action="store_true", help="time single steps in several ways, on the first video")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if bool(args.videos) == bool(args.generate):
+        parser.error("name videos, or --generate N")
+    return args
+
+
+def make_video(path: Path, seconds: float) -> None:
+    """Write a talking head in the middle of 1920x1080 pixels, 30 fps."""
+    cv2.setNumThreads(1)
+    scene = Scene(np.random.default_rng(int(path.stem)), 540, round(seconds * FPS), FPS)
+    speech = speak(np.random.default_rng(int(path.stem)), seconds, scene.pitch_hz, FPS)
+    ground = np.random.default_rng(0).integers(0, 256, (27, 48, 3), np.uint8)
+    picture = cv2.resize(ground, (1920, 1080), interpolation=cv2.INTER_CUBIC)
+    pictures = []
+    for i in range(round(seconds * FPS)):
+        face = scene.finish(scene.face.speak(speech.opening[i], speech.width[i]), i)
+        picture[:, 420:1500] = cv2.resize(face, (1080, 1080))
+        pictures.append(picture.copy())
+    write_video(path, pictures, speech.samples, FPS)
+
+
+class StandIn:
+    """A detector whose findings are replaced by the face of the generated videos, once their time is spent."""
+
+    BOX = np.array([0.34, 0.25, 0.66, 0.83, 1.0], np.float32)  # of the frame's width and height; score
+
+    def __init__(self, detector: Detector):
+        self.detector = detector
+        self.batch_size, self.is_shared = detector.batch_size, detector.is_shared
+
+    def detect(self, frames: np.ndarray) -> list[np.ndarray]:
+        self.detector.detect(frames)
+        height, width = frames[0].shape[:2]
+        return [(self.BOX * (width, height, width, height, 1))[None] for _ in frames]
+
+
+def busy_cores() -> tuple[float, float]:
+    """Seconds that all cores of this machine have worked, and that they have been there; zeros where the system does not tell."""
+    if not Path("/proc/stat").exists():
+        return 0.0, 0.0
+    times = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(times) - times[3] - times[4]) / 100, sum(times) / 100
 
 
 class TimedDetector:
@@ -123,8 +173,9 @@ def measure(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
     """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
-    walls, steps, peaks_mb = [], [], []
+    walls, steps, peaks_mb, shares = [], [], [], []
     for _ in range(repeat):
+        worked, there = busy_cores()
         tasks = [(video,) for video in videos]
         done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings))
         try:
@@ -133,11 +184,13 @@ def measure(
             raise UserError(f"one of the videos can't be measured: {error}") from error
         begin, end = min(result[0] for result in results), max(result[1] for result in results)
         walls.append(end - begin)
+        worked, there = (now - before for now, before in zip(busy_cores(), (worked, there), strict=True))
+        shares.append(worked / there if there else float("nan"))
         steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
         peaks_mb.append(max(result[4] for result in results))
     video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
     rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
-    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB"]
+    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{statistics.median(shares):.0%}", f"{max(peaks_mb):.0f} MB"]
     by_step = [f"{statistics.median(times) / video_s * 1000:.0f}" for times in zip(*steps, strict=True)]
     return total, [str(n_workers), *by_step], (begin, end)
 
@@ -210,7 +263,11 @@ def run_trials(video: Path, detector: Detector) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     device = str(pick_device(args.device)) if args.detector == "s3fd" else "cpu"
-    detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
+    is_stand_in = args.detector == "s3fd" and not args.weights
+    if is_stand_in:
+        detector = StandIn(TimedDetector(random_s3fd(device, args.half)))
+    else:
+        detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
     build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
     if detector.is_shared:
         build = functools.partial(SharedDetector, *share(detector))
@@ -220,6 +277,10 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"{video} does not exist.")
     with tempfile.TemporaryDirectory() as folder:
         videos = args.videos
+        if args.generate:
+            videos = [Path(folder) / f"{i}.mp4" for i in range(args.generate)]
+            with ProcessPoolExecutor(min(args.generate, n_cores()), mp_context=get_context("spawn")) as pool:
+                list(pool.map(make_video, videos, [args.seconds] * len(videos)))
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
         print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
@@ -227,13 +288,16 @@ def main(argv: list[str] | None = None) -> None:
         if args.trials:
             run_trials(videos[0], detector.detector)
             return
-        measured = [measure(videos, build, settings, n_workers, args.repeat) for n_workers in args.workers]
-        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker"],
+        measured = []
+        for n_workers in args.workers:
+            measured.append(measure(videos, build, settings, n_workers, args.repeat))
+            if detector.is_shared:
+                timed = detector.detector if is_stand_in else detector
+                print(f"{n_workers} workers: {timed.report(*measured[-1][2])}", flush=True)
+        print_table(["workers", "wall", "s of video per s", "per core", "cores busy", "peak memory of a worker"],
                     [total for total, _, _ in measured])  # fmt: skip
         print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
         print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
-        if detector.is_shared:
-            print(f"\n{detector.report(*measured[-1][2])}")
 
 
 if __name__ == "__main__":

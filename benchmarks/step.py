@@ -5,23 +5,27 @@
 
 Random input, medians.  Prints a Markdown table of seconds: the whole step of `train.py` (copy, normalisation, forward, three
 losses, backward, Adam), the visual stream and the audio stream alone (forward and backward), Adam alone, and the evaluation
-forward.  --trials: the step as train.py takes it and with one thing changed at a time, each in a process of its own, with its
-peak memory and the arithmetic that it gets done.
+forward.
+
+--trials: the step as train.py takes it and with one thing changed at a time, with its peak memory, the arithmetic that it gets
+done, its share of what a large matrix product gets done on the same device, and the chunks that it scores per second.  Beside
+them the authors' way: float32, channels first, batch 8, Adam not fused, a loop over the samples for the losses, scoring one chunk
+at a time.  The precisions are measured at every size, the rest at one; on a CPU each trial has a process of its own.
 """
 
 import argparse
+import contextlib
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,28 +33,36 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import engine
 from augmentation import normalize
-from engine import Trainer, forward
-from model import TwoStreamNet
+from engine import AMP, Trainer, forward
+from model import ClipNorm3d, FoldedConv3d, TwoStreamNet
 from utils.cli import number, run
 from utils.distributed import Ranks
 from utils.runs import device_name, peak_memory_mb
 
 WARM_UP = 2
-TRIALS = {  # what is changed -> arguments of Trainer
+AUTHORS = "the authors' way"
+AUTHORS_BATCH = 8
+CHOICES = {  # what a user may choose -> arguments of Trainer
     "as train.py": {},
-    "--amp bf16": {"amp": "bf16"},
     "--amp fp16": {"amp": "fp16"},
-    "--compile": {"compile": True},
-    "--amp bf16 --compile": {"amp": "bf16", "compile": True},
-    "channels first in memory": {},
-    "2-D stages as 2-D convolutions": {},
-    "gradient checkpointing of the visual stream": {},
-    "Adam not fused": {},
+    "--amp bf16": {"amp": "bf16"},
+}
+TRIALS = CHOICES | {
+    AUTHORS: {},
+    "--amp fp16 --compile": {"amp": "fp16", "compile": True},
     "convolutions in full float32, no TF32": {},
     "matrix products in TF32 too": {},
     "cudnn.benchmark": {},
+    "channels first in memory": {},
+    "Adam not fused": {},
+    "--amp fp16, 2-D stages as 3-D convolutions": {"amp": "fp16"},
+    "--amp bf16, 2-D stages as 3-D convolutions": {"amp": "bf16"},
+    "--amp fp16, scoring clip by clip": {"amp": "fp16"},
+    "gradient checkpointing of the visual stream": {},
+    "--amp bf16 --compile": {"amp": "bf16", "compile": True},
+    "--compile": {"compile": True},
 }
-ON_GPU_ALONE = ("--amp fp16", "convolutions in full float32, no TF32", "matrix products in TF32 too", "cudnn.benchmark")
+ON_GPU_ALONE = ("convolutions in full float32, no TF32", "matrix products in TF32 too", "cudnn.benchmark")
 
 
 def median_s(function: Callable[[], None], device: torch.device, repeat: int) -> float:
@@ -100,46 +112,142 @@ def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[fl
     return [*seconds, median_s(evaluate, device, repeat)]
 
 
-class FoldedConv(nn.Conv3d):
-    """A 3-D convolution that computes as a 2-D one of all frames where it can."""
+def losses_by_sample(out: dict[str, Tensor], label: Tensor, margin: float, _: object = None) -> Tensor:
+    """The three loss terms (3,), summed up sample by sample in a Python loop."""
+    contrastive = torch.zeros((), device=label.device)
+    for video_emb, audio_emb, y in zip(out["video_emb"], out["audio_emb"], label.float(), strict=True):
+        d = torch.linalg.vector_norm(video_emb - audio_emb)
+        contrastive = contrastive + y * d**2 + (1 - y) * torch.clamp(margin - d, min=0) ** 2
+    entropies = [nn.functional.cross_entropy(out[f"{head}_logits"], label) for head in ("video", "audio")]
+    return torch.stack([contrastive / len(label), *entropies])
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kernel_size[0] > 1 or self.stride[0] > 1:
-            return super().forward(x)
-        frames = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B*T, C, H, W)
-        y = F.conv2d(frames, self.weight[:, :, 0], None, self.stride[1:], self.padding[1:])
-        return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+@contextlib.contextmanager
+def changed(name: str, trainer: Trainer) -> Iterator[None]:
+    """Have one thing done otherwise, and as before in the end."""
+    is_authors = name == AUTHORS
+    cudnn, matmul, net = torch.backends.cudnn, torch.backends.cuda.matmul, trainer.model.netcnnlip
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark
+    undo: list[tuple[object, str, object]] = []
+
+    def replace(owner: object, attribute: str, value: object) -> None:
+        undo.append((owner, attribute, getattr(owner, attribute)))
+        setattr(owner, attribute, value)
+
+    if name.startswith("convolutions in full"):
+        cudnn.allow_tf32 = False
+    if name.startswith("matrix products"):
+        matmul.allow_tf32 = True
+    cudnn.benchmark = name == "cudnn.benchmark"
+    if is_authors or name.startswith("channels first"):
+        net.to(memory_format=torch.contiguous_format)
+        replace(engine, "normalize", lambda video: normalize(video).contiguous())
+    if is_authors:
+        replace(engine, "losses", losses_by_sample)
+    if is_authors or name.startswith("Adam"):
+        trainer.optimizer = torch.optim.Adam(trainer.model.parameters(), lr=1e-3, weight_decay=1e-5)
+    if name.endswith("3-D convolutions"):
+        replace(FoldedConv3d, "forward", nn.Conv3d.forward)
+    if name.endswith("clip by clip"):
+        at_once = ClipNorm3d.by_clip
+        replace(ClipNorm3d, "by_clip", lambda norm, x: torch.cat([at_once(norm, clip) for clip in x.split(1)]))
+    if name.startswith("gradient checkpointing"):
+        whole = net.forward
+        replace(net, "forward", lambda x: checkpoint(whole, x, use_reentrant=False))
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark = before
+        for owner, attribute, value in reversed(undo):
+            setattr(owner, attribute, value)
 
 
-def try_step(name: str, img_dim: int, batch_size: int, device: str, repeat: int) -> tuple[float, float, float]:
-    """One trial: seconds a step, peak memory in MB, operations (multiplications and additions) a step in units of 10^12."""
+def try_step(
+    name: str, img_dim: int, batch_size: int, device: str, repeat: int, model: TwoStreamNet | None = None
+) -> tuple[float, float, float]:
+    """One trial, of a network that is there or of a new one: seconds a step, its peak memory in MB, chunks scored per second."""
     torch.manual_seed(0)
     ranks = Ranks(device)
-    if name.startswith("convolutions in full"):
-        torch.backends.cudnn.allow_tf32 = False
-    if name.startswith("matrix products"):
-        torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.benchmark = name == "cudnn.benchmark"
-    model = TwoStreamNet(img_dim=img_dim).to(ranks.device).train()
-    trainer = Trainer(model, ranks, lr=1e-3, weight_decay=1e-5, margin=0.99, **TRIALS[name])
-    if name.startswith("channels first"):
-        model.netcnnlip.to(memory_format=torch.contiguous_format)
-        engine.normalize = lambda video: normalize(video).contiguous()
-    if name.startswith("2-D"):
-        for module in model.modules():
-            if isinstance(module, nn.Conv3d):
-                module.__class__ = FoldedConv
-    if name.startswith("gradient checkpointing"):
-        whole = model.netcnnlip.forward
-        model.netcnnlip.forward = lambda x: checkpoint(whole, x, use_reentrant=False)
-    if name.startswith("Adam"):
-        trainer.optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
+    model = model or TwoStreamNet(img_dim=img_dim).to(ranks.device)
+    if ranks.device.type == "cuda":
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    trainer = Trainer(model.train(), ranks, lr=1e-6, weight_decay=1e-5, margin=0.99, **TRIALS[name])
     batch = random_batch(img_dim, batch_size, ranks.device)
-    seconds = median_s(lambda: trainer.step([batch], 1), ranks.device, repeat)
-    memory = peak_memory_mb(ranks.device)
+    scored = {key: tensor[:1] for key, tensor in batch.items()} if name == AUTHORS else batch
+    with changed(name, trainer):
+        seconds = median_s(lambda: trainer.step([batch], 1), ranks.device, repeat)
+        memory = peak_memory_mb(ranks.device)
+        model.eval()
+
+        def score() -> None:
+            with torch.inference_mode():
+                engine.chunk_values(forward(trainer.net, scored, ranks.device, trainer.amp))
+
+        scoring_s = median_s(score, ranks.device, repeat)
+    return seconds, memory, len(scored["row"]) / scoring_s
+
+
+def tera_operations(img_dim: int, device: torch.device) -> float:
+    """Multiplications and additions of a training step for each of its chunks, in units of 10^12."""
+    model = TwoStreamNet(img_dim=img_dim).to(device).train()
+    trainer = Trainer(model, Ranks(device.type), lr=0, weight_decay=0, margin=0.99)
     with FlopCounterMode(display=False) as counter:
-        Trainer(model, ranks, lr=0, weight_decay=0, margin=0.99).step([batch], 1)
-    return seconds, memory, counter.get_total_flops() / 1e12
+        trainer.step([random_batch(img_dim, 2, device)], 1)
+    return counter.get_total_flops() / 2 / 1e12
+
+
+def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """10^12 operations a second that the product of two large matrices gets done, float32 ones on a GPU in TF32."""
+    n = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    seconds = median_s(lambda: a @ b, device, 10)
+    torch.backends.cuda.matmul.allow_tf32 = before
+    return 2 * n**3 / seconds / 1e12
+
+
+def run_trials(
+    names: list[str], img_dims: list[int], batch_sizes: list[int], device: torch.device, repeat: int, stop: float
+) -> None:
+    """Print a row for each trial, begun before the moment `stop` of the monotonic clock."""
+    on_gpu = device.type == "cuda"
+    peaks = {dtype: peak_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16, torch.float16)[: 3 if on_gpu else 2]}
+    print("A large matrix product: " + ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in
+          zip(("float32 (TF32 on a GPU)", "bfloat16", "float16"), peaks.values(), strict=False)) + "\n")  # fmt: skip
+    print("| frames | batch | what | step | chunks/s | peak memory | TFLOP/s | of the product's | scored chunks/s |")
+    print("|---" * 9 + "|", flush=True)
+    middle = batch_sizes[(len(batch_sizes) - 1) // 2]
+    for img_dim in img_dims:
+        tera = tera_operations(img_dim, device)
+        model = TwoStreamNet(img_dim=img_dim).to(device) if on_gpu else None
+        for name in names:
+            if not on_gpu and (name in ON_GPU_ALONE or TRIALS[name].get("amp") == "fp16"):
+                continue
+            sizes = batch_sizes if name in CHOICES else [AUTHORS_BATCH if name == AUTHORS else middle]
+            if name not in (*CHOICES, AUTHORS) and img_dim != img_dims[0]:
+                continue
+            for batch_size in sizes:
+                row = f"| {img_dim}×{img_dim} | {batch_size} | {name} | "
+                if time.monotonic() > stop:
+                    print(f"{row}no time left | | | | | |", flush=True)
+                    continue
+                try:
+                    if on_gpu:
+                        trial = try_step(name, img_dim, batch_size, device.type, repeat, model)
+                    else:
+                        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for its own peak of memory
+                            trial = pool.submit(try_step, name, img_dim, batch_size, device.type, repeat).result()
+                except (RuntimeError, BrokenProcessPool) as error:
+                    print(f"{row}failed: {str(error).splitlines()[0][:80]} | | | | | |", flush=True)
+                    continue
+                seconds, memory, scored = trial
+                rate = tera * batch_size / seconds
+                share = rate / peaks[AMP[TRIALS[name].get("amp", "off")] or torch.float32]
+                step = (f"{seconds:.4f} s", f"{batch_size / seconds:.1f}", f"{memory:.0f} MB")
+                cells = (*step, f"{rate:.3g}", f"{share:.0%}", f"{scored:.1f}")
+                print(row + " | ".join(cells) + " |", flush=True)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -153,6 +261,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--trials", nargs="*", choices=TRIALS, metavar="NAME", help=f"some of {', '.join(TRIALS)}; without names all"
     )
+    parser.add_argument(
+        "--budget_s", type=number(float, 0), default=float("inf"), help="seconds after which no trial begins (default: no limit)"
+    )
     return parser.parse_args(argv)
 
 
@@ -160,30 +271,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     ranks = Ranks(args.device)
     print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}, Python {platform.python_version()}\n")
-    cases = [(img_dim, batch_size) for img_dim in args.img_dim for batch_size in args.batch_size]
-    if args.trials is None:
-        print("| frames | batch | step | visual stream | audio stream | Adam | evaluation | chunks/s in training |")
-        print("|---" * 8 + "|")
-        for img_dim, batch_size in cases:
+    if args.trials is not None:
+        stop = time.monotonic() + args.budget_s
+        run_trials(args.trials or list(TRIALS), args.img_dim, args.batch_size, ranks.device, args.repeat, stop)
+        return
+    print("| frames | batch | step | visual stream | audio stream | Adam | evaluation | chunks/s in training |")
+    print("|---" * 8 + "|")
+    for img_dim in args.img_dim:
+        for batch_size in args.batch_size:
             seconds = measure(img_dim, batch_size, ranks, args.repeat)
             cells = " | ".join(f"{s:.3f} s" for s in seconds)
             print(f"| {img_dim}×{img_dim} | {batch_size} | {cells} | {batch_size / seconds[0]:.1f} |")
-        return
-    print("| frames | batch | what | step | chunks/s | peak memory | TFLOP/s |")
-    print("|---" * 7 + "|")
-    for img_dim, batch_size in cases:
-        for name in args.trials or TRIALS:
-            if name in ON_GPU_ALONE and ranks.device.type != "cuda":
-                continue
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for its own peak of memory
-                try:
-                    trial = pool.submit(try_step, name, img_dim, batch_size, ranks.device.type, args.repeat)
-                    seconds, memory, tera = trial.result()
-                except (RuntimeError, BrokenProcessPool) as error:
-                    print(f"| {img_dim}×{img_dim} | {batch_size} | {name} | failed: {str(error).splitlines()[0][:80]} | | | |")
-                    continue
-            cells = (f"{seconds:.3f} s", f"{batch_size / seconds:.1f}", f"{memory:.0f} MB", f"{tera / seconds:.2f}")
-            print(f"| {img_dim}×{img_dim} | {batch_size} | {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -212,10 +212,10 @@ def render(rng: np.random.Generator, kind: str, seconds: float, size: int) -> tu
     return frames, sound, [] if kind == "real" else [[begin / FPS, end / FPS]]
 
 
-def write_video(path: Path, frames: list[np.ndarray], sound: np.ndarray) -> None:
+def write_video(path: Path, frames: list[np.ndarray], sound: np.ndarray, fps: int = FPS) -> None:
     """Encode BGR frames and mono sound (float, -1..1) as H.264 and AAC."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast", "threads": "1"})
+        video = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1"})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")

@@ -1,0 +1,265 @@
+"""Every figure that takes a GPU, most valuable first, in at most 8 minutes; what fails or runs out of time is a row that says so.
+
+    bash benchmarks/gpu.sh --out gpu        (installs what was fetched, then runs this)
+    python benchmarks/gpu.py --quick        (all of it in miniature, on a CPU)
+
+Runs `pytest -m gpu` and the benchmarks one after the other, each with its own time limit.  Writes to --out after each step:
+gpu.json (what ran, for how long, how it ended, the tables), gpu.md (the same to read), gpu.log (all that was printed) and the
+pictures that the benchmarks draw.  Exit status: 0, 1 if a step failed or ran out of time.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from utils.cli import n_cores, run
+
+ROOT = Path(__file__).resolve().parent.parent
+TERMINATION_S = 5
+PICTURES_MAX = 5
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. `{data}` in it is a folder for what is made on the way, `{python}` this Python, `{cores}` their number."""
+
+    name: str
+    title: str
+    command: str
+    quick: str  # the same in miniature, on a CPU
+    limit_s: int
+    in_background: bool = False  # runs beside the next step, which takes no time
+
+
+MAKE = "{python} benchmarks/learning.py --out {data}/learning --make_only"
+LEARN = "{python} benchmarks/learning.py --out {data}/learning --crop_px 224"
+STEPS = (
+    Step(
+        "make", "Videos for what follows", f"{MAKE} --n_train 300 --n_test 60 --seconds 4 --crop_px 224",
+        f"{MAKE} --n_train 2 --n_test 2 --seconds 2 --crop_px 32", 75, in_background=True,
+    ),
+    Step(
+        "right", "Is it right there?", "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/test_gpu.py",
+        "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/test_gpu.py -k reference", 80,
+    ),
+    Step(
+        "step", "The training step and the scoring, beside the authors' way",
+        "{python} benchmarks/step.py --trials --img_dim 224 112 --batch_size 8 32 128 --budget_s 110",
+        "{python} benchmarks/step.py --trials --img_dim 32 --batch_size 2 --repeat 1 --device cpu --budget_s 1", 130,
+    ),
+    Step(
+        "loader", "The loader beside the step",
+        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 224 --train off fp16 --batch_size 32 --n_chunks 6000",
+        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 32 --train off --batch_size 2 --n_chunks 8 "
+        "--num_workers 1",
+        50,
+    ),
+    Step(
+        "s3fd", "S3FD", "{python} benchmarks/detection.py --detectors s3fd",
+        "{python} benchmarks/detection.py --detectors s3fd --sizes 64x48 --batch_size 1 --repeat 1 --device cpu", 30,
+    ),
+    Step(
+        "pre-process s3fd", "pre-process.py on 1080p videos, s3fd",
+        "{python} benchmarks/preprocess.py --generate {cores} --detector s3fd --half --workers 1 4 {cores} --repeat 1", "", 60,
+    ),
+    Step(
+        "pre-process yunet", "pre-process.py on 1080p videos, yunet on the CPU",
+        "{python} benchmarks/preprocess.py --generate {cores} --detector yunet --workers 1 4 {cores} --repeat 1",
+        "{python} benchmarks/preprocess.py --generate 1 --seconds 2 --detector libfacedetection --workers 1 --repeat 1", 45,
+    ),
+    Step(
+        "learning", "Does it learn dissonance? 112 pixels",
+        f"{LEARN} --n_train 300 --n_test 60 --seconds 4 --img_dim 112 --batch_size 32 --amp fp16 --epochs 1000 --budget_s 30 "
+        "--recipes cross authors clip",
+        f"{LEARN.replace('224', '32')} --n_train 2 --n_test 2 --seconds 2 --img_dim 32 --batch_size 2 --amp off --epochs 1 "
+        "--num_workers 0 --device cpu --recipes cross",
+        140,
+    ),
+)  # fmt: skip
+BUDGET_S = 480
+
+
+@dataclass
+class Result:
+    """What became of a step: status is done, failed or out of time; tables are lists of rows, cells by column."""
+
+    name: str
+    title: str
+    command: str
+    limit_s: float
+    status: str = "not begun: no time left"
+    seconds: float = 0.0
+    tables: list[list[dict[str, str]]] = field(default_factory=list)
+    text: str = ""  # what it printed to be read, as Markdown
+
+
+def tables_of(text: str) -> list[list[dict[str, str]]]:
+    """The Markdown tables in a text: for each a list of rows, cells by column."""
+    tables: list[list[dict[str, str]]] = []
+    header: list[str] | None = None
+    previous: list[str] | None = None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            header = None
+        elif header is None and previous and all(set(cell) == {"-"} for cell in cells):
+            header = previous
+            tables.append([])
+        elif header is not None:
+            tables[-1].append(dict(zip(header, cells, strict=False)))
+        previous = cells
+    return tables
+
+
+def readable(printed: str) -> str:
+    """What a command printed, without progress bars, warnings and dots."""
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.splitlines()]
+    noise = re.compile(r"Warning|warnings\.warn|\d+%\||/s\]|USDT")
+    return "\n".join(line for line in lines if not noise.search(line)).strip()
+
+
+class Running:
+    """A step under way: its output is read by a thread, so that nothing is lost when it has to be ended."""
+
+    def __init__(self, step: Step, command: str, limit_s: float, log: Path):
+        self.result = Result(step.name, step.title, command, limit_s)
+        self.begin = time.monotonic()
+        environment = os.environ | {
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        }
+        self.process = subprocess.Popen(
+            command.split(), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )  # fmt: skip
+        self.printed: list[bytes] = []
+        self.log = log
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        with self.log.open("ab") as log:
+            log.write(f"\n$ {self.result.command}\n".encode())
+            for line in self.process.stdout:
+                self.printed.append(line)
+                log.write(line)
+                log.flush()
+
+    def end(self) -> Result:
+        """Wait for it, no longer than its limit, and say what became of it."""
+        status = None
+        try:
+            left = self.result.limit_s - (time.monotonic() - self.begin)
+            code = self.process.wait(max(0.0, left))
+            status = "done" if code == 0 else f"failed, exit status {code}"
+        except subprocess.TimeoutExpired:
+            status = f"out of time after {self.result.limit_s:.0f} s"
+        finally:
+            for number in (signal.SIGTERM, signal.SIGKILL):  # its own processes too
+                try:
+                    os.killpg(self.process.pid, number)
+                    self.process.wait(TERMINATION_S)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue
+        self.reader.join(TERMINATION_S)
+        self.result.status, self.result.seconds = status, time.monotonic() - self.begin
+        printed = b"".join(self.printed).decode(errors="replace")
+        self.result.text = readable(printed)
+        self.result.tables = tables_of(self.result.text)
+        return self.result
+
+
+def describe_device() -> str:
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+        card = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        card = "no GPU"
+    return f"{card}; {n_cores()} cores; Python {platform.python_version()}"
+
+
+def write(out: Path, device: str, results: list[Result]) -> None:
+    """gpu.json and gpu.md, whole or not at all."""
+    lines = ["# Measured on a GPU", "", device, "", "| step | ended | seconds | limit |", "|---|---|---|---|"]
+    lines += [f"| {r.title} | {r.status} | {r.seconds:.0f} | {r.limit_s:.0f} |" for r in results]
+    for result in results:
+        lines += ["", f"## {result.title}", "", f"`{result.command}`: {result.status}, {result.seconds:.0f} s", "", result.text]
+    contents = {
+        "gpu.json": json.dumps({"device": device, "steps": [asdict(result) for result in results]}, indent=1),
+        "gpu.md": "\n".join(lines) + "\n",
+    }
+    for name, content in contents.items():
+        partial = out / f".{name}.tmp"
+        partial.write_text(content)
+        partial.replace(out / name)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--out", type=Path, default=Path("gpu"), help="folder for results (default: gpu)")
+    parser.add_argument("--quick", action="store_true", help="in miniature, on a CPU: it shows that everything runs")
+    names = [step.name for step in STEPS]
+    parser.add_argument("--steps", nargs="+", choices=names, default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    begin = time.monotonic()
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = args.out / "gpu.log"
+    log.write_bytes(b"")
+    device = describe_device()
+    print(device)
+    if args.quick:
+        os.environ["MDS_GPU_TESTS"] = "cpu"
+    results: list[Result] = []
+    beside: Running | None = None
+    n_said = 0
+    with tempfile.TemporaryDirectory() as data:
+        for step in STEPS:
+            command = step.quick if args.quick else step.command
+            if step.name not in args.steps or not command:
+                continue
+            command = command.format(data=data, python=sys.executable, cores=n_cores())
+            left = BUDGET_S - (time.monotonic() - begin) - TERMINATION_S
+            if left < 1:
+                results.append(Result(step.name, step.title, command, step.limit_s))
+            else:
+                running = Running(step, command, min(step.limit_s, left), log)
+                if step.in_background:
+                    beside = running
+                    continue
+                results.append(running.end())
+                if beside:
+                    results.insert(-1, beside.end())
+                    beside = None
+            for result in results[n_said:]:
+                print(f"{result.title}: {result.status}, {result.seconds:.0f} s", flush=True)
+            n_said = len(results)
+            pictures = sorted(Path(data).rglob("learning_*.png"))[:PICTURES_MAX]
+            for picture in pictures:
+                shutil.copyfile(picture, args.out / picture.name)
+            write(args.out, device, results)
+        if beside:
+            results.append(beside.end())
+            write(args.out, device, results)
+    print(f"{time.monotonic() - begin:.0f} s in all; written: {args.out / 'gpu.md'}, gpu.json, gpu.log")
+    return 0 if all(result.status == "done" for result in results) else 1
+
+
+if __name__ == "__main__":
+    run(main)
