@@ -190,7 +190,11 @@ class VisualNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        if x.is_cuda:  # frame by frame, which torch.compile makes a kernel for
+            frames = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, 2, 1)  # (B, C, T, H, W) -> (B*T, C, H/2, W/2)
+            x = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        else:
+            x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 

@@ -133,7 +133,7 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
     last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
     missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        made = pool.map(partial(make_pair, folder, seconds=seconds, size=size), missing, chunksize=4)
+        made = pool.map(partial(make_pair, folder, seconds=seconds, size=size), missing)
         list(tqdm(made, total=len(missing), unit="pair", desc=f"making {folder}"))
     rows = [
         (f"{label}/{i:05d}", code, 0, f"{chunk:05d}", f"{label}/{i:05d}/{chunk:05d}", float(chunk))
