@@ -291,6 +291,9 @@ def main(argv: list[str] | None = None) -> None:
         measured = []
         for n_workers in args.workers:
             measured.append(measure(videos, build, settings, n_workers, args.repeat))
+            print(
+                f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True
+            )  # in case that the rest takes too long
             if detector.is_shared:
                 timed = detector.detector if is_stand_in else detector
                 print(f"{n_workers} workers: {timed.report(*measured[-1][2])}", flush=True)

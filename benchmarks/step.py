@@ -10,7 +10,8 @@ forward.
 --trials: the step as train.py takes it and with one thing changed at a time, with its peak memory, the arithmetic that it gets
 done, its share of what a large matrix product gets done on the same device, and the chunks that it scores per second.  Beside
 them the authors' way: float32, channels first, batch 8, Adam not fused, a loop over the samples for the losses, scoring one chunk
-at a time.  The precisions are measured at every size, the rest at one; on a CPU each trial has a process of its own.
+at a time.  Precisions are measured at every batch size; the rest at one, and at the first frame size.  On a CPU each trial has a
+process of its own.
 """
 
 import argparse
@@ -225,9 +226,10 @@ def run_trials(
         for name in names:
             if not on_gpu and (name in ON_GPU_ALONE or TRIALS[name].get("amp") == "fp16"):
                 continue
-            sizes = batch_sizes if name in CHOICES else [AUTHORS_BATCH if name == AUTHORS else middle]
-            if name not in (*CHOICES, AUTHORS) and img_dim != img_dims[0]:
+            is_first = img_dim == img_dims[0]
+            if name not in (*CHOICES, AUTHORS) and not is_first:
                 continue
+            sizes = batch_sizes if name in CHOICES and is_first else [AUTHORS_BATCH if name == AUTHORS else middle]
             for batch_size in sizes:
                 row = f"| {img_dim}×{img_dim} | {batch_size} | {name} | "
                 if time.monotonic() > stop:
