@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -179,9 +180,9 @@ class Judge:
         """
         clock = Stopwatch()
         with open_source(path, scratch, clock) as source:
-            pictures = tqdm(find_faces(source, self.detector, self.settings, clock), unit="frame", desc="faces",
-                            leave=False, delay=2)  # fmt: skip
-            found = track_and_crop(pictures, scratch / "tracks", self.settings, clock)
+            with closing(find_faces(source, self.detector, self.settings, clock)) as pictures:
+                progress = tqdm(pictures, unit="frame", desc="faces", leave=False, delay=2)
+                found = track_and_crop(progress, scratch / "tracks", self.settings, clock)
             check_tracks(found)
             tracks, seconds = self.score(source, found.tracks, name)
             clock.lap("network")

@@ -223,15 +223,19 @@ def detect_by(handle: tuple, n: int) -> list[np.ndarray]:
 
 def test_a_shared_detector_serves_all_workers():
     class Counting(FixedDetector):
-        n_frames = 0
+        n_frames = n_at_work = n_together = 0
 
         def detect(self, frames):
+            self.n_at_work += 1
+            self.n_together = max(self.n_together, self.n_at_work)
             self.n_frames += len(frames)
+            time.sleep(0.2)
+            self.n_at_work -= 1
             return super().detect(frames)
 
     detector = Counting()
     handle = share(detector)
-    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 9)], 2, nothing, ()) if pair]
+    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 4, 5)], 2, nothing, ()) if pair]
     for (_, n), future in done:
         np.testing.assert_array_equal(future.result(), FixedDetector().detect([np.zeros((40, 60, 3), np.uint8)] * n))
-    assert detector.n_frames == 14
+    assert detector.n_frames == 14 and detector.n_together == 1

@@ -1,10 +1,12 @@
 """pre-process.py and write_csv.py on generated videos, good and bad."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
 import sys
+import time
 from fractions import Fraction
 
 import av
@@ -19,12 +21,13 @@ from scipy.io import wavfile
 from dataset import read_index, read_video
 from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
+from tests.conftest import FixedDetector
 from utils import jobs
 from utils.checkpoint import save_checkpoint
-from utils.chunking import Settings, find_faces
+from utils.chunking import ChunkWriter, Settings, find_faces
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
-from utils.media import VideoError, open_source, read_wav, to_rgb
+from utils.media import Source, VideoError, open_source, read_wav, to_rgb
 from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
@@ -231,6 +234,55 @@ class TwoFaces:
             found.append(np.array([right, left] if self.n < 50 else [left]))
             self.n += 1
         return found
+
+
+class OneAtATime(FixedDetector):
+    """Takes its time, and notes whether it is called while it is at work."""
+
+    def __init__(self):
+        self.n_at_work = self.n_together = 0
+
+    def detect(self, frames):
+        self.n_at_work += 1
+        self.n_together = max(self.n_together, self.n_at_work)
+        time.sleep(0.1)
+        self.n_at_work -= 1
+        return super().detect(frames)
+
+
+def test_a_video_that_is_given_up_leaves_the_detector_alone(tmp_path, monkeypatch):
+    """However it is given up, and even if somebody keeps the error: the next video has the detector for itself."""
+    source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
+    detector, n_frames = OneAtATime(), Source.frames
+
+    def broken(self):
+        yield from itertools.islice(n_frames(self), 9)
+        raise VideoError("video", "gone")
+
+    def no_room(*_):
+        raise OSError(28, "no space left on device")
+
+    for owner, name, failing in ((Source, "frames", broken), (ChunkWriter, "crop", no_room)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing)
+            with pytest.raises((VideoError, OSError)) as kept:
+                process_video(source, tmp_path / name, detector, Settings("x"))
+        assert detector.n_at_work == 0, kept
+    process_video(source, tmp_path / "out", detector, Settings("x"))
+    assert detector.n_together == 1
+
+
+def test_a_box_under_a_pixel_costs_nothing(tmp_path, fixed_detector):
+    class Speck(FixedDetector):
+        def detect(self, frames):
+            specks = np.array([[3.1, 3.1, 3.2, 3.2, 0.9], [5, 5, 5, 5, 0.9], [9, 9, 8, 8, 0.9], [np.nan, 1, 2, 3, 0.9]])
+            return [np.concatenate([faces, specks]) for faces in super().detect(frames)]
+
+    source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
+    records = [
+        process_video(source, tmp_path / str(i), detector, Settings("x")) for i, detector in enumerate((Speck(), fixed_detector))
+    ]
+    assert records[0] == records[1] and len(records[0]["chunks"]) == 2
 
 
 @pytest.mark.parametrize(

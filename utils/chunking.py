@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -88,7 +89,8 @@ def detection_size(width: int, height: int, settings: Settings) -> tuple[int, in
 def find_faces(source: Source, detector: Detector, settings: Settings, clock: Stopwatch) -> Iterator[Picture]:
     """Give every frame of a video in order, when its faces and the cuts up to it are known.
 
-    The detector works in a thread of its own, at most two batches behind the decoder.
+    The detector works in a thread of its own, at most two batches behind the decoder. A caller that may stop early closes the
+    generator (`contextlib.closing`), so that the detector is free for the next video.
     """
     cuts = ContentDetector()
     cut_frames: set[int] = set()
@@ -158,7 +160,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             settle()
         yield from ready(n_frames)
     finally:
-        thread.shutdown(wait=False, cancel_futures=True)  # nobody waits for the rest of a video that was given up
+        thread.shutdown(cancel_futures=True)  # waits for the batch at work: the next video's would run beside it
 
 
 class ChunkWriter:
@@ -328,7 +330,8 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
     result.mkdir(parents=True)
     with open_source(path, work, clock) as source:
         clock.lap("open")
-        found = track_and_crop(find_faces(source, detector, settings, clock), work / "tracks", settings, clock)
+        with closing(find_faces(source, detector, settings, clock)) as pictures:
+            found = track_and_crop(pictures, work / "tracks", settings, clock)
         check_tracks(found)
         chunks = {"chunks": [], "without_sound": [], "damaged": []}
         damaged = source.damaged()
