@@ -11,6 +11,11 @@ Running it again skips what is complete; several runs on one folder share the wo
 failed (0 under torchrun, which takes 1 for a crash), 2 for bad arguments.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 import dataclasses
 import functools

@@ -7,10 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import pebble.pool.process
 import pytest
 from pebble import ProcessExpired
 
@@ -142,6 +144,20 @@ def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(split, number):
     assert not list(split.rglob(".*"))
 
 
+@needs_processes
+@pytest.mark.parametrize("script", ["pre-process", "write_csv", "collect", "train", "test", "localize"])
+def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
+    (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 130 and printed.split("\n") == ["", "stopped; the same command goes on from here", ""]
+
+
 @pytest.mark.slow
 def test_two_runs_share_a_folder(split, videos):
     runs = [start(split, "--workers", "1") for _ in range(2)]
@@ -190,6 +206,31 @@ def die_on_two(number: int) -> int:
 
 def nothing() -> None:
     pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_start_of_the_workers(number, monkeypatch):
+    """Also one that another thread than the main one takes, as happens where a library has started some."""
+    waiting = threading.Event()
+    threading.Thread(target=waiting.wait, daemon=True).start()  # takes what the main thread blocks
+    started, launch = [], pebble.pool.process.launch_process
+
+    def slowly(*arguments):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)  # here Python would call the handler
+        started.append(launch(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(pebble.pool.process, "launch_process", slowly)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_in_pool(die_on_two, [(0,)], 2, nothing, ()))
+    finally:
+        waiting.set()
+        after = signal.signal(number, before)
+    assert len(started) == 2 and not any(process.is_alive() for process in started)
+    assert after is signal.default_int_handler
 
 
 def test_the_pool_outlives_its_workers():

@@ -81,15 +81,29 @@ def _start_worker(initializer: Callable, initargs: tuple) -> None:
 
 @contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back in this thread, and for good in the threads and processes that it starts: they begin by importing."""
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # its start lets Ctrl-C through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold Ctrl-C and SIGTERM back until the end: a worker whose start is broken off has nobody to give it work or to stop it.
+    And Ctrl-C for good in the threads and processes that are started: these begin by importing.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    # both: what this thread does not take, another one may, and then Python calls the handler here all the same
+    for number in (number for number in numbers if callable(handlers[number])):
+        signal.signal(number, lambda number, _: held.append(number))
+    resource_tracker.ensure_running()  # its start lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def run_in_pool(
