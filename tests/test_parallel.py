@@ -148,8 +148,9 @@ def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(split, number):
 @pytest.mark.parametrize("script", ["pre-process", "write_csv", "collect", "train", "test", "localize"])
 def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
     (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    command = [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path]
     process = subprocess.Popen(
-        [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=os.environ | {"PYTHONPATH": str(tmp_path)}, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout.readline() == "importing\n"
