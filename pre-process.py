@@ -63,7 +63,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jpeg_quality", type=number(int, 1, 100), default=95, help="of the crops, 1..100 (default: 95)")
     parser.add_argument(
         "--tracks", choices=TRACKS, default="longest",
-        help="keep a video's longest face track, or all, as <video>/<track>_<chunk> (default: longest)",
+        help="keep a video's longest face track (of faces seen at the same time the one that speaks), or all, as "
+        "<video>/<track>_<chunk> (default: longest)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     parser.add_argument(

@@ -55,8 +55,8 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     Raises:
         VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet can't be written.
     """
-    kinds = (("chunks", ""), ("without_sound", "no sound"), ("damaged", "damaged"))
-    seconds = [(c["first_frame"], c["chunk"], why) for kind, why in kinds for c in record[kind]]
+    kinds = (("chunks", ""), ("without_sound", "no sound"), ("damaged", "damaged"), ("still", "never moves"))
+    seconds = [(c["first_frame"], c["chunk"], why) for kind, why in kinds for c in record.get(kind, ())]
     tracks = []  # number of a track and seconds of it for a row; seconds are (first frame, chunk, why it is left out)
     for i in range(len(record["tracks"])):
         prefix = f"{i:02d}_" if record["settings"]["tracks"] == "all" else ""
