@@ -183,7 +183,7 @@ class Judge:
         clock = Stopwatch()
         with open_source(path, scratch, clock) as source:
             with closing(find_faces(source, self.detector, self.settings, clock)) as pictures:
-                progress = tqdm(pictures, unit="frame", desc="faces", leave=False, delay=2)
+                progress = tqdm(pictures, unit=" frames", desc="faces", leave=False, delay=2)
                 found = track_and_crop(progress, scratch / "tracks", self.settings, clock)
             check_tracks(found)
             tracks, seconds = self.score(source, found.tracks, name)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
@@ -150,6 +151,68 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     assert pre_process(interrupted) == 0 and "4 were complete" in capsys.readouterr().out  # the same command goes on
     frame = out / "real" / "a" / "00000" / "000000.jpg"
     assert len(frame.read_bytes()) < len(before[frame][0])
+
+
+def test_a_run_that_is_stopped_writes_its_tables(tmp_path, pre_process, monkeypatch):
+    """And keeps the rows of earlier runs, for what it did not come to."""
+    for name in "acd":
+        write_clip(tmp_path / "real" / f"{name}.mp4", face_pictures(50), sound=tone(2))
+    (tmp_path / "fake").mkdir()
+    write_clip(tmp_path / "real" / "b.mp4", face_pictures(60), sound=tone(1.2))
+    for name in ("bad", "late"):
+        (tmp_path / "real" / f"{name}.mp4").write_text("no video")
+    arguments = ["--out_dir", str(tmp_path)]
+
+    def rows(table):
+        with (tmp_path / f"{table}.csv").open() as file:
+            return sorted({row["video"].removeprefix("real/") for row in csv.DictReader(file)})
+
+    def stop_at(name, error):
+        def process(source, *rest):
+            if source.name == name:
+                raise error
+            return process_into(source, *rest)
+
+        monkeypatch.setattr(jobs, "process_video", process)
+        with pytest.raises(
+            type(error) if isinstance(error, KeyboardInterrupt) else UserError, match="space" if str(error) else None
+        ):
+            pre_process(arguments)
+        assert not list(tmp_path.rglob(".*"))
+
+    stop_at("c.mp4", KeyboardInterrupt())
+    assert (rows("failures"), rows("warnings"), rows("timings")) == (["bad.mp4"], ["b.mp4"], ["a.mp4", "b.mp4"])
+    times = (tmp_path / "timings.csv").read_text().splitlines()
+    stop_at("d.mp4", OSError(28, "no space left on device"))
+    assert (rows("failures"), rows("warnings")) == (["bad.mp4"], ["b.mp4"])
+    assert rows("timings") == ["a.mp4", "b.mp4", "c.mp4"]
+    assert set(times) < set((tmp_path / "timings.csv").read_text().splitlines())
+    (tmp_path / "real" / "bad.mp4").unlink()
+    monkeypatch.setattr(jobs, "process_video", process_into)
+    assert pre_process(arguments) == 1
+    assert (rows("failures"), rows("warnings")) == (["late.mp4"], ["b.mp4"])
+    assert rows("timings") == [f"{name}.mp4" for name in "abcd"]
+    assert set(times) < set((tmp_path / "timings.csv").read_text().splitlines())
+
+
+def test_the_title_of_a_contact_sheet_fits(tmp_path, pre_process, monkeypatch):
+    """However long the name is and however narrow the sheet."""
+    source = write_clip(tmp_path / "real" / f"{'a long name ' * 5}{'x' * 150}.mp4", face_pictures(60), sound=tone(1.2))
+    seen = []
+    save = Figure.savefig
+
+    def look(figure, *arguments, **options):
+        figure.canvas.draw()
+        (title,) = figure.texts
+        box = title.get_window_extent()
+        seen.append(0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1)
+        assert title.get_text().replace("\n", "").replace(" ", "") == f"{source.name}:2.4s,1chunks,1leftout,frameat0.00s".replace(
+            " ", ""
+        )
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    assert pre_process(["--out_dir", str(tmp_path), "--preview"]) == 0 and seen == [True]
 
 
 def test_two_containers_of_one_stem_stay_apart(tmp_path, pre_process):
