@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -200,7 +201,7 @@ def busy_in_tree(pid: int, out_dir: Path) -> int | None:
 
 
 def die_on_two(number: int) -> int:
-    if number == 2:
+    if number in (2, 3):  # twice in a row
         os.kill(os.getpid(), signal.SIGKILL)
     return number**2
 
@@ -240,8 +241,30 @@ def test_the_pool_outlives_its_workers():
         if done is not None:
             (number,), future = done
             results[number] = future.exception() or future.result()
-    assert isinstance(results.pop(2), ProcessExpired)
-    assert results == {0: 0, 1: 1, 3: 9, 4: 16, 5: 25}
+    assert isinstance(results.pop(2), ProcessExpired) and isinstance(results.pop(3), ProcessExpired)
+    assert results == {0: 0, 1: 1, 4: 16, 5: 25}
+
+
+def die_at_start(folder: Path, n_times: int) -> None:
+    """Kill this worker while it starts, the first `n_times` that one does."""
+    n_before = len(list(folder.iterdir()))
+    (folder / str(os.getpid())).touch()
+    if n_before < n_times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_are_killed_while_they_start(tmp_path):
+    """Twice in a row, they cost nothing; for ever, the run ends."""
+    for n_times in (2, 99):
+        folder = tmp_path / str(n_times)
+        folder.mkdir()
+        found = run_in_pool(pow, [(i, 2) for i in range(3)], 1, die_at_start, (folder, n_times))
+        if n_times == 99:
+            with pytest.raises(BrokenProcessPool):
+                list(found)
+        else:
+            done = {task[0]: future.result() for task, future in filter(None, found)}
+            assert done == {0: 0, 1: 1, 2: 4}
 
 
 def test_a_job_belongs_to_one_process(tmp_path):
