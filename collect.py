@@ -10,6 +10,11 @@ index.csv beside them (what is known of each video) and <out_dir>/missing.csv (w
 goes on.  Exit status: 0, 1 if --check finds something shared, 2 for bad arguments or, with --strict, missing videos.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 import collections
 import hashlib

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -116,7 +117,9 @@ class Judge:
             for start, is_second in zip(*chunk_starts(writer.track.n_frames, self.stride), strict=True):
                 first = writer.track.first_frame + start
                 samples, kind = cut_sound(source, first, damaged)
-                if kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
+                if writer.motion.is_still:
+                    kind = "still"  # a photograph: nothing that could agree with the sound
+                elif kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
                     kind = "silent"  # nothing that lips could agree with
                 if kind != "chunks":
                     left_out[track].append((first, kind))
@@ -179,9 +182,9 @@ class Judge:
         """
         clock = Stopwatch()
         with open_source(path, scratch, clock) as source:
-            pictures = tqdm(find_faces(source, self.detector, self.settings, clock), unit="frame", desc="faces",
-                            leave=False, delay=2)  # fmt: skip
-            found = track_and_crop(pictures, scratch / "tracks", self.settings, clock)
+            with closing(find_faces(source, self.detector, self.settings, clock)) as pictures:
+                progress = tqdm(pictures, unit=" frames", desc="faces", leave=False, delay=2)
+                found = track_and_crop(progress, scratch / "tracks", self.settings, clock)
             check_tracks(found)
             tracks, seconds = self.score(source, found.tracks, name)
             clock.lap("network")
@@ -190,8 +193,9 @@ class Judge:
                 listed = ", ".join(f"{kinds.count(kind)} with {WHY[kind]}" for kind in sorted(set(kinds)))
                 raise VideoError("chunk", f"no second of a face can be judged: of {len(kinds)} chunks {listed}")
             verdict = give_verdict(tracks, found.n_frames, self.threshold)
-            verdict["coverage"]["warnings"] = source.warnings
-            words = [*in_words(verdict), *self.warnings, *(f"The file: {warning}." for warning in source.warnings)]
+            warnings = [*source.warnings, *found.warnings]
+            verdict["coverage"]["warnings"] = warnings
+            words = [*in_words(verdict), *self.warnings, *(f"The file: {warning}." for warning in warnings)]
             verdict = {"file": name, "words": words} | verdict
             if self.check and seconds:
                 verdict["map_check"] = self.compare_maps(source, found.tracks, seconds)

@@ -9,6 +9,11 @@ videos: <out>/summary.csv and <out>/proposals.json (for test.py --proposals).  R
 0, 1 if a video could not be judged, 2 for bad arguments.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 import collections
 import importlib.util

@@ -7,11 +7,18 @@ Reads <out_dir>/real/* and <out_dir>/fake/*, videos in any container that FFmpeg
 <out_dir>/pytmp/<real|fake>/<video>/<chunk>/<frame>.jpg (30 crops of 224x224), <chunk>.wav (the same second) and
 video.json (tracks, boxes, what was left out), <out_dir>/failures.csv (each video that failed, and why),
 <out_dir>/warnings.csv (what else was left out) and <out_dir>/timings.csv (seconds spent on each video, by step).
-Running it again skips what is complete; several runs on one folder share the work.  Exit status: 0, 1 if videos
-failed (0 under torchrun, which takes 1 for a crash), 2 for bad arguments.
+The tables are written when a run is stopped, too.  Running it again skips what is complete; several runs on one
+folder share the work.  Exit status: 0, 1 if videos failed (0 under torchrun, which takes 1 for a crash), 2 for bad
+arguments.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
+import contextlib
 import dataclasses
 import functools
 import signal
@@ -26,10 +33,10 @@ from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import TRACKS, Settings
 from utils.cli import UserError, n_cores, number, pick_device, run
-from utils.jobs import Job, Outcome, claimed, do_jobs, sweep
+from utils.jobs import Job, Outcome, do_jobs, sweep
 from utils.labels import LABELS
 from utils.parallel import Group
-from utils.split import plan, report, video_name
+from utils.split import plan, report, video_name, write_tables
 
 MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken
 
@@ -58,7 +65,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--jpeg_quality", type=number(int, 1, 100), default=95, help="of the crops, 1..100 (default: 95)")
     parser.add_argument(
         "--tracks", choices=TRACKS, default="longest",
-        help="keep a video's longest face track, or all, as <video>/<track>_<chunk> (default: longest)",
+        help="keep a video's longest face track (of faces seen at the same time the one that speaks), or all, as "
+        "<video>/<track>_<chunk> (default: longest)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     parser.add_argument(
@@ -72,16 +80,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def do_all(
-    work: Callable[[Iterable[Job]], Iterator], out_dir: Path, todo: list[list[str]], group: Group, progress: tqdm
-) -> dict[str, Outcome]:
+    work: Callable[[Iterable[Job]], Iterator],
+    out_dir: Path,
+    todo: list[list[str]],
+    group: Group,
+    progress: tqdm,
+    outcomes: dict[str, Outcome],
+) -> None:
     """Do the jobs of this process by `work`: those that no other rank takes, then again those that another run had in hand.
 
-    Returns their outcomes by name.
+    Their outcomes go to `outcomes` by name, at once, so that those before an interruption are known.
 
     Raises:
         UserError: nothing can be written, or something is broken that no video explains.
     """
-    outcomes: dict[str, Outcome] = {}
     n_unexpected = 0
 
     def claim() -> Iterator[Job]:
@@ -109,7 +121,6 @@ def do_all(
                 n_unexpected = n_unexpected + 1 if outcome.stage in ("unexpected", "crash") else 0
                 if n_unexpected == MAX_UNEXPECTED:
                     raise UserError(f"{MAX_UNEXPECTED} videos in a row failed unexpectedly, the last with: {outcome.reason}")
-    return outcomes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,15 +152,20 @@ def main(argv: list[str] | None = None) -> int:
         else:
             build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
         work = functools.partial(do_jobs, detector=detector, build=build, settings=settings, n_workers=n_workers)
+        is_through = False
         with tqdm(total=len(todo), unit="video", disable=group.rank > 0, smoothing=0.05) as progress:
             try:
-                outcomes |= do_all(work, args.out_dir, todo, group, progress)
+                do_all(work, args.out_dir, todo, group, progress, outcomes)
+                while group.rank == 0 and group.add("done", 0) < len(todo):  # others are still at work
+                    time.sleep(1)
+                    progress.update(group.add("done", 0) - progress.n)
+                is_through = group.rank == 0  # which writes the tables of all ranks in the end
             finally:
                 for label in LABELS:
                     sweep(args.out_dir / "pytmp" / label)
-            while group.rank == 0 and group.add("done", 0) < len(todo):  # others are still at work
-                time.sleep(1)
-                progress.update(group.add("done", 0) - progress.n)
+                if not is_through:  # stopped: what is known so far
+                    with contextlib.suppress(UserError, OSError):  # what stopped it says more
+                        write_tables(args.out_dir, outcomes, is_all=False)
         if group.rank > 0:
             group.share(f"outcomes {group.rank}", {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()})
             return 0
@@ -157,9 +173,7 @@ def main(argv: list[str] | None = None) -> int:
             outcomes |= {name: Outcome(**outcome) for name, outcome in group.get(f"outcomes {rank}").items()}
     elif group.rank > 0:
         return 0
-    with claimed(args.out_dir / "failures.csv", wait=True):  # another run may end at the same time
-        n_failed = report(args.out_dir, outcomes, time.monotonic() - start)
-    sweep(args.out_dir)
+    n_failed = report(args.out_dir, outcomes, time.monotonic() - start)
     return 1 if n_failed and not group.is_launched else 0
 
 

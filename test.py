@@ -11,6 +11,11 @@ chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and repor
 metrics.json.  Fake is the positive class, MDS the score: higher is more fake.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 from pathlib import Path
 

@@ -11,6 +11,11 @@ loss, or highest AUC on held-out videos), log.jsonl (a line per epoch), curves.p
 img/train.  --test writes scores.csv, track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 import shutil
 import time
@@ -423,4 +428,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, " with --resume")

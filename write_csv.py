@@ -7,6 +7,11 @@ per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks le
 index.csv in a split, its columns original, identity, manipulation, method, category and source are taken over.
 """
 
+if __name__ == "__main__":  # before the imports, which take seconds
+    from utils.cli import stop_quietly
+
+    stop_quietly()
+
 import argparse
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain

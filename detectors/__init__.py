@@ -4,7 +4,8 @@
     faces = detector.detect(frames)
 
 `frames` is a sequence of (H, W, 3) uint8 RGB arrays of one size; the result has one (n, 5) float32 array per frame:
-x1, y1, x2, y2 in pixels of that frame (they may lie outside it) and the score in 0..1, best first.
+x1, y1, x2, y2 in pixels of that frame (they may lie outside it) and the score in 0..1, best first. A detector does one call at
+a time: whoever calls it from several threads sees to that.
 """
 
 from collections.abc import Sequence

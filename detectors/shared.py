@@ -33,22 +33,22 @@ class SharedDetector:
         return self._detector.detect(np.stack(frames))
 
 
-class _TwoAtATime:
-    """Lets two requests in: one on its way while the other computes, and no more in the device's memory."""
+class _OneAtATime:
+    """Lets one request in at a time; the frames of the others are here already when their turn comes."""
 
     def __init__(self, detector: Detector):
         self._detector = detector
-        self._places = threading.Semaphore(2)
+        self._turn = threading.Lock()
 
     def detect(self, frames: np.ndarray) -> list[np.ndarray]:
-        with self._places:
+        with self._turn:
             return self._detector.detect(frames)
 
 
 def share(detector: Detector) -> tuple[str, bytes, int]:
     """Serve a detector from a thread of this process. Returns the arguments of `SharedDetector`."""
     key = os.urandom(32)
-    server_side = _TwoAtATime(detector)
+    server_side = _OneAtATime(detector)
 
     class Server(BaseManager):
         pass

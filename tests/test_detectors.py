@@ -1,9 +1,11 @@
 """The three detectors, and the download of their weights."""
 
+import gc
 import hashlib
 import http.server
 import json
 import threading
+import weakref
 
 import cv2
 import numpy as np
@@ -93,6 +95,43 @@ def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
             build_detector("s3fd", weights=tmp_path / "bad.pth")
     with pytest.raises(WeightsError, match="nowhere.pth"):
         build_detector("s3fd", weights=tmp_path / "nowhere.pth")
+
+
+def test_s3fd_frees_a_pass_that_ran_out_of_memory_before_it_tries_again(tmp_path, monkeypatch):
+    net = S3FDNet()
+    fill.fill_state_dict(net)
+    torch.save(net.state_dict(), tmp_path / "s.pth")
+    detector = build_detector("s3fd", weights=tmp_path / "s.pth")
+    frames = [np.random.default_rng(i).integers(0, 256, (32, 48, 3), np.uint8) for i in range(3)]
+    expected = detector.detect(frames)
+    sizes, is_alive = [], []
+
+    class Activations(torch.Tensor):
+        """What a pass takes; another tensor of this kind must not be there when the next pass begins."""
+
+    def passing(images):
+        sizes.append(len(images))
+        is_alive.append(any(ref() is not None for ref in held))
+        activations = images.clone().as_subclass(Activations)
+        held.append(weakref.ref(activations))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return net(images)
+
+    held: list = []
+    net.eval()
+    monkeypatch.setattr(detector, "net", passing)
+    gc.disable()  # nothing may have to wait for the collector
+    try:
+        found = detector.detect(frames)
+    finally:
+        gc.enable()
+    assert sizes == [3, 1, 2, 1, 1] and not any(is_alive)
+    for ours, faces in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, faces, rtol=1e-3, atol=1e-3)
+    monkeypatch.setattr(detector, "net", lambda images: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        detector.detect(frames[:1])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -90,3 +90,18 @@ def test_a_track_ends_after_40_frames_unseen():
     tracker.update(41, box)
     assert all(tracker.update(i, np.empty((0, 4))) == [] for i in range(42, 81))
     assert tracker.update(81, box) == [] and tracker.live[0].n_frames == 41
+
+
+@pytest.mark.parametrize(("overlap", "n_tracks"), [(0.45, 2), (0.5, 2), (0.55, 1)])
+def test_a_detection_joins_above_an_iou_of_one_half(overlap, n_tracks):
+    shift = 100 * (1 - overlap) / (1 + overlap)  # two squares of 100 px beside each other with that IoU
+    tracker = Tracker()
+    tracker.update(0, np.array([[0.0, 0.0, 100.0, 100.0]]))
+    tracker.update(1, np.array([[shift, 0.0, shift + 100.0, 100.0]]))
+    assert len(tracker.live) == n_tracks
+
+
+@pytest.mark.parametrize("box", [(10.2, 10.2, 10.6, 10.5), (10, 10, 10, 10), (20, 20, 12, 12), (-0.4, 3, -0.1, 3.2)])
+def test_a_box_under_a_pixel_has_a_crop(box):
+    (window,) = crop_windows(np.array([box]))
+    assert crop_face(np.full((40, 40, 3), 7, np.uint8), window).shape == (224, 224, 3)

@@ -214,6 +214,13 @@ def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
     assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == ["a.mp4", "b.mp4", "c.mp4"]
 
 
+def test_a_face_that_never_moves_is_not_judged(checkpoint, localize, tmp_path):
+    video = write_clip(tmp_path / "in" / "photo.mp4", face_pictures(1) * 60, sound=tone(2.4))
+    assert localize(video, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--stride_s", "1") == 1
+    (row,) = pd.read_csv(tmp_path / "out" / "summary.csv").to_dict("records")
+    assert row["stage"] == "chunk" and "3 with a face that never moves" in row["reason"]
+
+
 def test_several_tracks_and_one_that_begins_late(checkpoint, localize, monkeypatch, tmp_path):
     """Two faces side by side, the second one from 1 s on."""
     pictures = [np.hstack([picture, picture]) for picture in face_pictures(125)]

@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
+import pebble.pool.process
 import pytest
 from pebble import ProcessExpired
 
@@ -142,6 +145,21 @@ def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(split, number):
     assert not list(split.rglob(".*"))
 
 
+@needs_processes
+@pytest.mark.parametrize("script", ["pre-process", "write_csv", "collect", "train", "test", "localize"])
+def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
+    (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
+    command = [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 130 and printed.split("\n") == ["", "stopped; the same command goes on from here", ""]
+
+
 @pytest.mark.slow
 def test_two_runs_share_a_folder(split, videos):
     runs = [start(split, "--workers", "1") for _ in range(2)]
@@ -183,7 +201,7 @@ def busy_in_tree(pid: int, out_dir: Path) -> int | None:
 
 
 def die_on_two(number: int) -> int:
-    if number == 2:
+    if number in (2, 3):  # twice in a row
         os.kill(os.getpid(), signal.SIGKILL)
     return number**2
 
@@ -192,14 +210,61 @@ def nothing() -> None:
     pass
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_start_of_the_workers(number, monkeypatch):
+    """Also one that another thread than the main one takes, as happens where a library has started some."""
+    waiting = threading.Event()
+    threading.Thread(target=waiting.wait, daemon=True).start()  # takes what the main thread blocks
+    started, launch = [], pebble.pool.process.launch_process
+
+    def slowly(*arguments):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)  # here Python would call the handler
+        started.append(launch(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(pebble.pool.process, "launch_process", slowly)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run_in_pool(die_on_two, [(0,)], 2, nothing, ()))
+    finally:
+        waiting.set()
+        after = signal.signal(number, before)
+    assert len(started) == 2 and not any(process.is_alive() for process in started)
+    assert after is signal.default_int_handler
+
+
 def test_the_pool_outlives_its_workers():
     results = {}
     for done in run_in_pool(die_on_two, [(i,) for i in range(6)], 2, nothing, ()):
         if done is not None:
             (number,), future = done
             results[number] = future.exception() or future.result()
-    assert isinstance(results.pop(2), ProcessExpired)
-    assert results == {0: 0, 1: 1, 3: 9, 4: 16, 5: 25}
+    assert isinstance(results.pop(2), ProcessExpired) and isinstance(results.pop(3), ProcessExpired)
+    assert results == {0: 0, 1: 1, 4: 16, 5: 25}
+
+
+def die_at_start(folder: Path, n_times: int) -> None:
+    """Kill this worker while it starts, the first `n_times` that one does."""
+    n_before = len(list(folder.iterdir()))
+    (folder / str(os.getpid())).touch()
+    if n_before < n_times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_are_killed_while_they_start(tmp_path):
+    """Twice in a row, they cost nothing; for ever, the run ends."""
+    for n_times in (2, 99):
+        folder = tmp_path / str(n_times)
+        folder.mkdir()
+        found = run_in_pool(pow, [(i, 2) for i in range(3)], 1, die_at_start, (folder, n_times))
+        if n_times == 99:
+            with pytest.raises(BrokenProcessPool):
+                list(found)
+        else:
+            done = {task[0]: future.result() for task, future in filter(None, found)}
+            assert done == {0: 0, 1: 1, 2: 4}
 
 
 def test_a_job_belongs_to_one_process(tmp_path):
@@ -223,15 +288,19 @@ def detect_by(handle: tuple, n: int) -> list[np.ndarray]:
 
 def test_a_shared_detector_serves_all_workers():
     class Counting(FixedDetector):
-        n_frames = 0
+        n_frames = n_at_work = n_together = 0
 
         def detect(self, frames):
+            self.n_at_work += 1
+            self.n_together = max(self.n_together, self.n_at_work)
             self.n_frames += len(frames)
+            time.sleep(0.2)
+            self.n_at_work -= 1
             return super().detect(frames)
 
     detector = Counting()
     handle = share(detector)
-    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 9)], 2, nothing, ()) if pair]
+    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 4, 5)], 2, nothing, ()) if pair]
     for (_, n), future in done:
         np.testing.assert_array_equal(future.result(), FixedDetector().detect([np.zeros((40, 60, 3), np.uint8)] * n))
-    assert detector.n_frames == 14
+    assert detector.n_frames == 14 and detector.n_together == 1

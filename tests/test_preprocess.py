@@ -1,10 +1,12 @@
 """pre-process.py and write_csv.py on generated videos, good and bad."""
 
 import csv
+import itertools
 import json
 import os
 import shutil
 import sys
+import time
 from fractions import Fraction
 
 import av
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
@@ -19,12 +22,13 @@ from scipy.io import wavfile
 from dataset import read_index, read_video
 from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
+from tests.conftest import FixedDetector
 from utils import jobs
 from utils.checkpoint import save_checkpoint
-from utils.chunking import Settings, find_faces
+from utils.chunking import ChunkWriter, Settings, find_faces
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
-from utils.media import VideoError, open_source, read_wav, to_rgb
+from utils.media import Source, VideoError, open_source, read_wav, to_rgb
 from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
@@ -149,6 +153,68 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     assert len(frame.read_bytes()) < len(before[frame][0])
 
 
+def test_a_run_that_is_stopped_writes_its_tables(tmp_path, pre_process, monkeypatch):
+    """And keeps the rows of earlier runs, for what it did not come to."""
+    for name in "acd":
+        write_clip(tmp_path / "real" / f"{name}.mp4", face_pictures(50), sound=tone(2))
+    (tmp_path / "fake").mkdir()
+    write_clip(tmp_path / "real" / "b.mp4", face_pictures(60), sound=tone(1.2))
+    for name in ("bad", "late"):
+        (tmp_path / "real" / f"{name}.mp4").write_text("no video")
+    arguments = ["--out_dir", str(tmp_path)]
+
+    def rows(table):
+        with (tmp_path / f"{table}.csv").open() as file:
+            return sorted({row["video"].removeprefix("real/") for row in csv.DictReader(file)})
+
+    def stop_at(name, error):
+        def process(source, *rest):
+            if source.name == name:
+                raise error
+            return process_into(source, *rest)
+
+        monkeypatch.setattr(jobs, "process_video", process)
+        with pytest.raises(
+            type(error) if isinstance(error, KeyboardInterrupt) else UserError, match="space" if str(error) else None
+        ):
+            pre_process(arguments)
+        assert not list(tmp_path.rglob(".*"))
+
+    stop_at("c.mp4", KeyboardInterrupt())
+    assert (rows("failures"), rows("warnings"), rows("timings")) == (["bad.mp4"], ["b.mp4"], ["a.mp4", "b.mp4"])
+    times = (tmp_path / "timings.csv").read_text().splitlines()
+    stop_at("d.mp4", OSError(28, "no space left on device"))
+    assert (rows("failures"), rows("warnings")) == (["bad.mp4"], ["b.mp4"])
+    assert rows("timings") == ["a.mp4", "b.mp4", "c.mp4"]
+    assert set(times) < set((tmp_path / "timings.csv").read_text().splitlines())
+    (tmp_path / "real" / "bad.mp4").unlink()
+    monkeypatch.setattr(jobs, "process_video", process_into)
+    assert pre_process(arguments) == 1
+    assert (rows("failures"), rows("warnings")) == (["late.mp4"], ["b.mp4"])
+    assert rows("timings") == [f"{name}.mp4" for name in "abcd"]
+    assert set(times) < set((tmp_path / "timings.csv").read_text().splitlines())
+
+
+def test_the_title_of_a_contact_sheet_fits(tmp_path, pre_process, monkeypatch):
+    """However long the name is and however narrow the sheet."""
+    source = write_clip(tmp_path / "real" / f"{'a long name ' * 5}{'x' * 150}.mp4", face_pictures(60), sound=tone(1.2))
+    seen = []
+    save = Figure.savefig
+
+    def look(figure, *arguments, **options):
+        figure.canvas.draw()
+        (title,) = figure.texts
+        box = title.get_window_extent()
+        seen.append(0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1)
+        assert title.get_text().replace("\n", "").replace(" ", "") == f"{source.name}:2.4s,1chunks,1leftout,frameat0.00s".replace(
+            " ", ""
+        )
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    assert pre_process(["--out_dir", str(tmp_path), "--preview"]) == 0 and seen == [True]
+
+
 def test_two_containers_of_one_stem_stay_apart(tmp_path, pre_process):
     for suffix in ("mp4", "mkv"):
         write_clip(tmp_path / "fake" / f"x.{suffix}", face_pictures(50), sound=tone(2))
@@ -231,6 +297,55 @@ class TwoFaces:
             found.append(np.array([right, left] if self.n < 50 else [left]))
             self.n += 1
         return found
+
+
+class OneAtATime(FixedDetector):
+    """Takes its time, and notes whether it is called while it is at work."""
+
+    def __init__(self):
+        self.n_at_work = self.n_together = 0
+
+    def detect(self, frames):
+        self.n_at_work += 1
+        self.n_together = max(self.n_together, self.n_at_work)
+        time.sleep(0.1)
+        self.n_at_work -= 1
+        return super().detect(frames)
+
+
+def test_a_video_that_is_given_up_leaves_the_detector_alone(tmp_path, monkeypatch):
+    """However it is given up, and even if somebody keeps the error: the next video has the detector for itself."""
+    source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
+    detector, n_frames = OneAtATime(), Source.frames
+
+    def broken(self):
+        yield from itertools.islice(n_frames(self), 9)
+        raise VideoError("video", "gone")
+
+    def no_room(*_):
+        raise OSError(28, "no space left on device")
+
+    for owner, name, failing in ((Source, "frames", broken), (ChunkWriter, "crop", no_room)):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing)
+            with pytest.raises((VideoError, OSError)) as kept:
+                process_video(source, tmp_path / name, detector, Settings("x"))
+        assert detector.n_at_work == 0, kept
+    process_video(source, tmp_path / "out", detector, Settings("x"))
+    assert detector.n_together == 1
+
+
+def test_a_box_under_a_pixel_costs_nothing(tmp_path, fixed_detector):
+    class Speck(FixedDetector):
+        def detect(self, frames):
+            specks = np.array([[3.1, 3.1, 3.2, 3.2, 0.9], [5, 5, 5, 5, 0.9], [9, 9, 8, 8, 0.9], [np.nan, 1, 2, 3, 0.9]])
+            return [np.concatenate([faces, specks]) for faces in super().detect(frames)]
+
+    source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
+    records = [
+        process_video(source, tmp_path / str(i), detector, Settings("x")) for i, detector in enumerate((Speck(), fixed_detector))
+    ]
+    assert records[0] == records[1] and len(records[0]["chunks"]) == 2
 
 
 @pytest.mark.parametrize(

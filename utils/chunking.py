@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -31,6 +32,7 @@ from utils.media import (
     FPS,
     MAX_DURATION_S,
     SAMPLES_PER_FRAME,
+    Sound,
     Source,
     VideoError,
     open_source,
@@ -38,6 +40,7 @@ from utils.media import (
     to_rgb,
     write_wav,
 )
+from utils.speech import FaceMotion, choose_speaker, faces_at_once, overlap
 from utils.timing import Stopwatch
 
 RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
@@ -88,7 +91,8 @@ def detection_size(width: int, height: int, settings: Settings) -> tuple[int, in
 def find_faces(source: Source, detector: Detector, settings: Settings, clock: Stopwatch) -> Iterator[Picture]:
     """Give every frame of a video in order, when its faces and the cuts up to it are known.
 
-    The detector works in a thread of its own, at most two batches behind the decoder.
+    The detector works in a thread of its own, at most two batches behind the decoder. A caller that may stop early closes the
+    generator (`contextlib.closing`), so that the detector is free for the next video.
     """
     cuts = ContentDetector()
     cut_frames: set[int] = set()
@@ -158,7 +162,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             settle()
         yield from ready(n_frames)
     finally:
-        thread.shutdown(wait=False, cancel_futures=True)  # nobody waits for the rest of a video that was given up
+        thread.shutdown(cancel_futures=True)  # waits for the batch at work: the next video's would run beside it
 
 
 class ChunkWriter:
@@ -169,6 +173,7 @@ class ChunkWriter:
         self.folder = folder
         self._quality = quality
         self._clock = clock
+        self.motion = FaceMotion()
         self._n_cropped = self._n_written = 0
         self._jpegs: list[bytes] = []
 
@@ -192,6 +197,8 @@ class ChunkWriter:
             crop = crop_face(patch, window - (top, top, left, left))
             self._n_cropped += 1
             self._clock.lap("crop")
+            self.motion.add(crop)
+            self._clock.lap("motion")
             # DEVIATION: each crop is encoded once, from the decoded source; the authors re-encode four times on the way
             bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
             self._jpegs.append(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes())
@@ -211,9 +218,13 @@ class ChunkWriter:
 
 @dataclasses.dataclass
 class Found:
-    """What reading a video gave: the kept tracks, the longest first, and figures on the whole."""
+    """What reading a video gave: the tracks, the longest first, and figures on the whole.
+
+    Where one track is to be kept of a video (`Settings.tracks`), they are those among which `keep_speaker` chooses.
+    """
 
     tracks: list[ChunkWriter] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)  # of faces that are seen at the same time
     shots: list[int] = dataclasses.field(default_factory=lambda: [0])
     n_tracks: int = 0
     n_frames: int = 0
@@ -239,9 +250,12 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
             else:
                 drop(writer)
         found.tracks.sort(key=lambda writer: (-writer.track.n_frames, writer.track.number))
-        # DEVIATION: the longest track, or all on request; the authors keep the one that a directory listing names last
-        while settings.tracks == "longest" and len(found.tracks) > 1:
-            drop(found.tracks[-1])
+        if settings.tracks == "longest" and len(found.tracks) > 1:
+            best = next((writer for writer in found.tracks if not writer.motion.is_still), found.tracks[0])
+            for writer in found.tracks.copy():
+                rivals = (best.track, *tracker.live)  # one of these may become the longest
+                if writer is not best and not any(overlap(writer.track, rival) for rival in rivals):
+                    drop(writer)
 
     def drop(writer: ChunkWriter) -> None:
         found.tracks.remove(writer)
@@ -268,7 +282,23 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
         for number in range(min(frames), min(needed, picture.number + 1)):
             del frames[number]
     finish(tracker.end_shot(found.n_frames))
+    if settings.tracks == "all":
+        n_faces, first_frame = faces_at_once([writer.track for writer in found.tracks])
+        if n_faces > 1:
+            found.warnings.append(f"{n_faces} faces at the same time from {first_frame / FPS:.1f} s; all have the same sound")
     return found
+
+
+def keep_speaker(found: Found, sound: Sound) -> None:
+    """Leave in `found` the one track that is kept of a video, once its sound is read."""
+    # DEVIATION: the longest track, of several at a time the one that speaks, or all; the authors keep the last in a listing
+    tracks = [writer.track for writer in found.tracks]
+    chosen, why = choose_speaker(tracks, [writer.motion for writer in found.tracks], sound)
+    if why:
+        own = [track for track in tracks if track is tracks[chosen] or overlap(track, tracks[chosen])]
+        n_faces, first_frame = faces_at_once(own)
+        found.warnings.append(f"{n_faces} faces at the same time from {first_frame / FPS:.1f} s; {why}")
+    found.tracks = [found.tracks[chosen]]
 
 
 def cut_sound(source: Source, first_frame: int, damaged: Sequence[tuple[int, int]]) -> tuple[np.ndarray, str]:
@@ -315,8 +345,9 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
 
     Returns:
         The record that is also in `video.json`: source and its size, settings and their hash, n_frames at 30 fps, shots,
-        tracks with their frames and boxes, chunks with their first frames, chunks left out for want of sound or for
-        damaged frames, what was wrong with the file, when picture and sound begin and end in it. And the seconds spent, by
+        tracks with their frames and boxes, and whether one is a face that never moves, chunks with their first frames, chunks
+        left out for want of sound, for damaged frames or since the face never moves, what was wrong with the file or with the
+        choice of the face, when picture and sound begin and end in it. And the seconds spent, by
         step: they are not in the record, so that the same video always gives the same files.
 
     Raises:
@@ -328,21 +359,29 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
     result.mkdir(parents=True)
     with open_source(path, work, clock) as source:
         clock.lap("open")
-        found = track_and_crop(find_faces(source, detector, settings, clock), work / "tracks", settings, clock)
+        with closing(find_faces(source, detector, settings, clock)) as pictures:
+            found = track_and_crop(pictures, work / "tracks", settings, clock)
         check_tracks(found)
+        if settings.tracks == "longest":
+            keep_speaker(found, source.sound)
+            clock.lap("motion")
         chunks = {"chunks": [], "without_sound": [], "damaged": []}
         damaged = source.damaged()
+        # DEVIATION: a face that never moves (a photograph in the picture) is left out where another does
+        all_still = all(writer.motion.is_still for writer in found.tracks)
         for i, writer in enumerate(found.tracks):
             prefix = "" if settings.tracks == "longest" else f"{i:02d}_"
+            is_left_out = writer.motion.is_still and not all_still
             for c in range(writer.track.n_frames // CHUNK_FRAMES):
                 first = writer.track.first_frame + c * CHUNK_FRAMES
                 samples, kind = cut_sound(source, first, damaged)
+                kind = "still" if is_left_out else kind
                 clock.lap("audio")
                 name = f"{prefix}{c:05d}"
                 if kind == "chunks":
                     os.rename(writer.folder / f"{c:05d}", result / name)
                     write_wav(result / f"{name}.wav", samples)
-                chunks[kind].append({"chunk": name, "first_frame": first})
+                chunks.setdefault(kind, []).append({"chunk": name, "first_frame": first})
                 clock.lap("write")
         if not chunks["chunks"]:
             raise VideoError(
@@ -363,11 +402,12 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
                     "first_frame": writer.track.first_frame,
                     "last_frame": writer.track.last_frame,
                     "boxes": writer.track.boxes.round(1).tolist(),
+                    **({"still": True} if writer.motion.is_still else {}),
                 }
                 for writer in found.tracks
             ],
             **chunks,
-            "warnings": source.warnings,
+            "warnings": [*source.warnings, *found.warnings],
             "timings": source.timings(),
         }
     (result / RECORD).write_text(json.dumps(record))
@@ -383,7 +423,7 @@ def read_record(folder: Path) -> dict | None:
         kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
         is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
         is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."
-        for chunk in (chunk for kind in ("chunks", "without_sound", "damaged") for chunk in record.get(kind, ())):
+        for chunk in (chunk for kind in ("chunks", "without_sound", "damaged", "still") for chunk in record.get(kind, ())):
             # names become paths
             is_ours &= CHUNK_NAME.fullmatch(chunk["chunk"]) is not None and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
         is_ours &= all(isinstance(warning, str) for warning in record.get("warnings", ()))

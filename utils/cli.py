@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +16,38 @@ class UserError(Exception):
     """A mistake that the user can mend. The text is one line: what, where, got, expected, what to do."""
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError or a file that fails, 130 for Ctrl-C."""
+STOPPED = "stopped; the same command goes on from here"
+
+
+def stop_quietly() -> None:
+    """Let Ctrl-C end this process at once with one line, until `run` takes over: for the seconds in which libraries are imported,
+    when there is nothing to clean up.
+    """
+
+    def stop(*_) -> None:
+        os.write(2, f"\n{STOPPED}\n".encode())
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+        signal.signal(signal.SIGINT, stop)
+
+
+def run(main: Callable[[], int | None], hint: str = "") -> None:
+    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError or a file that fails, 130 for Ctrl-C.
+
+    Args:
+        hint: how the same command goes on after Ctrl-C, if that takes more than to give it again.
+    """
     sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         status = main() or 0
     except (UserError, OSError) as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here, a training run with --resume", file=sys.stderr)
+        print(f"\n{STOPPED}{hint}", file=sys.stderr)
         status = 130
     sys.exit(status)
 

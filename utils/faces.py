@@ -157,8 +157,12 @@ def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
 
 
 def crop_face(frame: np.ndarray, window: Sequence[int]) -> np.ndarray:
-    """Cut a window (top, bottom, left, right) out of an (H, W, 3) uint8 frame: (224, 224, 3), grey 110 outside it."""
+    """Cut a window (top, bottom, left, right) out of an (H, W, 3) uint8 frame: (224, 224, 3), grey 110 outside it.
+
+    A window has at least one pixel: that of a box under a pixel, which is no face but is followed like one, may have none.
+    """
     top, bottom, left, right = map(int, window)
+    bottom, right = max(bottom, top + 1), max(right, left + 1)
     height, width = frame.shape[:2]
     inside = frame[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     if top < 0 or left < 0 or bottom > height or right > width:

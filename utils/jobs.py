@@ -45,7 +45,8 @@ class Outcome:
 def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = None) -> Outcome:
     """The outcome of a complete video: its chunks and everything that was left out."""
     warnings = []
-    for kind, words in (("without_sound", "without sound"), ("damaged", "with damaged frames")):
+    kinds = {"without_sound": "without sound", "damaged": "with damaged frames", "still": "of a face that never moves"}
+    for kind, words in kinds.items():
         if left_out := [chunk["first_frame"] / FPS for chunk in record.get(kind, ())]:
             warnings.append(f"{len(left_out)} chunks {words} left out, the first at {min(left_out):.2f} s")
     warnings = [*record.get("warnings", ()), *warnings]

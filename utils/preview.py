@@ -1,5 +1,6 @@
 """A contact sheet of one pre-processed video: what was found, second by second, to be looked at."""
 
+import textwrap
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from utils.media import (
 MAX_CROPS = 12  # in a row
 MAX_ROWS = 20
 WAVE_POINTS = 1200  # in a row
+LETTERS_PER_IN = 10  # of a title: what fits even if they are wide
 
 
 def read_frame(path: Path, number: int) -> np.ndarray:
@@ -55,8 +57,8 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     Raises:
         VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet can't be written.
     """
-    kinds = (("chunks", ""), ("without_sound", "no sound"), ("damaged", "damaged"))
-    seconds = [(c["first_frame"], c["chunk"], why) for kind, why in kinds for c in record[kind]]
+    kinds = (("chunks", ""), ("without_sound", "no sound"), ("damaged", "damaged"), ("still", "never moves"))
+    seconds = [(c["first_frame"], c["chunk"], why) for kind, why in kinds for c in record.get(kind, ())]
     tracks = []  # number of a track and seconds of it for a row; seconds are (first frame, chunk, why it is left out)
     for i in range(len(record["tracks"])):
         prefix = f"{i:02d}_" if record["settings"]["tracks"] == "all" else ""
@@ -67,7 +69,8 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     n_columns = max(len(own) for _, own in tracks)
     number = record["chunks"][0]["first_frame"]
     frame = read_frame(source, number)
-    figure = Figure(figsize=(max(6, 1.17 * n_columns), 3.4 + 2.1 * len(tracks)), layout="constrained")
+    width_in = max(6, 1.17 * n_columns)
+    figure = Figure(figsize=(width_in, 3.4 + 2.1 * len(tracks)), layout="constrained")
     top, *rows = figure.subplots(1 + 2 * len(tracks), 1, height_ratios=[4, *[2, 1] * len(tracks)])
     top.imshow(frame)
     for i, track in enumerate(record["tracks"]):
@@ -78,10 +81,9 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     name = record["source"].encode(errors="surrogateescape").decode(errors="replace")  # it need not be text
     left_out = f", {len(seconds) - len(record['chunks'])} left out" if len(seconds) > len(record["chunks"]) else ""
     hidden = f", the last {n_hidden} not shown" if n_hidden else ""
-    top.set_title(
-        f"{name}: {record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks{left_out}{hidden}, frame at "
-        f"{number / FPS:.2f} s", fontsize=9, parse_math=False,
-    )  # fmt: skip
+    what = f"{record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks{left_out}{hidden}"
+    title = f"{name}: {what}, frame at {number / FPS:.2f} s"
+    figure.suptitle(textwrap.fill(title, int(width_in * LETTERS_PER_IN)), fontsize=9, parse_math=False)
     top.set(xticks=[], yticks=[])
     silence, blank = np.zeros(CHUNK_SAMPLES, np.int16), np.full((CROP_SIZE_PX, CROP_SIZE_PX, 3), 225, np.uint8)
     sounds = [[silence if why else read_wav(folder / f"{chunk}.wav") for _, chunk, why in own] for _, own in tracks]

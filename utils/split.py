@@ -111,25 +111,42 @@ def video_name(source: Path) -> str:
     return f"{source.parent.name}/{source.name}"
 
 
-def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
-    """Write failures.csv, warnings.csv and timings.csv and print the summary. Returns the number of failures.
+def write_tables(out_dir: Path, outcomes: dict[str, Outcome], is_all: bool) -> None:
+    """Write failures.csv, warnings.csv and timings.csv.
 
-    Rows of earlier runs stay where they still hold: failures of videos that another run has in hand, times of complete ones.
+    Rows of earlier runs stay where they still hold: failures and warnings of videos that another run has in hand, times of
+    complete ones, and unless `outcomes` are those of all videos (`is_all`), every row of a video that they do not name.
     """
-    paths = {name: out_dir / f"{name}.csv" for name in ("failures", "warnings", "timings")}
+    kept = {name: ("busy",) if is_all else ("busy", None) for name in ("failures", "warnings")}
+    kept["timings"] = ("complete", *kept["failures"])
+    tables = {
+        "failures": (
+            ("video", "stage", "reason"),
+            [(video, outcome.stage, outcome.reason) for video, outcome in outcomes.items() if outcome.status == "failed"],
+        ),
+        "warnings": (("video", "warning"), [(video, words) for video, outcome in outcomes.items() for words in outcome.warnings]),
+        "timings": (
+            ("video", "step", "seconds"),
+            [(video, step, f"{s:.3f}") for video, outcome in outcomes.items() for step, s in outcome.seconds.items()],
+        ),
+    }
+    with claimed(out_dir / "failures.csv", wait=True):  # another run may end at the same time
+        for name, (header, rows) in tables.items():
+            path = out_dir / f"{name}.csv"
+            for row in read_table(path):
+                outcome = outcomes.get(row.get("video"))
+                if (outcome and outcome.status) in kept[name]:
+                    rows.append(tuple(str(row.get(column) or "") for column in header))
+            write_table(path, header, sorted(rows))
+    sweep(out_dir)
+
+
+def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
+    """Write the tables of all videos and print the summary. Returns the number of failures."""
+    write_tables(out_dir, outcomes, is_all=True)
+    paths = {name: out_dir / f"{name}.csv" for name in ("failures", "warnings")}
     failed = {video: outcome for video, outcome in sorted(outcomes.items()) if outcome.status == "failed"}
-    is_now = {video: outcome.status for video, outcome in outcomes.items()}
-    rows = [(video, outcome.stage, outcome.reason) for video, outcome in failed.items()]
-    rows += [tuple(row.values()) for row in read_table(paths["failures"]) if is_now.get(row.get("video")) == "busy"]
-    write_table(paths["failures"], ("video", "stage", "reason"), sorted(rows))
-    warned = [(video, warning) for video, outcome in sorted(outcomes.items()) for warning in outcome.warnings]
-    write_table(paths["warnings"], ("video", "warning"), warned)
-    rows = [
-        (video, step, f"{spent:.3f}")
-        for video, outcome in outcomes.items() for step, spent in outcome.seconds.items()
-    ]  # fmt: skip
-    rows += [tuple(row.values()) for row in read_table(paths["timings"]) if is_now.get(row.get("video")) in ("complete", "busy")]
-    write_table(paths["timings"], ("video", "step", "seconds"), sorted(rows))
+    n_warned = sum(1 for outcome in outcomes.values() if outcome.warnings)
     n = collections.Counter(outcome.status for outcome in outcomes.values())
     n_chunks = collections.Counter({k: sum(o.n_chunks for o in outcomes.values() if o.status == k) for k in ("complete", "done")})
     print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks['done']} chunks), "
@@ -138,8 +155,7 @@ def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
         print(f"{seconds:.0f} s, {3600 * n['done'] / seconds:.0f} videos an hour")
     if n["busy"]:
         print(f"{n['busy']} are being done by another run on this folder")
-    if warned:
-        n_warned = len({video for video, _ in warned})
+    if n_warned:
         print(f"{n_warned} videos gave less than they should: {paths['warnings']}")
     for stage, count in sorted(collections.Counter(outcome.stage for outcome in failed.values()).items()):
         print(f"  failed at {stage}: {count}")

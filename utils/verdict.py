@@ -14,6 +14,7 @@ WHY = {  # why there is no opinion on a moment
     "damaged": "damaged picture",
     "without_sound": "no sound",
     "silent": "silence",
+    "still": "a face that never moves",
     "short": "a face for less than a second at a time",
     "face": "no face that can be followed",
 }
@@ -88,7 +89,7 @@ def coverage(tracks: Sequence[TrackScores], n_frames: int) -> dict:
 
     for track in tracks:
         mark(track.first_frame, len(track.boxes), "short")
-    for kind in ("silent", "without_sound", "damaged"):
+    for kind in ("still", "silent", "without_sound", "damaged"):
         for first in [first for track in tracks for first, k in track.left_out if k == kind]:
             mark(first, CHUNK_FRAMES, kind)
     for track in tracks:

@@ -50,8 +50,8 @@ class S3FD:
         except torch.OutOfMemoryError:
             if len(frames) == 1:
                 raise
-            middle = len(frames) // 2
-            return self.detect(frames[:middle]) + self.detect(frames[middle:])
+        middle = len(frames) // 2  # out of `except`: the error keeps alive what the pass that failed has taken
+        return self.detect(frames[:middle]) + self.detect(frames[middle:])
 
     @torch.inference_mode()
     def _detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
