@@ -34,6 +34,7 @@ from utils.faces import crop_face
 from utils.jobs import start_worker, worker_state
 from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
 from utils.parallel import run_in_pool
+from utils.shots import ShotDetector
 
 N_TRIAL_FRAMES = 100
 STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")
@@ -185,8 +186,13 @@ def run_trials(video: Path, detector: Detector) -> None:
         crop_face(rgb, window - (top, top, left, left))
 
     def shots_on(pictures):
-        cuts, numbers = ContentDetector(), iter(range(len(pictures)))
-        return lambda image: cuts.process_frame(FrameTimecode(next(numbers), float(FPS)), image)
+        shots, numbers = ShotDetector(), iter(range(len(pictures)))
+        return lambda image: shots.cuts(next(numbers), image)
+
+    cuts = ContentDetector()
+
+    def content_detector(image):
+        cuts.process_frame(FrameTimecode(0, float(FPS)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     rows = [
@@ -197,8 +203,9 @@ def run_trials(video: Path, detector: Detector) -> None:
         ("", "the same, swscale's own choice of threads", cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames)),
         ("crop, to RGB and 224x224", "only the window", cpu_ms(patch, frames)),
         ("", "whole frame to RGB first", cpu_ms(lambda f: crop_face(to_rgb(f), window), frames)),
-        ("shots", "ContentDetector on the small frame", cpu_ms(shots_on(images), images)),
-        ("", "on the whole frame", cpu_ms(shots_on(whole), whole)),
+        ("shots", "the small frame, one norm of the difference", cpu_ms(shots_on(images), images)),
+        ("", "ContentDetector itself", cpu_ms(content_detector, images)),
+        ("", "the whole frame, one norm", cpu_ms(shots_on(whole), whole)),
         ("JPEG of a crop", "OpenCV (libjpeg-turbo)", cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops)),
         ("", "torchvision", cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops)),
         ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),

@@ -25,6 +25,7 @@ from utils.chunking import Settings, find_faces
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
 from utils.media import VideoError, open_source, read_wav, to_rgb
+from utils.shots import ShotDetector
 from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
@@ -274,6 +275,20 @@ def test_cuts_are_those_of_the_shot_detector(tmp_path, fixed_detector, fps):
         found = list(find_faces(opened, fixed_detector, Settings("x"), Stopwatch()))
     assert [picture.number for picture in found] == list(range(n_frames))
     assert [picture.number for picture in found if picture.begins_shot] == expected[1:] and len(expected) >= 3
+
+
+def test_cuts_of_random_pictures_are_those_of_the_shot_detector():
+    rng = np.random.default_rng(0)
+    ours, theirs, n_cuts = ShotDetector(), ContentDetector(), 0
+    picture = rng.integers(0, 256, (24, 32, 3), np.uint8)
+    for number in range(600):
+        if rng.random() < 0.1:  # now and then another picture, near the threshold or far from it
+            picture = np.clip(picture + rng.normal(rng.uniform(-40, 40), 30, picture.shape), 0, 255).astype(np.uint8)
+        found = theirs.process_frame(FrameTimecode(number, 30.0), picture[..., ::-1].copy())
+        assert ours.cuts(number, picture) == [cut.frame_num for cut in found]
+        assert ours._frame_score == pytest.approx(theirs._frame_score)
+        n_cuts += len(found)
+    assert n_cuts > 5
 
 
 def test_rotated_video_gives_upright_crops(tmp_path):
