@@ -4,7 +4,8 @@
     python benchmarks/preprocess.py a.mp4 --trials          # single steps, done otherwise
     python benchmarks/preprocess.py a.mp4 --minutes 10      # memory: the video repeated until it is that long
 
-The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.
+The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  CPU is that of the workers;
+on a machine that others use too, it holds where the wall clock does not.
 """
 
 import argparse
@@ -110,21 +111,23 @@ def repeat_video(source: Path, path: Path, minutes: float) -> Path:
     return path
 
 
-def timed_job(source: Path) -> tuple[float, float, dict, int, float]:
-    """Process a video in a worker: when it began and ended, seconds by step, frames, and the process's peak memory in MB."""
+def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
+    """Process a video in a worker: when it began and ended, seconds by step, frames, the process's peak memory in MB, and
+    its CPU seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        start = time.time()
+        start, start_cpu = time.time(), time.process_time()
         record, seconds = process_video(source, Path(folder) / "out", Path(folder) / "work", **worker_state)
-        end = time.time()
+        end, cpu_s = time.time(), time.process_time() - start_cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return start, end, seconds, record["n_frames"], peak_mb
+    return start, end, seconds, record["n_frames"], peak_mb, cpu_s
 
 
 def measure(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
     """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
-    walls, steps, peaks_mb = [], [], []
+    walls, cpus, steps, peaks_mb = [], [], [], []
     for _ in range(repeat):
         tasks = [(video,) for video in videos]
         done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings))
@@ -134,11 +137,12 @@ def measure(
             raise UserError(f"one of the videos can't be measured: {error}") from error
         begin, end = min(result[0] for result in results), max(result[1] for result in results)
         walls.append(end - begin)
+        cpus.append(sum(result[5] for result in results))
         steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
         peaks_mb.append(max(result[4] for result in results))
     video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
     rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
-    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB"]
+    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{max(peaks_mb):.0f} MB", f"{statistics.median(cpus):.2f} s"]
     by_step = [f"{statistics.median(times) / video_s * 1000:.0f}" for times in zip(*steps, strict=True)]
     return total, [str(n_workers), *by_step], (begin, end)
 
@@ -235,7 +239,7 @@ def main(argv: list[str] | None = None) -> None:
             run_trials(videos[0], detector.detector)
             return
         measured = [measure(videos, build, settings, n_workers, args.repeat) for n_workers in args.workers]
-        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker"],
+        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker", "CPU"],
                     [total for total, _, _ in measured])  # fmt: skip
         print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
         print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
