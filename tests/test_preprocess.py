@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 import sys
 from fractions import Fraction
 
@@ -17,8 +18,10 @@ from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
 
 from dataset import read_index, read_video
+from demo.make_videos import PORTRAITS
 from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
+from tests.conftest import ROOT
 from utils import jobs
 from utils.checkpoint import save_checkpoint
 from utils.chunking import Settings, find_faces
@@ -306,6 +309,32 @@ def test_rotated_video_gives_upright_crops(tmp_path):
     crop = cv2.imread(str(tmp_path / "out" / "00000" / "000000.jpg"))[..., ::-1]
     x1, y1, x2, y2 = detector.detect([np.ascontiguousarray(crop)])[0][0][:4]
     assert x1 < 112 < x2 and y1 < 112 < y2  # the face is upright and in the middle
+
+
+def test_yunet_runs_in_the_workers(tmp_path, reference):
+    """From the command line, in processes of their own, without a word from its library; the same files without workers."""
+    picture = cv2.resize(cv2.cvtColor(cv2.imread(str(PORTRAITS[0].picture)), cv2.COLOR_BGR2RGB), (256, 300))
+    written = {}
+    for workers in (0, 2):
+        out_dir = tmp_path / str(workers)
+        for name in ("a", "b"):
+            write_clip(out_dir / "real" / f"{name}.mp4", [picture] * 55, sound=tone(1.9))
+        weights = reference / "weights" / "yunet_s_640_640.onnx"
+        command = ["--out_dir", out_dir, "--detector", "yunet", "--weights", weights, "--workers", str(workers)]
+        done = subprocess.run([sys.executable, ROOT / "pre-process.py", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "2 done now (4 chunks), 0 failed" in done.stdout, done.stderr
+        assert all("video" in line for line in done.stderr.split("\n") if line.strip())  # progress, and that fake/ has none
+        written[workers] = {name: (out_dir / "pytmp" / name).read_bytes() for name in files(out_dir / "pytmp")}
+    assert written[0] == written[2] and len(written[0]) == 2 * (2 * 31 + 1)
+
+
+def test_pre_processing_starts_without_the_heavy_packages():
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
+        "print({'torch', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'scenedetect'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scripts, capsys):
