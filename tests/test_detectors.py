@@ -256,7 +256,9 @@ def test_a_changed_file_in_the_cache_is_noticed(cache):
 
 
 def test_published_weights_are_pinned(reference):
-    assert download.matches(reference / "weights" / "yunet_s_640_640.onnx", yunet.WEIGHTS.digest)
+    path = reference / "weights" / "yunet_s_640_640.onnx"
+    assert download.matches(path, yunet.WEIGHTS.digest)
+    assert path.read_bytes().count(yunet.DECLARED_SIZE) == 1  # and nothing else in it looks like that
     assert s3fd.WEIGHTS.digest == "git:2bdf053a994371d57f6f535cb2682dc3e2990e89"
 
 
