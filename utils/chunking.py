@@ -20,8 +20,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detectors import ContentDetector
 
 from detectors import Detector
 from utils.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, crop_face
@@ -94,7 +92,9 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
     The detector works in a thread of its own, at most two batches behind the decoder. A caller that may stop early closes the
     generator (`contextlib.closing`), so that the detector is free for the next video.
     """
-    cuts = ContentDetector()
+    from utils.shots import ShotDetector  # here, so that a process that only hands videos to others starts at once
+
+    shots = ShotDetector()
     cut_frames: set[int] = set()
     known: deque[Picture] = deque()  # not given away yet
     batch: list[tuple[np.ndarray, np.ndarray, list[Picture]]] = []  # image, its pixels -> the video's, where it is shown
@@ -139,8 +139,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             image = cv2.resize(image, small_size, interpolation=cv2.INTER_LINEAR)
             clock.lap("shrink")
             # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
-            new = cuts.process_frame(FrameTimecode(n_frames, float(FPS)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            cut_frames.update(cut.frame_num for cut in new)
+            cut_frames.update(shots.cuts(n_frames, image))
             clock.lap("shots")
             pictures = [
                 Picture(number, frame, number % settings.detect_every == 0 or number in cut_frames)
@@ -155,7 +154,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                 submit()
             while in_flight and (len(in_flight) > 1 or in_flight[0][0].done()):
                 settle()
-            yield from ready(n_frames - n + 1 - cuts.event_buffer_length)  # a cut may be told that much later
+            yield from ready(n_frames - n + 1 - shots.event_buffer_length)  # a cut may be told that much later
         if batch:
             submit()
         while in_flight:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from scipy.ndimage import median_filter
 
 MAX_GAP_FRAMES = 40
 MIN_IOU = 0.5
@@ -142,10 +141,12 @@ def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
         (n, 4) int: top, bottom, left, right, end-exclusive; they may lie outside the frame.
     """
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).T
-    half_size, x, y = (
-        median_filter(values, MEDIAN_FRAMES, mode=edge)  # DEVIATION: edge values repeated, so windows do not jump
-        for values in (np.maximum(x2 - x1, y2 - y1) / 2, (x1 + x2) / 2, (y1 + y2) / 2)
-    )
+    values = np.stack([np.maximum(x2 - x1, y2 - y1) / 2, (x1 + x2) / 2, (y1 + y2) / 2])
+    margin = ((0, 0), (MEDIAN_FRAMES // 2, MEDIAN_FRAMES // 2))
+    # DEVIATION: edge values repeated, so windows do not jump
+    padded = np.pad(values, margin, mode="edge" if edge == "nearest" else "constant")
+    neighbours = np.lib.stride_tricks.sliding_window_view(padded, MEDIAN_FRAMES, axis=1)  # (3, n, 13)
+    half_size, x, y = np.sort(neighbours, axis=2)[:, :, MEDIAN_FRAMES // 2]
     pad = (half_size * (1 + 2 * CROP_SCALE)).astype(int)  # added before truncating: int() rounds negatives up
     windows = [
         y + pad - half_size,

@@ -141,6 +141,8 @@ worker_state: dict = {}  # what a worker keeps from job to job: detector, settin
 
 def start_worker(build: Callable[[], Detector], settings: Settings) -> None:
     """Make this process ready for `do_job_in_worker`."""
+    import utils.shots  # noqa: F401, before the first video, which needs it; the process that hands out videos does not
+
     cv2.setNumThreads(1)  # processes are the parallel part; threads of theirs would get in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that the detector loads
     worker_state.update(detector=build(), settings=settings)
