@@ -274,15 +274,18 @@ class Clock:
         self._part: dict[int, int] = {}  # where each stream is
         self._expected: dict[int, Fraction] = {}  # decode time of the next packet of each stream
         self._end = Fraction(0)  # of all streams
+        self._alone: set[int] = set()  # streams whose time ran back while that of others did not
 
     def mended(self, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
         """The packets of all streams with mended time stamps."""
         ahead: deque[av.Packet] = deque()
         while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
-            offset = self._offset(packet)
-            if abs(offset) > CLOCK_RESTART_S:
+            offset, stream = self._offset(packet), packet.stream_index
+            if abs(offset) <= CLOCK_RESTART_S:
+                if packet.dts is not None:
+                    self._alone.discard(stream)
+            elif stream not in self._alone:
                 ahead.extend(itertools.islice(packets, N_PACKETS_AHEAD - len(ahead)))
-                stream = packet.stream_index
                 own = [other for other in ahead if other.stream_index == stream and other.dts is not None][:N_OWN_AHEAD]
                 if any(abs(self._offset(other)) <= CLOCK_RESTART_S for other in own):  # it alone is wrong
                     packet.dts = packet.pts = round_half_up((self._expected[stream] - self._shift(stream)) / packet.time_base)
@@ -309,7 +312,9 @@ class Clock:
                 self._part[stream] = part
                 return
         others = [self._offset(other) for other in ahead if other.stream_index != stream and other.dts is not None]
-        if not others or min(others) < -CLOCK_RESTART_S:
+        if others and min(others) >= -CLOCK_RESTART_S:
+            self._alone.add(stream)
+        else:
             first = packet.dts if packet.pts is None else packet.pts
             self._part[stream] = len(self._shifts)
             self._shifts.append(self._end - first * packet.time_base)
@@ -322,9 +327,8 @@ class Clock:
             packet.pts += ticks
         if packet.dts is not None:
             packet.dts += ticks
-            self._expected[stream] = max(
-                self._expected.get(stream, packet.dts * tick), (packet.dts + (packet.duration or 0)) * tick
-            )
+            end = (packet.dts + (packet.duration or 0)) * tick
+            self._expected[stream] = max(self._expected.get(stream, end), end)
         if (time := packet.dts if packet.pts is None else packet.pts) is not None:
             self._end = max(self._end, (time + (packet.duration or 0)) * tick)
 
@@ -339,6 +343,7 @@ class DisplayTimes:
     def __init__(self, stream: av.VideoStream):
         self._is_avi = stream.container.format.name == "avi"
         self.is_guess = stream.codec_context.name in REORDERING
+        self._context = stream.codec_context
         self._lead: int | None = None  # presentation minus decode time, of the first packet
         self._n_packets = 0
         self._free: dict[int, int] = {}  # by packet, in order of decoding: times that no picture has taken
@@ -352,7 +357,7 @@ class DisplayTimes:
                 self._lead = packet.pts - packet.dts if self._lead is None else self._lead
                 self.is_guess = packet.pts - packet.dts == self._lead  # else the container knows both
             time = packet.dts if self._is_avi or packet.pts is None else packet.pts
-            if time is not None:
+            if time is not None and not packet.is_discard:  # outside the edit list: no picture comes of it
                 self._free[packet.opaque] = time
                 if len(self._free) > MAX_REORDERED:
                     del self._free[next(iter(self._free))]
@@ -365,7 +370,8 @@ class DisplayTimes:
     def of(self, frame: av.VideoFrame) -> int | None:
         """The time of the next decoded picture, in ticks of its stream."""
         number = frame.opaque
-        if not self.is_guess:
+        if not self.is_guess or (self._context.reorder_depth == 0 and not self._is_avi):
+            self._free.pop(number, None)
             return frame.pts
         if frame.key_frame and number is not None:  # pictures before it in the order of decoding are shown before it
             self._free = {n: time for n, time in self._free.items() if n >= number}
