@@ -22,7 +22,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
-from utils.timing import Stopwatch
+from utils.timing import Stopwatch, go_on
 
 FPS = 30
 SAMPLE_RATE_HZ = 48_000
@@ -62,7 +62,7 @@ PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 4
 
 
 class VideoError(Exception):
-    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk), the text
+    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk, time), the text
     says why.
     """
 
@@ -435,6 +435,7 @@ class Source:
             stream.codec_context.options = DECODER_LIMITS
         self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
         self._pixel_aspect: Fraction | None = None  # width by height, known with the first picture
+        self._n_pictures = 0
         self._n_corrupt = {"video": 0, "audio": 0}
         self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
         self._losses: list[Loss] = []
@@ -590,6 +591,9 @@ class Source:
         """
         for packet in self._restarts.mended(self._packets()):
             kind = packet.stream.type
+            if self._clock.is_too_slow(self._n_pictures):
+                minutes = self._clock.elapsed_s / 60
+                raise VideoError("time", f"takes too long: {self._n_pictures} pictures in {minutes:.0f} minutes")
             if packet.size == 0 and packet.dts is not None:  # the same picture again, as in Theora; no decoder takes these
                 if kind == "video" and (time := packet.dts if packet.pts is None else packet.pts) is not None:
                     yield None, time * packet.time_base, (packet.duration or 0) * packet.time_base
@@ -619,6 +623,8 @@ class Source:
             else:
                 self._clock.lap("decode")
                 for frame in frames:
+                    self._n_pictures += 1
+                    go_on()
                     ticks, tick = self._display_times.of(frame), frame.time_base
                     yield frame, None if ticks is None else ticks * tick, (frame.duration or 0) * tick
         self.sound.finish()
@@ -747,6 +753,32 @@ def read_wav(path: Path) -> np.ndarray:
     return np.frombuffer(data, "<i2")
 
 
+def display_times(path: Path) -> tuple[dict[int, int], int]:
+    """By number of a packet when its picture is shown, in ticks of the first video stream, and by how many ticks at most that is
+    before its decode time; empty if the container itself says when pictures are shown.
+    """
+    shown, delay = {}, 0
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        times = DisplayTimes(stream) if stream.codec_context is not None else None
+        if times is None or not times.is_guess:
+            return {}, 0
+        stream.codec_context.thread_count = 1
+        decoded: dict[int, int] = {}
+        for packet in container.demux(stream):
+            if packet.dts is not None:
+                decoded[times.note(packet)] = packet.dts
+            with contextlib.suppress(av.error.InvalidDataError):
+                for frame in packet.decode():
+                    number, time = frame.opaque, times.of(frame)
+                    if number is not None and time is not None:
+                        shown[number] = time
+                        delay = max(delay, decoded[number] - time)
+            if not times.is_guess:
+                return {}, 0
+    return shown, delay
+
+
 def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
     """Join pictures and a WAV file to a Matroska video; both streams are copied as they are, nothing is encoded again.
 
@@ -776,6 +808,7 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
                 source = stack.enter_context(av.open(str(pictures)))
                 video = out.add_stream_from_template(source.streams.video[0])
                 packets, time_base = source.demux(source.streams.video[0]), None
+                shown, delay = display_times(pictures)
             where = sound
             heard = stack.enter_context(av.open(str(sound)))
             audio = out.add_stream_from_template(heard.streams.audio[0])
@@ -790,6 +823,8 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
                     packet.duration, packet.time_base, packet.is_keyframe = 1, time_base, True
                 elif packet.dts is None:
                     continue
+                elif shown:
+                    packet.pts, packet.dts = shown.get(i, packet.dts), packet.dts - delay
                 packet.stream = video
                 out.mux(packet)
     except (av.FFmpegError, IndexError, ValueError) as error:
