@@ -132,10 +132,14 @@ def retime(path: Path, target: Path, new_time: Callable[[str, int, float], float
     with av.open(str(path)) as source, av.open(str(target), "w") as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
         counts: dict[int, int] = defaultdict(int)
+        last: dict[int, int] = {}
         for packet in [packet for packet in source.demux() if packet.dts is not None]:
             i, kind = packet.stream_index, packet.stream.type
             move = new_time(kind, counts[i], float(packet.pts * packet.time_base)) / packet.time_base - packet.pts
             packet.pts, packet.dts = packet.pts + round(move), packet.dts + round(move)
+            if kind == "audio":
+                packet.pts = packet.dts = max(packet.dts, last.get(i, packet.dts - 1) + 1)  # as every container asks
+            last[i] = packet.dts
             counts[i] += 1
             packet.stream = streams[i]
             out.mux(packet)
