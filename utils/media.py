@@ -91,6 +91,15 @@ def keep_layout(frame: av.AudioFrame) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
 
 
+def decode_sound(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """The sound of a file, frame by frame; av.FFmpegError if some of it is damaged."""
+    for packet in container.demux(stream):
+        frames = packet.decode()
+        for frame in frames:
+            keep_layout(frame)
+        yield from frames
+
+
 @dataclass
 class Block:
     """A decoded audio frame with its time on the container's clock in seconds (None: it goes on), and, of stereo, the power of
