@@ -37,6 +37,7 @@ OPPOSITE = 0.01, 0.05  # share of its power that stereo keeps when mixed: below 
 SILENT_POWER = 1e-8  # -80 dB: says nothing about the phase
 CLOCK_RESTART_S = Fraction(1, 2)  # time stamps that run back by more begin to count anew
 N_PACKETS_AHEAD, N_OWN_AHEAD = 256, 3  # looked at then: whether other streams do, whether the next of the stream go on
+SOUND_LAG_S = 20  # pictures that come so much later than the sound that was read so far lie beyond its end
 MAX_STILL_FRAMES = FPS  # a picture that stands for longer is a jump in time
 PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))  # of pixels that are not square; beyond these it is no aspect but an error
 MAX_TILT_DEGREES = 2  # from a quarter turn, for rounding
@@ -123,6 +124,7 @@ class Sound:
     def __init__(self, folder: Path | None = None):
         self.origin = Fraction(0)  # time 0 of the video in seconds on the container's clock
         self.n_decoded = 0  # samples in the file
+        self.reached: Fraction | None = None  # the end of what was fed, on the container's clock
         self.opposite_s = Fraction(0)  # how much of it has opposite channels
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed by `close`
         self._spans: list[tuple[int, int, int]] = []  # start, stop on the clock of `_start`, and where in the file; in order
@@ -152,6 +154,7 @@ class Sound:
             block.is_stereo = True
             block.power, block.mixed_power = (float(np.square(samples).mean()) for samples in (pair, pair.mean(0)))
         self._ahead.append(block)
+        self.reached = block.duration + ((self.reached or 0) if block.time is None else block.time)
         if len(self._ahead) > N_AHEAD:
             self._settle(self._ahead.popleft())
 
@@ -362,7 +365,7 @@ class DisplayTimes:
         """Take note of a packet that goes to the decoder next; its number."""
         packet.opaque, self._n_packets = self._n_packets, self._n_packets + 1
         if self.is_guess:
-            if packet.pts is not None and packet.dts is not None:
+            if not self._is_avi and packet.pts is not None and packet.dts is not None:
                 self._lead = packet.pts - packet.dts if self._lead is None else self._lead
                 self.is_guess = packet.pts - packet.dts == self._lead  # else the container knows both
             time = packet.dts if self._is_avi or packet.pts is None else packet.pts
@@ -445,6 +448,7 @@ class Source:
         self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
         self._pixel_aspect: Fraction | None = None  # width by height, known with the first picture
         self._n_pictures = 0
+        self._beyond_sound: int | None = None  # the first output frame that is
         self._n_corrupt = {"video": 0, "audio": 0}
         self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
         self._losses: list[Loss] = []
@@ -455,7 +459,8 @@ class Source:
         Yields (frame, n): a source frame and for how many consecutive output frames it stands (n >= 1). Output frame k is the
         last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no output frame
         shows are left out. All have the first one's size, and square pixels. (None, n): for n output frames there is no
-        picture, since the time jumps: a picture that would stand for more than a second is shown for one frame.
+        picture, since the time jumps (a picture that would stand for more than a second is shown for one frame), or the
+        sound has ended long before.
 
         Raises:
             VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than `MAX_CORRUPT_PACKETS`.
@@ -487,14 +492,18 @@ class Source:
         stop = max(held_index + 1, round_half_up((end - origin) * FPS))
         if stop - held_index > MAX_STILL_FRAMES:
             stop = held_index + 1
-        yield held, stop - held_index
+        yield from self._show(held, held_index, stop)
         self._losses = [replace(loss, stop=loss.stop or stop) for loss in self._losses]
         self._end = end - origin
         self._warn()
 
     def _show(self, held: av.VideoFrame, start: int, stop: int) -> Iterator[tuple[av.VideoFrame | None, int]]:
-        """A picture for output frames start .. stop-1, unless it stands still for too long."""
-        if stop - start <= MAX_STILL_FRAMES:
+        """A picture for output frames start .. stop-1, unless it stands still for too long or lies beyond the sound."""
+        reached, time = self.sound.reached, self.sound.origin + Fraction(start, FPS)
+        if reached is not None and time > reached + SOUND_LAG_S:
+            self._beyond_sound = start if self._beyond_sound is None else self._beyond_sound
+            yield None, stop - start
+        elif stop - start <= MAX_STILL_FRAMES:
             yield held, stop - start
         else:
             self._jumps.append((start + 1, stop))
@@ -580,6 +589,9 @@ class Source:
                 f"{len(self._jumps)} times no new picture for more than a second, first for {(stop - first) / FPS:.2f} s after "
                 f"{first / FPS:.2f} s; tracks end there"
             )
+        if self._beyond_sound is not None:
+            at_s = self._beyond_sound / FPS
+            self.warnings.append(f"pictures after {at_s:.2f} s lie more than {SOUND_LAG_S} s beyond the sound and are left out")
         if self.sound.opposite_s:
             s = float(self.sound.opposite_s)
             self.warnings.append(
