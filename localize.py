@@ -39,8 +39,10 @@ from utils.jobs import NO_ROOM, claimed, sweep
 from utils.localization import SMOOTH_S, name_as_labelled, read_labels
 from utils.media import FPS, VIDEO_SUFFIXES, VideoError
 from utils.pages import legible
+from utils.probe import probe
 from utils.verdict import is_mixed
 
+LASTING = ("crash", "time")  # failures that are remembered in verdict.json, so that such a file is not read again
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
                    "stage", "reason")  # fmt: skip
@@ -183,6 +185,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
             identity = plain(judge.identity | {"source": source, "true_spans": true_spans})
             if known and answers(known["identity"], identity):
                 return known, True
+            probe(path)
             result, scratch = work / "result", work / "scratch"
             for folder in (result, scratch):
                 folder.mkdir(parents=True)
@@ -202,7 +205,14 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
                 discard(target, work)
             stage = error.stage if isinstance(error, VideoError) else "unexpected"
             words = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}".splitlines()[0]
-            return {"file": name, "verdict": None, "stage": stage, "reason": words}, False
+            failure = {"file": name, "verdict": None, "stage": stage, "reason": words}
+            if stage in LASTING and (not known or known["verdict"] is None or known["identity"].get("source") != source):
+                folder = work / "failure"
+                folder.mkdir(parents=True)
+                write_json(folder / VERDICT, failure | {"identity": identity})
+                discard(target, work)
+                os.replace(folder, target)
+            return failure, False
 
 
 def write_summary(out: Path, failed: dict[str, dict]) -> None:
@@ -217,7 +227,7 @@ def write_summary(out: Path, failed: dict[str, dict]) -> None:
     before = {row["file"]: list(row.values()) for row in read_table(out / SUMMARY) if row.get("stage")}
     rows = before | {name: summary_row(verdict) for name, verdict in (verdicts | failed).items()}
     write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
-    write_json(out / PROPOSALS, {name: verdict["proposals"] for name, verdict in verdicts.items()})
+    write_json(out / PROPOSALS, {name: verdict["proposals"] for name, verdict in verdicts.items() if verdict["verdict"]})
 
 
 def summary_row(verdict: dict) -> list:
@@ -284,7 +294,7 @@ def main(argv: list[str] | None = None) -> int:
                 continue
             counts[verdict["verdict"] or "not judged"] += 1
             n_mixed += verdict["verdict"] is not None and is_mixed(verdict)
-            n_known += is_known
+            n_known += is_known and verdict["verdict"] is not None
             if verdict["verdict"] is None:
                 failed[name] = verdict
             say(verdict, is_known, args.json, target, args.brief)

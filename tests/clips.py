@@ -1,7 +1,8 @@
 """Small videos for tests, written by PyAV with every property under control."""
 
 import struct
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def write_clip(
     pix_fmt: str = "yuv420p",
     options: dict[str, str] | None = None,
     key_every: int = 250,
+    codec_options: dict[str, str] | None = None,
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no sound).
 
-    `options` are the container's; every `key_every`th picture is a key frame.
+    `options` are the container's, `codec_options` the video encoder's; every `key_every`th picture is a key frame.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     times = [float(i / Fraction(fps)) for i in range(len(pictures))] if times_s is None else times_s
@@ -50,8 +53,10 @@ def write_clip(
         rate = Fraction(fps).limit_denominator(1001)
         speed = {"libx264": "ultrafast", "libx265": "ultrafast", "libsvtav1": "12"}
         quality = {"crf": "18", "preset": speed[codecs[0]]} if codecs[0] in speed else {"q:v": "2"}
-        video = container.add_stream(codecs[0], rate=rate, options=quality)
+        video = container.add_stream(codecs[0], rate=rate, options=quality | (codec_options or {}))
         video.gop_size = key_every
+        if pixel_aspect is not None:
+            video.codec_context.sample_aspect_ratio = pixel_aspect
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = pix_fmt
         video.codec_context.time_base = CLOCK if times_s is not None else 1 / rate
@@ -107,8 +112,35 @@ def add_cover_art(path: Path, pictures: Sequence[np.ndarray], sound: np.ndarray,
 def set_rotation(path: Path, degrees: int) -> None:
     """Write a rotation (90, 180 or 270 clockwise) into the video track's header of an MP4 file."""
     cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    matrix = struct.pack(">9i", cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    set_matrix(path, cos, sin, -sin, cos)
+
+
+def set_matrix(path: Path, a: float, b: float, c: float, d: float) -> None:
+    """Write a display matrix into the video track's header of an MP4 file: a point goes to column a x + c y, row b x + d y."""
+    matrix = struct.pack(">9i", round(a * 2**16), round(b * 2**16), 0, round(c * 2**16), round(d * 2**16), 0, 0, 0, 1 << 30)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, id, duration, layer, group, volume
     data[at : at + 36] = matrix
     path.write_bytes(data)
+
+
+def retime(path: Path, target: Path, new_time: Callable[[str, int, float], float]) -> Path:
+    """Copy the packets of a file, without their pictures and sound being coded again, with other time stamps.
+
+    `new_time` gets the kind of stream, a packet's number in it and its time in seconds.
+    """
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        counts: dict[int, int] = defaultdict(int)
+        last: dict[int, int] = {}
+        for packet in [packet for packet in source.demux() if packet.dts is not None]:
+            i, kind = packet.stream_index, packet.stream.type
+            move = new_time(kind, counts[i], float(packet.pts * packet.time_base)) / packet.time_base - packet.pts
+            packet.pts, packet.dts = packet.pts + round(move), packet.dts + round(move)
+            if kind == "audio":
+                packet.pts = packet.dts = max(packet.dts, last.get(i, packet.dts - 1) + 1)  # as every container asks
+            last[i] = packet.dts
+            counts[i] += 1
+            packet.stream = streams[i]
+            out.mux(packet)
+    return target

@@ -4,6 +4,7 @@ import csv
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -19,8 +20,10 @@ from scipy.signal import chirp, correlate
 
 from tests.clips import add_cover_art, face_pictures, set_rotation, tone, write_clip
 from tests.conftest import ROOT
+from utils.chunking import Settings, process_video
 from utils.cli import UserError
 from utils.media import read_wav
+from utils.probe import cause_of_death
 
 WIDE = face_pictures(120, 224)  # 4.8 s at 25 fps
 N_SECONDS = 4
@@ -115,6 +118,11 @@ FAILING = {
     "folder.mp4": (lambda p: p.mkdir(), "open", "is a folder"),
     "mute.mp4": (lambda p: good(p, sound=None), "audio", "has no sound"),
     "sound only.mp4": (only_sound, "video", "has no video stream"),
+    "no decoder.mp4": (
+        lambda p: p.write_bytes(good(p).read_bytes().replace(b"avc1", b"zzzz")),
+        "open",
+        "no decoder for its pict",
+    ),
     "one frame.mp4": (lambda p: good(p, pictures=WIDE[:1], sound=tone(0.1)), "length", "too short: 0.03 s"),
     "8x8.mp4": (lambda p: good(p, pictures=scaled(8, 8)), "face", "8x8 pixels"),
     "sound at the end.mkv": (lambda p: good(p, sound=tone(0.5), sound_start_s=4.5), "chunk", "4 without sound"),
@@ -346,3 +354,59 @@ def test_the_clips_are_what_they_say(tmp_path):
     assert kinds["hevc.mp4"][0] == "hevc" and kinds["vp9.webm"][0] == "vp9" and "av1" in kinds["av1.mp4"][0]
     assert kinds["ten bits.mp4"][1] == "yuv420p10le" and kinds["444.mp4"][1] == "yuv444p"
     assert kinds["cover art.mkv"][2] == 2
+
+
+def test_a_crash_is_not_tried_again_until_the_file_changes(run, tmp_path):
+    """The row of failures.csv is what is remembered."""
+    status, failure, _, folder = run("a.mp4", good)
+    shutil.rmtree(folder)
+    row = "the worker died of it (Aborted)"
+    (tmp_path / "failures.csv").write_text(f"video,stage,reason\nreal/a.mp4,crash,{row}\n")
+    leave = lambda path: None  # noqa: E731
+    for _ in range(2):
+        status, failure, _, folder = run("a.mp4", leave)
+        assert status == 1 and failure == ("crash", f"{row}; not tried again until the file changes or --overwrite is given")
+        assert not folder.exists()
+    assert run("a.mp4", good)[:2] == (0, None) and folder.exists()
+    shutil.rmtree(folder)
+    (tmp_path / "failures.csv").write_text(
+        "video,stage,reason\nreal/a.mp4,crash,it (Killed; out of memory? Try fewer --workers)\n"
+    )
+    assert run("a.mp4", leave)[:2] == (0, None) and folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_what_is_stuck_is_killed_and_what_goes_on_is_not():
+    stuck = "import time; from utils.timing import *\nwith killed_if_stalled(0.5):\n    time.sleep(60)"
+    slow = "import time; from utils.timing import *\nwith killed_if_stalled(5):\n  for _ in range(4): time.sleep(0.3); go_on(0.9)"
+    codes = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode for code in (stuck, slow)]
+    assert codes == [-signal.SIGALRM, 0]
+    assert cause_of_death(codes[0]) == ("time", "no new picture for 30 minutes")
+
+
+def test_nothing_is_written_of_time_that_jumps(run):
+    """Two shots of 2.4 s with an hour between, in which the sound goes on."""
+    times = [i / 25 + (3600 if i >= 60 else 0) for i in range(120)]
+    status, failure, warnings, folder = run("a.mkv", lambda p: good(p, times_s=times))
+    assert (status, failure) == (0, None) and "no new picture for more than a second" in warnings[0]
+    assert chunks(folder) == ["00000", "00001"]
+    check_chunks(folder)
+
+
+@pytest.mark.parametrize("detect_every", [1, 4])
+def test_tracks_end_where_time_jumps(tmp_path, fixed_detector, detect_every):
+    times = [i / 25 + (3 if i >= 60 else 0) for i in range(120)]
+    source = good(tmp_path / "a.mkv", times_s=times, sound=tone(8))
+    settings = Settings("x", tracks="all", detect_every=detect_every)
+    record = process_video(source, tmp_path / "out", tmp_path / "work", fixed_detector, settings)[0]
+    (first, second) = sorted((track["first_frame"], track["last_frame"]) for track in record["tracks"])
+    assert record["shots"] == [0, 162] and record["n_frames"] == 234 and record["n_tracks_found"] == 2
+    assert first[0] == 0 and 68 <= first[1] <= 72 and 162 <= second[0] <= 165 and second[1] >= 230
+    assert [chunk["first_frame"] for chunk in record["chunks"]] == [second[0], second[0] + 30, 0, 30] or [
+        chunk["first_frame"] for chunk in record["chunks"]
+    ] == [0, 30, second[0], second[0] + 30]
+    for chunk in record["chunks"]:  # the crops are of their time
+        crop = cv2.imread(str(tmp_path / "out" / chunk["chunk"] / "000015.jpg"))[..., ::-1].astype(float)
+        at_s = (chunk["first_frame"] + 15) / 30
+        picture = WIDE[round((at_s if at_s < 3 else at_s - 3) * 25)][56:168, 56:168].astype(float)
+        assert np.corrcoef(cv2.resize(crop[20:180, 32:192], (64, 64)).ravel(), cv2.resize(picture, (64, 64)).ravel())[0, 1] > 0.5

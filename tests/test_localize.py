@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import av
 import cv2
@@ -16,7 +17,8 @@ from augmentation import normalize
 from saliency import MAPS, check_maps, explain
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import FixedDetector, load_script
-from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of
+from utils import probe
+from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annotated
 from utils.cli import UserError
 from utils.media import open_source
 from utils.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
@@ -448,3 +450,53 @@ def test_random_weights_give_another_map(tiny):
         same = model.TwoStreamNet(**config).eval().requires_grad_(False)
     _, maps = explain(same, video, audio, device, "off")
     assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_file_that_ends_its_reader_ends_nothing_else(checkpoint, clip, localize, tmp_path, monkeypatch, capsys):
+    folder, out, log = tmp_path / "videos", tmp_path / "out", tmp_path / "log"
+    folder.mkdir()
+    for name in ("a bad one.mp4", "good.mp4"):
+        shutil.copyfile(clip, folder / name)
+    dying = f"import os, sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10)); 'bad' in sys.argv[1] and os.abort()"
+    monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", dying))
+    arguments = (folder, "--model", checkpoint, "--out", out, "--brief")
+    for _ in range(2):  # the second time nothing is read
+        assert localize(*arguments) == 1
+        printed = capsys.readouterr().out
+        assert "a bad one.mp4: not judged (crash): the process that reads it dies of it (Aborted)" in printed
+        assert "2 videos: 1 fake, 0 real" in printed and "1 not judged" in printed
+        assert len(log.read_text().splitlines()) == 2
+        with (out / "summary.csv").open(newline="") as file:
+            assert [(row["verdict"], row["stage"]) for row in csv.DictReader(file)] == [("", "crash"), ("fake", "")]
+        assert list(read_json(out / "proposals.json")) == ["good.mp4"]
+    with (folder / "a bad one.mp4").open("ab") as file:
+        file.write(bytes(8))  # another file now
+    monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", ""))
+    assert localize(*arguments) == 0 and "2 fake" in capsys.readouterr().out
+
+
+def test_a_reader_that_was_killed_is_not_remembered(checkpoint, clip, localize, tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
+    arguments = (clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief")
+    assert localize(*arguments) == 1 and not (tmp_path / "out" / clip.name).exists()
+
+
+def test_annotated_video_of_time_that_jumps(tmp_path):
+    """Pictures and sound stay together, and the jump takes no room."""
+    times = [i / 25 + (600 if i >= 50 else 0) for i in range(100)]
+    sound = np.concatenate([0 * tone(2), tone(0.2), 0 * tone(1.8)], 1)
+    path = write_clip(tmp_path / "a.mkv", face_pictures(100), times_s=times, sound=0 * tone(2))
+    late = write_clip(tmp_path / "b.mkv", face_pictures(2), sound=sound[:, 88_200:], sound_start_s=602)
+    with open_source(path) as source, open_source(late) as other:
+        n_frames = sum(n for _, n in source.frames())
+        sum(n for _, n in other.frames())
+        track = TrackScores(0, 0, np.tile([10.0, 10, 90, 90], (60, 1)), np.arange(5) / 5, np.ones((5, 3)), np.ones(5, bool))
+        with open_source(path) as again:
+            write_annotated(again, other.sound, [track], 1.0, n_frames, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    assert shown[-1] == pytest.approx(603.96, abs=0.05) and len(shown) < 130
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        loud = [frame.time for frame in container.decode(audio=0) if np.abs(frame.to_ndarray()).max() > 0.2]
+    assert 601.9 < loud[0] < 602.1 and 602.1 < loud[-1] < 602.3
+    assert (tmp_path / "out.mp4").stat().st_size < 2_000_000

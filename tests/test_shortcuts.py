@@ -1,6 +1,8 @@
 """Trivial cues: measured on clips that have them or not, and what they give away."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 
 from dataset import INDEX_COLUMNS
 from tests.clips import tone, write_clip
+from tests.conftest import ROOT
 from utils.chunking import RECORD
 from utils.media import CHUNK_SAMPLES, write_wav
 from utils.shortcuts import CUES, FLOOR_DBFS, all_together, measure_cues, shortcut_figures, shortcut_lines, source_cues
@@ -160,3 +163,11 @@ def test_flags_that_do_not_go_together(arguments, scripts, capsys):
     with pytest.raises(SystemExit) as stopped:
         scripts["test"].parse_args(arguments)
     assert stopped.value.code == 2 and ": error: " in capsys.readouterr().err
+
+
+def test_a_channel_order_of_its_own_ends_nothing(reference):
+    path = reference / "faults" / "pcm_7_1.mov"
+    if not path.exists():
+        pytest.skip("not there")
+    code = f"from pathlib import Path; from utils.shortcuts import source_cues; source_cues(Path({str(path)!r}))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

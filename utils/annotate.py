@@ -71,8 +71,12 @@ def write_annotated(
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         video = container.add_stream("libx264", rate=FPS, options=CODEC_OPTIONS)
         audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono")
-        k, panel = 0, None
+        k, heard, panel = 0, SoundTrack(container, audio, sound), None
         for frame, n in source.frames():
+            if frame is None:  # the picture before stands on
+                k += n
+                heard.write(k, skips_silence=True)
+                continue
             image = to_rgb(frame)
             height, width = image.shape[:2]
             scale = min(1.0, MAX_SIDE_PX / max(height, width))
@@ -92,11 +96,11 @@ def write_annotated(
                 encoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 encoded.pts, encoded.time_base = k, Fraction(1, FPS)
                 container.mux(video.encode(encoded))
-                if k % FPS == 0:  # a second of sound at a time, so that both lie side by side in the file
-                    write_sound(container, audio, sound, k, min(FPS, n_frames - k))
+                if k >= heard.n_frames:  # a second of sound at a time, so that both lie side by side in the file
+                    heard.write(min(k + FPS, n_frames))
                 k += 1
         container.mux(video.encode(None))
-        container.mux(audio.encode(None))
+        heard.finish()
 
 
 def draw_box(picture: np.ndarray, track: TrackScores, i: int, scale: float, score: float, threshold: float) -> None:
@@ -113,11 +117,34 @@ def draw_box(picture: np.ndarray, track: TrackScores, i: int, scale: float, scor
     cv2.putText(picture, text, (x + 4, y - 4), FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def write_sound(container: av.container.OutputContainer, stream: av.AudioStream, sound: Sound, frame: int, n: int) -> None:
-    """Encode the sound of n frames from `frame` on."""
-    if n <= 0:
-        return
-    samples, _ = sound.read(frame * SAMPLES_PER_FRAME, n * SAMPLES_PER_FRAME)
-    block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-    block.sample_rate, block.pts, block.time_base = SAMPLE_RATE_HZ, frame * SAMPLES_PER_FRAME, Fraction(1, SAMPLE_RATE_HZ)
-    container.mux(stream.encode(block))
+class SoundTrack:
+    """Writes the sound of a video to a container, piece by piece."""
+
+    def __init__(self, container: av.container.OutputContainer, stream: av.AudioStream, sound: Sound):
+        self.n_frames = 0  # up to here it is written, at 30 fps
+        self._n_skipped = 0
+        self._container, self._stream, self._sound = container, stream, sound
+
+    def write(self, stop: int, skips_silence: bool = False) -> None:
+        """Encode the sound up to frame `stop`; with `skips_silence` only those seconds in which there is some."""
+        while self.n_frames < stop:
+            n = min(FPS, stop - self.n_frames)
+            samples, n_missing = self._sound.read(self.n_frames * SAMPLES_PER_FRAME, n * SAMPLES_PER_FRAME)
+            self.n_frames += n
+            if skips_silence and n_missing == len(samples):
+                self._n_skipped += n
+                continue
+            block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            block.sample_rate, block.time_base = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ)
+            block.pts = (self.n_frames - n - self._n_skipped) * SAMPLES_PER_FRAME  # the encoder takes unbroken sound alone
+            self._mux(self._stream.encode(block))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self._mux(self._stream.encode(None))
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        skipped = round(Fraction(self._n_skipped, FPS) / self._stream.codec_context.time_base)
+        for packet in packets:
+            packet.pts, packet.dts = packet.pts + skipped, packet.dts + skipped
+            self._container.mux(packet)

@@ -100,6 +100,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
     batch: list[tuple[np.ndarray, np.ndarray, list[Picture]]] = []  # image, its pixels -> the video's, where it is shown
     in_flight: deque[tuple[Future, list[tuple]]] = deque()
     n_frames = 0
+    has_jumped = False
 
     def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
         start = time.perf_counter()
@@ -128,6 +129,10 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
     thread = ThreadPoolExecutor(1)
     try:
         for frame, n in source.frames():
+            if frame is None:  # nothing to look at
+                n_frames += n
+                has_jumped = True
+                continue
             image = to_rgb(frame)
             if n_frames == 0:
                 size = (image.shape[1], image.shape[0])
@@ -140,6 +145,10 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             clock.lap("shrink")
             # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
             cut_frames.update(shots.cuts(n_frames, image))
+            # DEVIATION: tracks end where the time jumps, or a picture stands still, by more than a second; no crops there
+            if has_jumped:
+                cut_frames.add(n_frames)
+                has_jumped = False
             clock.lap("shots")
             pictures = [
                 Picture(number, frame, number % settings.detect_every == 0 or number in cut_frames)
@@ -226,7 +235,8 @@ class Found:
     warnings: list[str] = dataclasses.field(default_factory=list)  # of faces that are seen at the same time
     shots: list[int] = dataclasses.field(default_factory=lambda: [0])
     n_tracks: int = 0
-    n_frames: int = 0
+    n_frames: int = 0  # up to the last picture, with those that time jumps over
+    n_pictures: int = 0
     n_with_face: int = 0
 
 
@@ -262,11 +272,12 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
 
     for picture in pictures:
         frames[picture.number] = picture.frame
-        found.n_frames += 1
+        found.n_pictures += 1
         found.n_with_face += picture.boxes is not None and len(picture.boxes) > 0
         if picture.begins_shot:
             found.shots.append(picture.number)
-            finish(tracker.end_shot(picture.number))
+            finish(tracker.end_shot(found.n_frames))
+        found.n_frames = picture.number + 1
         ended = tracker.update(picture.number, picture.boxes)
         for track in tracker.live:
             if track not in writers:
@@ -278,7 +289,7 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
             if tracker.is_long_enough(track):
                 writers[track].write()
         needed = min((writers[track].next_frame for track in tracker.live), default=picture.number + 1)
-        for number in range(min(frames), min(needed, picture.number + 1)):
+        for number in [number for number in frames if number < needed]:
             del frames[number]
     finish(tracker.end_shot(found.n_frames))
     if settings.tracks == "all":
@@ -320,17 +331,17 @@ def cut_sound(source: Source, first_frame: int, damaged: Sequence[tuple[int, int
 
 def check_tracks(found: Found) -> None:
     """VideoError, with the reason, if a video has no track."""
-    if found.n_frames < MIN_DETECTIONS:
+    if found.n_pictures < MIN_DETECTIONS:
         raise VideoError(
             "length",
-            f"too short: {found.n_frames / FPS:.2f} s, a track needs at least {MIN_DETECTIONS} frames at {FPS} fps",
+            f"too short: {found.n_pictures / FPS:.2f} s, a track needs at least {MIN_DETECTIONS} frames at {FPS} fps",
         )
     if found.n_with_face == 0:
-        raise VideoError("face", f"no face found in {found.n_frames} frames")
+        raise VideoError("face", f"no face found in {found.n_pictures} frames")
     if not found.tracks:
         raise VideoError(
             "track",
-            f"faces in {found.n_with_face} of {found.n_frames} frames, but none seen {MIN_DETECTIONS} times in one shot at "
+            f"faces in {found.n_with_face} of {found.n_pictures} frames, but none seen {MIN_DETECTIONS} times in one shot at "
             f"more than {MIN_SIZE_PX} px",
         )
 

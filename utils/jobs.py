@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ from utils.cli import UserError
 from utils.files import discard
 from utils.media import FPS, VideoError
 from utils.parallel import run_in_pool
+from utils.probe import cause_of_death
+from utils.timing import killed_if_stalled
 
 WORK = ".work"  # beside the folders of the videos: results that are being built, and a lock for each
 Job = tuple[Path, Path, Path | None]  # a video, the folder of its chunks, its preview if one is asked for
@@ -149,7 +150,8 @@ def start_worker(build: Callable[[], Detector], settings: Settings) -> None:
 
 
 def do_job_in_worker(source: Path, target: Path, preview: Path | None) -> Outcome:
-    return do_job(source, target, preview, **worker_state)
+    with killed_if_stalled():
+        return do_job(source, target, preview, **worker_state)
 
 
 def do_jobs(
@@ -171,9 +173,9 @@ def do_jobs(
             job, future = done
             error = future.exception()
             if isinstance(error, ProcessExpired):
-                how = signal.strsignal(-error.exitcode) if error.exitcode < 0 else f"status {error.exitcode}"
+                stage, how = cause_of_death(error.exitcode)
                 hint = "; out of memory? Try fewer --workers" if error.exitcode == -9 else ""
-                yield job, Outcome("failed", "crash", f"the worker died of it ({how}{hint})")
+                yield job, Outcome("failed", stage, f"the worker died of it ({how}{hint})" if stage == "crash" else how)
             else:
                 yield job, future.result()
     except BrokenProcessPool as error:

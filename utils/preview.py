@@ -34,7 +34,7 @@ def read_frame(path: Path, number: int) -> np.ndarray:
     with open_source(path) as source:
         for frame, n in source.frames():
             n_frames += n
-            if n_frames > number:
+            if n_frames > number and frame is not None:
                 return to_rgb(frame)
     raise ValueError(f"{path} has {n_frames} frames, expected more than {number}")
 

@@ -22,7 +22,7 @@ from utils.audio import SILENCE_DBFS
 from utils.chunking import RECORD, read_record
 from utils.cli import n_cores
 from utils.labels import LABELS
-from utils.media import read_wav, reason
+from utils.media import VideoError, decode_sound, pick_stream, read_wav, reason
 
 FLOOR_DBFS = -120  # of digital silence
 CUES = {  # name, and what a fake is if it has more of it, or less
@@ -39,11 +39,11 @@ MIN_VIDEOS = 20  # of each class, to learn from all cues together
 N_FOLDS = 5
 
 
-def leading_silence(container: av.container.InputContainer) -> float:
+def leading_silence(container: av.container.InputContainer, stream: av.AudioStream) -> float:
     """Seconds from a file's first sample of sound to the first one above `SILENCE_DBFS`; all of it, if none is."""
     level = 10 ** (SILENCE_DBFS / 20)
     resampler, rate_hz, n = None, 1, 0
-    for frame in container.decode(container.streams.best("audio")):
+    for frame in decode_sound(container, stream):
         if resampler is None:
             rate_hz = frame.sample_rate
             resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
@@ -62,16 +62,17 @@ def source_cues(path: Path) -> dict[str, float]:
         av.FFmpegError, OSError, ValueError: it can't be read, or lacks picture or sound.
     """
     with av.open(str(path), metadata_errors="replace") as container:
-        video = container.streams.best("video")
-        if video is None or container.streams.best("audio") is None:
-            raise ValueError("no picture or no sound")
+        try:
+            (video, _), (audio, _) = pick_stream(container, "video"), pick_stream(container, "audio")
+        except VideoError as error:
+            raise ValueError(f"no picture or no sound: it {error}") from error
         duration_s = container.duration / av.time_base if container.duration else float("nan")
         return {
             "duration_s": duration_s,
             "frame_rate_hz": float(video.average_rate or video.guessed_rate or "nan"),
             "resolution_px": video.width * video.height,
             "bit_rate_bps": 8 * path.stat().st_size / duration_s,
-            "leading_silence_s": leading_silence(container),
+            "leading_silence_s": leading_silence(container, audio),
         }
 
 

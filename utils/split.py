@@ -14,6 +14,8 @@ from utils.labels import LABELS
 
 NOT_VIDEOS = {".csv", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".mp3", ".png", ".txt", ".wav", ".xml", ".zip"}
 
+NOT_AGAIN = "; not tried again until the file changes or --overwrite is given"
+
 
 def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """Pair each file below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what can't be a video.
@@ -59,6 +61,22 @@ def no_videos(out_dir: Path) -> UserError:
     return UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
 
 
+def remembered(out_dir: Path, sources: list[Path]) -> dict[str, Outcome]:
+    """The failures that ended a worker or took for ever, by name, of videos that have not changed since failures.csv was
+    written.
+    """
+    path, found = out_dir / "failures.csv", {}
+    rows = {row.get("video"): row for row in read_table(path)}
+    for source in sources:
+        row = rows.get(video_name(source), {})
+        stage, reason = row.get("stage"), row.get("reason") or ""
+        is_lasting = stage == "time" or (stage == "crash" and "out of memory" not in reason)
+        if is_lasting and source.is_file() and source.stat().st_ctime < path.stat().st_mtime:
+            words = f"{reason.removesuffix(NOT_AGAIN)}{NOT_AGAIN}"
+            found[video_name(source)] = Outcome("failed", stage, words)
+    return found
+
+
 def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
     """Look through a split.
 
@@ -66,7 +84,8 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
         overwrite: do videos again that are complete with other settings.
 
     Returns:
-        The jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, by name ("real/a.mp4").
+        The jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, or failed before in a way
+        that is not tried again, by name ("real/a.mp4").
 
     Raises:
         UserError: no video, or some are complete with other settings.
@@ -88,6 +107,7 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
         print(f"note: chunks without a video in {len(orphans)} folders, the first {orphans[0]}; "
               "write_csv.py lists them, so delete them if the video was taken away")  # fmt: skip
     todo, complete = [], {}
+    failed_before = {} if overwrite else remembered(out_dir, [source for source, _ in videos])
     for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
         sheet = out_dir / "preview" / source.parent.name / f"{target.name}.jpg"
         record = read_record(target)
@@ -102,6 +122,8 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
             sheet.unlink(missing_ok=True)  # it shows what is done again now
         if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)
+        elif not is_whole and video_name(source) in failed_before:
+            complete[video_name(source)] = failed_before[video_name(source)]
         else:
             todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
     return todo, complete

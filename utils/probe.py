@@ -1,0 +1,47 @@
+"""Reads a video to its end in a process of its own, so that a file that ends its reader ends nothing else.
+
+    python -m utils.probe VIDEO    (localize.py does, before it judges)
+
+The exit status is 0 whatever the file holds, unless the reader dies of it.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from utils.media import VideoError, open_source
+from utils.timing import MAX_STALL_S, killed_if_stalled
+
+COMMAND = (sys.executable, "-m", "utils.probe")
+
+
+def cause_of_death(exit_code: int) -> tuple[str, str]:
+    """The stage and the reason of a failure, from the exit status of the process that died of it (negative: the signal)."""
+    if hasattr(signal, "SIGALRM") and exit_code == -signal.SIGALRM:
+        return "time", f"no new picture for {MAX_STALL_S // 60} minutes"
+    how = signal.strsignal(-exit_code) if exit_code < 0 else f"status {exit_code}"
+    return "crash", how
+
+
+def probe(path: Path) -> None:
+    """Have a video read to its end by another process.
+
+    Raises:
+        VideoError: that one died of it (stage `crash`), came to no end (`time`) or was killed by something else (`killed`).
+    """
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([*COMMAND, os.path.abspath(path)], cwd=root, check=False, capture_output=True)
+    if done.returncode == -getattr(signal, "SIGKILL", 0):
+        raise VideoError("killed", "the process that reads it was killed; out of memory?")
+    if done.returncode < 0:
+        stage, how = cause_of_death(done.returncode)
+        raise VideoError(stage, f"the process that reads it dies of it ({how})" if stage == "crash" else how)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(VideoError, OSError), killed_if_stalled(), open_source(Path(sys.argv[1])) as source:
+        for _ in source.frames():
+            pass
