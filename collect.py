@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from utils.cli import UserError, number, run
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
-from utils.files import read_table, replacing, write_table
+from utils.files import read_table, read_text, replacing, write_table
 from utils.labels import LABELS, SPLITS
 from utils.leaks import GROUPINGS, periods_text, shared, split_entries
 from utils.media import remux
@@ -74,9 +74,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def read_list(path: Path) -> list[str]:
     """The lines of a list; UserError if it can't be read or is empty."""
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}); expected a list with a video in each line.") from error
+        with read_text(path) as file:
+            text = file.read()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} can't be read ({why}); expected a list with a video in each line.") from error
     lines = [line.strip().removeprefix("./") for line in text.split("\n")]
     if not any(lines):
         raise UserError(f"{path} is empty; expected a list with a video in each line.")

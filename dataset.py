@@ -22,7 +22,7 @@ from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
-from utils.files import read_frame
+from utils.files import read_bytes, read_frame
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
 from utils.scoring import GROUP_COLUMNS
@@ -155,10 +155,11 @@ def chunk_frames(folder: Path) -> list[Path]:
 
 
 def frame_bytes(path: Path) -> bytes:
-    """The content of a frame's file; ValueError if it is too large for one, as a file with holes may claim to be."""
-    if path.stat().st_size > MAX_FRAME_BYTES:
-        raise ValueError(f"frame {path.name} has more than {MAX_FRAME_BYTES:,} bytes")
-    return path.read_bytes()
+    """The content of a frame's file; ValueError if it is no file, or too large for one, as a file with holes may claim to be."""
+    try:
+        return read_bytes(path, MAX_FRAME_BYTES)
+    except ValueError as error:
+        raise ValueError(f"frame {error}") from error
 
 
 def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:

@@ -24,10 +24,10 @@ from utils.annotate import write_annotated
 from utils.audio import SILENCE_DBFS, chunk_mfcc
 from utils.checkpoint import stored_threshold
 from utils.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
-from utils.cli import UserError
+from utils.cli import UserError, legible
 from utils.files import file_digest
 from utils.media import CHUNK_FRAMES, FPS, Source, VideoError, open_source
-from utils.pages import data_uri, legible, write_page
+from utils.pages import data_uri, write_page
 from utils.runs import device_name, git_commit
 from utils.timeline import MAX_NAMED, TRACK_COLOURS, page_curve, plot_timeline
 from utils.timing import Stopwatch

@@ -28,12 +28,12 @@ from judge import Judge
 from model import RESNETS
 from utils.checkpoint import load_checkpoint
 from utils.chunking import Settings
-from utils.cli import UserError, number, pick_device, run
-from utils.files import discard, plain, read_table, write_json, write_table
+from utils.cli import UserError, legible, number, pick_device, run
+from utils.files import MAX_RECORD_BYTES, discard, load_json, plain, read_table, write_json, write_table
 from utils.jobs import NO_ROOM, claimed, sweep
+from utils.listing import is_system_file, is_video_name, left_out_words, walk
 from utils.localization import SMOOTH_S, name_as_labelled, read_labels
-from utils.media import FPS, VIDEO_SUFFIXES, VideoError
-from utils.pages import legible
+from utils.media import FPS, VideoError
 from utils.verdict import is_mixed
 
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
@@ -78,36 +78,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     """The videos by name, sorted: their paths below the folder that holds all of `paths`, or below the one folder given.
 
-    In folders, files without a suffix of `VIDEO_SUFFIXES`, hidden ones, `out` and results of this script are left alone.
+    In folders, `out`, results of this script and what `is_video_name` takes for something else are left alone; the latter are
+    counted.
 
     Raises:
         UserError: a path does not exist, or there is no video. OSError: a folder can't be listed.
     """
     found: set[str] = set()
+    others: list[str] = []
     roots = []
     real_out = os.path.realpath(out)
-
-    def fail(error: OSError) -> None:
-        raise error
-
     for path in paths:
         whole = os.path.abspath(path)
         if os.path.isdir(whole):
             roots.append(whole)
-            for folder, subfolders, files in os.walk(whole, onerror=fail):
+            for folder, subfolders, files in walk(whole):
                 if VERDICT in files or (folder != whole and os.path.realpath(folder) == real_out):
                     subfolders.clear()
                     continue
-                subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
-                found.update(os.path.join(folder, file) for file in files
-                             if not file.startswith(".") and Path(file).suffix.lower() in VIDEO_SUFFIXES)  # fmt: skip
+                found.update(os.path.join(folder, file) for file in files if is_video_name(file))
+                others += [os.path.join(folder, file) for file in files if not is_video_name(file) and not is_system_file(file)]
         elif os.path.exists(whole):
             roots.append(os.path.dirname(whole))
             found.add(whole)
         else:
             raise UserError(f"{path} does not exist; expected a video or a folder.")
     if not found:
-        raise UserError(f"no file with the suffix of a video in {', '.join(map(str, paths))}.")
+        more = f"; {left_out_words(others)}" if others else ""
+        raise UserError(f"no file with the suffix of a video, or without one, in {', '.join(map(str, paths))}{more}.")
+    if others:
+        print(f"note: {left_out_words(others)}", file=sys.stderr)
     root = os.path.commonpath(roots)
     return {Path(os.path.relpath(whole, root)).as_posix(): Path(whole) for whole in sorted(found)}
 
@@ -130,8 +130,8 @@ def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
 def read_verdict(folder: Path) -> dict | None:
     """The verdict.json of a folder, or None."""
     try:
-        verdict = json.loads((folder / VERDICT).read_text())
-    except (OSError, ValueError, RecursionError):
+        verdict = load_json(folder / VERDICT, MAX_RECORD_BYTES)
+    except (OSError, ValueError):
         return None
     return verdict if isinstance(verdict, dict) and isinstance(verdict.get("identity"), dict) and "verdict" in verdict else None
 

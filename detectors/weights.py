@@ -15,6 +15,8 @@ from typing import BinaryIO, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from utils.files import open_regular
+
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
     *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
@@ -123,7 +125,7 @@ def read_weights(path: Path) -> object:
         ValueError: damaged, more claimed than there is, or code in it.
         OSError: it can't be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path, 2**63) as file:
         try:
             _rehearse(file, path.stat().st_size)
             file.seek(0)

@@ -16,6 +16,7 @@ WEIGHTS = WeightsFile(
         f"https://cdn.jsdelivr.net/gh/ShiqiYu/libfacedetection.train@{COMMIT}/onnx/yunet_s_640_640.onnx",
     ),
     "sha256:8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    232_589,
 )
 MIN_SCORE = 0.6
 NMS_IOU = 0.3
@@ -33,6 +34,8 @@ class YuNet:
         cv2.utils.logging.setLogLevel(
             cv2.utils.logging.LOG_LEVEL_ERROR
         )  # OpenCV 5 warns at every start that it ignores the default target
+        if not path.is_file():
+            raise WeightsError(f"{path} does not exist or is no file; expected {WEIGHTS.name}.")
         try:
             self.net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), MIN_SCORE, NMS_IOU, TOP_K)
         except cv2.error as error:

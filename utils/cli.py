@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     import torch
 
 
+def legible(text: str) -> str:
+    """A text, such as a file's name, as it can be shown: bytes that are no text become a replacement character; control
+    characters, line breaks among them, are spelt.
+    """
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
     """A mistake that the user can mend. The text is one line: what, where, got, expected, what to do."""
 
@@ -21,12 +29,19 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         status = main() or 0
     except (UserError, OSError) as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        words = error if isinstance(error, UserError) or not error.strerror else in_words(error)
+        print(f"{Path(sys.argv[0]).name}: {legible(str(words))}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here, a training run with --resume", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def in_words(error: OSError) -> str:
+    """What the system says of a file, without its number."""
+    name = error.filename2 or error.filename
+    return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes, os.PathLike)) else error.strerror
 
 
 def number(kind: type, low: float, high: float = float("inf"), open_low: bool = False) -> Callable[[str], float]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.cli import UserError
-from utils.files import unescape_cell
+from utils.files import read_text, unescape_cell
 from utils.labels import LABELS
+from utils.listing import is_system_file, is_video_name, left_out_words, to_rename, walk
 from utils.localization import checked_spans, read_json
-from utils.media import VIDEO_SUFFIXES
 
 DATASETS = ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder")
 SOURCE_FPS = 25.0  # of FakeAVCeleb, DF-TIMIT, LAV-DF and AV-Deepfake1M, by their descriptions
@@ -119,10 +119,10 @@ def no_doubles(names: Sequence[str], where: Path) -> None:
 def read_rows(path: Path) -> list[list[str]]:
     """The rows of a CSV file that are not empty, perhaps with a byte order mark; UserError if it has none."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with read_text(path) as file:
             rows = [[unescape_cell(cell) for cell in row] for row in csv.reader(file) if row]
-    except csv.Error as error:
-        raise UserError(f"{path} can't be read as CSV ({error}).") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} can't be read as CSV ({getattr(error, 'strerror', None) or error}).") from error
     if not rows:
         raise UserError(f"{path} is empty; expected a header and a row for each video.")
     return rows
@@ -497,16 +497,23 @@ def read_folder(root: Path) -> Found:
             found.entries.append(Entry(name, source, label, identity=who, fake_periods=spans, **texts))
         return found
     splits = [s for s in ("train", "test") if any((root / s / label).is_dir() for label in LABELS)]
+    renamed = ", ".join(filter(None, (to_rename(root / split) for split in (".", "train", "test"))))
     if not splits and not any((root / label).is_dir() for label in LABELS):
+        if renamed:
+            raise UserError(f"--root {root}: {renamed}; expected real/ and fake/.")
         raise wrong_root(root, "real/ and fake/, train/ and test/ with these in them, or a CSV file with file and label")
-    for split in splits or [""]:
-        for label in LABELS:
-            for folder, subfolders, files in os.walk(root / split / label, followlinks=True):
-                subfolders.sort()
-                for file in sorted(files):
-                    if os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES and not file.startswith("."):
-                        path = Path(folder, file)
-                        found.entries.append(Entry(path.relative_to(root).as_posix(), path, label, split))
+    if renamed:
+        found.notes.append(f"{renamed}, or its videos are left out")
+    others = []
+    for folder in (root / split / label for split in splits or [""] for label in LABELS):
+        for path in (Path(inner, file) for inner, _, files in (walk(folder) if folder.is_dir() else ()) for file in files):
+            name = path.relative_to(root).as_posix()
+            if is_video_name(path.name):
+                found.entries.append(Entry(name, path, folder.name, folder.parent.name if splits else ""))
+            elif not is_system_file(path.name):
+                others.append(name)
+    if others:
+        found.notes.append(left_out_words(others))
     return found
 
 

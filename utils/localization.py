@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.cli import UserError
-from utils.files import read_table
+from utils.files import load_json, read_table
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
 
@@ -257,8 +257,8 @@ def localization_lines(metrics: dict) -> Iterator[str]:
 def read_json(path: Path, expected: str) -> object:
     """Read a JSON file; UserError if it can't be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return load_json(path)
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"{path} can't be read as JSON ({why}); expected {expected}.") from error
 

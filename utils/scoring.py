@@ -4,7 +4,6 @@ The score is MDS, the mean dissimilarity of a track's chunks, and of a video the
 Figures take fake as the positive class. In the tables the label is the authors': fake 0, real 1.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 
 from utils.auc import bootstrap_auc, delong_auc, delong_test
 from utils.cli import UserError
-from utils.files import read_frame
+from utils.files import MAX_RECORD_BYTES, load_json, read_frame
 from utils.labels import LABELS
 
 AUTHORS_THRESHOLD = 0.6
@@ -130,12 +129,12 @@ def read_summary(path: Path) -> dict:
     if not path.is_file():
         return {"threshold": None, "threshold_origin": f"none: {path} does not exist"}
     try:
-        stored = json.loads(path.read_text())
+        stored = load_json(path, MAX_RECORD_BYTES)
         threshold = None if stored["threshold"] is None else float(stored["threshold"])
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"threshold {threshold}")
         return stored | {"threshold": threshold, "threshold_origin": str(stored["threshold_origin"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not what train.py --test writes ({error}); score again or delete it.") from error
 
 

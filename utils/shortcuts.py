@@ -22,7 +22,7 @@ from utils.audio import SILENCE_DBFS
 from utils.chunking import RECORD, read_record
 from utils.cli import n_cores
 from utils.labels import LABELS
-from utils.media import read_wav, reason
+from utils.media import open_container, read_wav, reason
 
 FLOOR_DBFS = -120  # of digital silence
 CUES = {  # name, and what a fake is if it has more of it, or less
@@ -61,7 +61,7 @@ def source_cues(path: Path) -> dict[str, float]:
     Raises:
         av.FFmpegError, OSError, ValueError: it can't be read, or lacks picture or sound.
     """
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_container(path) as container:
         video = container.streams.best("video")
         if video is None or container.streams.best("audio") is None:
             raise ValueError("no picture or no sound")

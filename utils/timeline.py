@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from utils.cli import legible
 from utils.files import replacing
 from utils.localization import CHUNK_S, cells
-from utils.pages import FAKE_COLOUR, legible
+from utils.pages import FAKE_COLOUR
 from utils.verdict import TrackScores
 
 TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
