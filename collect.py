@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import UserError, number, run
+from utils.cli import UserError, legible, number, run
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
 from utils.files import read_table, read_text, replacing, write_table
 from utils.labels import LABELS, SPLITS
@@ -281,11 +281,13 @@ def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset
             others = [f"{label}/{file}" for label in LABELS for file in sorted(os.listdir(out_dir / split / label))
                       if f"{label}/{file}" not in placed[split] and not file.startswith(".")]  # fmt: skip
             if others:
-                tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {others[0]}; "
+                tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {legible(others[0])}; "
                            "pre-process.py takes them too, so delete what is not meant")  # fmt: skip
     if failed:
         write_table(out_dir / MISSING, MISSING_COLUMNS, sorted([*found.missing, *failed.values()]))
-        print(f"{len(failed)} videos can't be read, the first: {next(iter(failed.values()))[2]}; all in {out_dir / MISSING}")
+        print(
+            f"{len(failed)} videos can't be read, the first: {legible(next(iter(failed.values()))[2])}; all in {out_dir / MISSING}"
+        )
     print(f"{n_done} videos put in place, the others were there; now: python pre-process.py --out_dir {out_dir / 'train'}")
 
 
@@ -303,7 +305,7 @@ def check(first: Path, second: Path, by_content: bool) -> int:
     """Print what two index files share; the exit status."""
     found = shared(first, second, by_content)
     for what, values in found.items():
-        listed = f": {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}" if values else ""
+        listed = legible(f": {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}") if values else ""
         print(f"shared {what:<10} {len(values):>7}{listed}")
     return 1 if any(found.values()) else 0
 
@@ -343,12 +345,12 @@ def main(argv: list[str] | None = None) -> int:
         n = collections.Counter(entry.label for entry in entries)
         print(f"{split:<6} {n['real']:>8} {n['fake']:>8}")
     for note in found.notes[:20]:
-        print(f"note: {note}")
+        print(legible(f"note: {note}"))
     if len(found.notes) > 20:
         print(f"note: and {len(found.notes) - 20} more of that kind")
     if found.missing:
         counts = collections.Counter(part for _, part, _ in found.missing)
-        listed = ", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items()))
+        listed = legible(", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items())))
         print(f"missing: {len(found.missing)} videos ({listed})")
     if args.dry_run:
         print("nothing was written (--dry_run)")
@@ -364,7 +366,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"names: {args.out_dir / MISSING}")
     if args.split:
         for split, entries in splits.items():
-            lines = sorted(f"{entry.name}\n" for entry in entries)
+            lines = sorted(f"{entry.name}\n" for entry in entries if not re.search(r"[\r\n]", entry.name))
+            if len(lines) < len(entries):
+                print(f"note: {len(entries) - len(lines)} names with line breaks can't stand in split_{split}.txt")
             with replacing(args.out_dir / f"split_{split}.txt") as path:
                 path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     lay_out(splits, found, args.out_dir, args.dataset, args.link)

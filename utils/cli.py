@@ -20,7 +20,10 @@ def legible(text: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The text is one line: what, where, got, expected, what to do."""
+    """A mistake that the user can mend. The text is one line, whatever names it holds: what, where, got, expected, what to do."""
+
+    def __init__(self, text: str):
+        super().__init__(legible(text))
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -29,8 +32,8 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         status = main() or 0
     except (UserError, OSError) as error:
-        words = error if isinstance(error, UserError) or not error.strerror else in_words(error)
-        print(f"{Path(sys.argv[0]).name}: {legible(str(words))}", file=sys.stderr)
+        words = in_words(error) if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"{Path(sys.argv[0]).name}: {legible(words)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here, a training run with --resume", file=sys.stderr)

@@ -6,7 +6,6 @@ readers know: see the README's section on each data set.
 
 import csv
 import itertools
-import json
 import os
 import re
 from collections import Counter
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.cli import UserError
-from utils.files import read_text, unescape_cell
+from utils.files import parse_json, read_text, unescape_cell
 from utils.labels import LABELS
 from utils.listing import is_system_file, is_video_name, left_out_words, to_rename, walk
 from utils.localization import checked_spans, read_json
@@ -490,8 +489,9 @@ def read_folder(root: Path) -> Found:
             texts = {key: row.get(key) or "" for key in ("split", "original", "manipulation", "method", "category")}
             choice(texts, "split", {split: split for split in ("", "train", "dev", "val", "test")}, f"{root}: {name}")
             try:
-                spans = checked_spans(json.loads(row["fake_periods"]), 2, f"{root}: {name}") if row.get("fake_periods") else None
-            except (ValueError, RecursionError) as error:
+                periods = (row.get("fake_periods") or "").encode(errors="surrogateescape")
+                spans = checked_spans(parse_json(periods), 2, f"{root}: {name}") if periods else None
+            except ValueError as error:
                 raise UserError(f"{root}: {name} has fake_periods {row['fake_periods'][:80]!r}, expected JSON.") from error
             who = tuple(filter(None, (row.get("identity") or "").split(";")))
             found.entries.append(Entry(name, source, label, identity=who, fake_periods=spans, **texts))

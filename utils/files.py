@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_TABLE_BYTES = 2**32  # of a table, or of the records of a data set: the largest have a million rows
 MAX_RECORD_BYTES = 2**28  # of what is known of one video
-MAX_DIGITS = 18  # of a whole number in JSON
+MAX_DIGITS = 20  # of a whole number in JSON
 HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # in JSON; two of them may be one character
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet would compute, and one that is escaped
 
@@ -56,13 +56,17 @@ def read_bytes(path: Path, at_most: int) -> bytes:
 
 
 def load_json(path: Path, at_most: int = MAX_TABLE_BYTES) -> object:
-    """What a JSON file holds, see `open_regular`; it may begin with a byte order mark.
+    """What a JSON file holds, see `open_regular` and `parse_json`; OSError and ValueError as these."""
+    return parse_json(read_bytes(path, at_most))
+
+
+def parse_json(data: bytes) -> object:
+    """The value of a JSON text in UTF-8, perhaps with a byte order mark.
 
     Raises:
-        OSError: it can't be opened. ValueError: no JSON, or such as could not be used or written again: nested too deeply, a
-            whole number of more than `MAX_DIGITS` digits, half a character.
+        ValueError: no JSON, or such as could not be used or written again: nested too deeply, a whole number of more than
+            `MAX_DIGITS` digits, half a character.
     """
-    data = read_bytes(path, at_most)
 
     def whole(digits: str) -> int:
         if len(digits) > MAX_DIGITS:
@@ -157,18 +161,20 @@ def read_frame(path: Path, **options) -> "pd.DataFrame":
     """`pandas.read_csv` of a file of `write_table`, of an older version or of another program, see `read_table`.
 
     Raises:
-        OSError, ValueError: it can't be read, or is no CSV.
+        OSError, ValueError, UserError: it can't be read, or is no CSV.
     """
     import pandas as pd  # here, so that workers that read no table start at once
 
+    # index_col: else the first column of rows that end in a comma would be taken for their names
+    options |= {"index_col": False, "low_memory": False, "encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
     with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            # else the first column of rows that end in a comma would be taken for their names
-            options |= {"index_col": False, "low_memory": False, "encoding": "utf-8-sig", "encoding_errors": "surrogateescape"}
             frame = pd.read_csv(file, **options)
-        except pd.errors.ParserWarning as error:
-            raise ValueError("rows have more cells than the header") from error
+        except (pd.errors.ParserWarning, pd.errors.ParserError):
+            columns = list(dict.fromkeys(name for row in read_table(path) for name in row))  # if the cells too many are empty
+            file.seek(0)
+            frame = pd.read_csv(file, usecols=columns, **options)
     texts = frame.select_dtypes(exclude="number")
     return frame.assign(**{name: texts[name].map(unescape_cell) for name in texts})
 

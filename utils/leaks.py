@@ -88,6 +88,9 @@ def read_index_file(path: Path) -> list[dict[str, str]]:
         raise UserError(
             f"{path} is no index of collect.py; expected the columns video, label, source_file, original, identity, ..."
         )
+    for i, row in enumerate(rows, 1):
+        if not row["video"] or not row["source_file"]:
+            raise UserError(f"{path}: row {i} lacks its video or its source_file; run collect.py again.")
     return rows
 
 

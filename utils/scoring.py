@@ -47,6 +47,16 @@ def mean_mds(scores: pd.DataFrame) -> dict[str, float]:
     return {"mean_mds_real": real, "mean_mds_fake": fake, "threshold": (real + fake) / 2}
 
 
+def checked_labels(labels: pd.Series, path: Path) -> pd.Series:
+    """The labels of a table as whole numbers; UserError if one is something else than 0 or 1."""
+    numbers = pd.to_numeric(labels.astype(str), errors="coerce")  # as text first: true and false are no labels
+    wrong = sorted(set(labels[~numbers.isin(LABELS.values())].astype(str)))
+    if wrong:
+        listed = ", ".join(repr(label[:40]) for label in wrong[:5]) + (" and others" if len(wrong) > 5 else "")
+        raise UserError(f"{path} has labels {listed}, expected 0 (fake) and 1 (real).")
+    return numbers.astype(np.int64)
+
+
 def read_csv(path: Path, what: str, needed: tuple[str, ...], remedy: str) -> pd.DataFrame:
     """Read a table of scores as `train.py --test` writes them, a row per `what`; names and groups are text.
 
@@ -65,9 +75,7 @@ def read_csv(path: Path, what: str, needed: tuple[str, ...], remedy: str) -> pd.
         raise UserError(f"{path} has no column {', '.join(missing)}; expected {', '.join(needed)}; {remedy}.")
     if scores.empty:
         raise UserError(f"{path} lists no {what}; was the test split empty?")
-    if not scores.label.isin(LABELS.values()).all():
-        raise UserError(f"{path} has labels {sorted(set(scores.label.astype(str)))}, expected 0 (fake) and 1 (real).")
-    return scores
+    return scores.assign(label=checked_labels(scores.label, path))
 
 
 def read_scores(path: Path) -> pd.DataFrame:

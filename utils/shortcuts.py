@@ -20,7 +20,7 @@ from tqdm import tqdm
 from utils.auc import delong_auc
 from utils.audio import SILENCE_DBFS
 from utils.chunking import RECORD, read_record
-from utils.cli import n_cores
+from utils.cli import legible, n_cores
 from utils.labels import LABELS
 from utils.media import open_container, read_wav, reason
 
@@ -185,7 +185,7 @@ def shortcut_lines(result: dict) -> Iterator[str]:
     yield f"{result['n_videos']} videos of the {result['split']} split"
     if problems := result["problems"]:
         yield f"cues missing for {len(problems)} videos:"
-        yield from (f"  {video}: {why}" for video, why in problems[:5])
+        yield from (legible(f"  {video}: {why}") for video, why in problems[:5])
         if len(problems) > 5:
             yield "  ... (all in shortcuts.csv)"
     yield f"{'cue alone':<18} {'AUC':>6}  {'95 % (DeLong)':<16}  {'strength':>8} {'fake':>6} {'real':>6}"

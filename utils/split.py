@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.chunking import Settings, read_record
-from utils.cli import UserError
+from utils.cli import UserError, legible
 from utils.files import discard, read_table, write_table
 from utils.jobs import Outcome, claimed, is_complete, outcome_of, sweep
 from utils.labels import LABELS
@@ -88,7 +88,7 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
         {p for label in LABELS for p in (out_dir / "pytmp" / label).glob("[!.]*")} - {target for _, target in videos}
     )
     if orphans:
-        print(f"note: chunks without a video in {len(orphans)} folders, the first {orphans[0]}; "
+        print(f"note: chunks without a video in {len(orphans)} folders, the first {legible(str(orphans[0]))}; "
               "write_csv.py lists them, so delete them if the video was taken away")  # fmt: skip
     todo, complete = [], {}
     for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
