@@ -26,6 +26,7 @@ from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, li
 from utils.files import read_table, read_text, replacing, write_table
 from utils.labels import LABELS, SPLITS
 from utils.leaks import GROUPINGS, periods_text, shared, split_entries
+from utils.listing import is_video_name
 from utils.media import remux
 
 ROOT = Path(__file__).parent
@@ -125,6 +126,7 @@ def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, li
                 found.notes.append(f"{split}: {n_without} fakes name no original")
         parts[split] = chosen
     found.missing[:] = dict.fromkeys(found.missing)
+    found.n_wanted = len(parts["train"].keys() | parts["test"].keys()) + len(found.missing)
     leaks = sorted(parts["train"].keys() & parts["test"].keys())
     if leaks:
         for name in leaks:
@@ -281,24 +283,32 @@ def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset
             others = [f"{label}/{file}" for label in LABELS for file in sorted(os.listdir(out_dir / split / label))
                       if f"{label}/{file}" not in placed[split] and not file.startswith(".")]  # fmt: skip
             if others:
-                tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {legible(others[0])}; "
-                           "pre-process.py takes them too, so delete what is not meant")  # fmt: skip
+                words = f"{len(others)} files in {out_dir / split} are not of this split, the first {others[0]}"
+                tqdm.write(legible(f"note: {words}; pre-process.py takes them too, so delete what is not meant"))
     if failed:
         write_table(out_dir / MISSING, MISSING_COLUMNS, sorted([*found.missing, *failed.values()]))
-        print(
-            f"{len(failed)} videos can't be read, the first: {legible(next(iter(failed.values()))[2])}; all in {out_dir / MISSING}"
-        )
+        first = legible(next(iter(failed.values()))[2])
+        print(f"{len(failed)} videos can't be read, the first: {first}; all in {out_dir / MISSING}")
     print(f"{n_done} videos put in place, the others were there; now: python pre-process.py --out_dir {out_dir / 'train'}")
 
 
-def check_out(out_dir: Path, root: Path, entries: Sequence[Entry]) -> None:
-    """UserError if what is laid out would lie among the videos of the data set."""
+def check_out(out_dir: Path, root: Path, entries: Sequence[Entry], dataset: str) -> None:
+    """UserError if what is laid out would lie among the videos of the data set, or among those of others."""
     folders = {os.path.realpath(entry.source.parent) for entry in entries}
     inside = [folder for split in SPLITS for folder in sorted(folders)
               if Path(os.path.realpath(out_dir / split)) in (Path(folder), *Path(folder).parents)]  # fmt: skip
     if inside or os.path.realpath(out_dir) == os.path.realpath(root):
         where = inside[0] if inside else root
         raise UserError(f"--out_dir {out_dir}: train/ and test/ would be among the videos in {where}; name another --out_dir.")
+    for folder in (out_dir / split for split in SPLITS):
+        if others := {row.get("source") or dataset for row in read_table(folder / INDEX)} - {dataset}:
+            raise UserError(f"{folder} holds the data set {', '.join(sorted(others))}, with which {dataset} would be mixed, or "
+                            "whose place it would take; name another --out_dir.")  # fmt: skip
+        if not (folder / INDEX).exists():
+            files = [file for label in LABELS for file in sorted((folder / label).glob("*")) if is_video_name(file.name)]
+            if files:
+                raise UserError(f"{files[0]} was not made by collect.py; move it away, or name another --out_dir (videos of that "
+                                f"kind in {folder}: {len(files)}).")  # fmt: skip
 
 
 def check(first: Path, second: Path, by_content: bool) -> int:
@@ -351,11 +361,13 @@ def main(argv: list[str] | None = None) -> int:
     if found.missing:
         counts = collections.Counter(part for _, part, _ in found.missing)
         listed = legible(", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items())))
+        n_found = len(found.entries) if found.n_wanted is None else found.n_wanted - len(found.missing)
+        print(f"found {n_found:,} of {n_found + len(found.missing):,} videos")
         print(f"missing: {len(found.missing)} videos ({listed})")
+    check_out(args.out_dir, args.root, found.entries, args.dataset)
     if args.dry_run:
         print("nothing was written (--dry_run)")
     else:
-        check_out(args.out_dir, args.root, found.entries)
         args.out_dir.mkdir(parents=True, exist_ok=True)
         write_table(args.out_dir / MISSING, MISSING_COLUMNS, sorted(found.missing))
     if found.missing and args.strict:

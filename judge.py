@@ -31,7 +31,7 @@ from utils.pages import data_uri, write_page
 from utils.runs import device_name, git_commit
 from utils.timeline import MAX_NAMED, TRACK_COLOURS, page_curve, plot_timeline
 from utils.timing import Stopwatch
-from utils.verdict import CAVEATS, WHY, TrackScores, chunk_starts, give_verdict, in_words, looks
+from utils.verdict import CAVEATS, WHY, TrackScores, apart, chunk_starts, give_verdict, headline, in_words, looks
 
 MAX_CARDS = 60  # seconds shown with pictures and maps on a page
 MAX_PAGE_MB = 64  # of video inside a page
@@ -271,6 +271,7 @@ class Judge:
         video = folder / "annotated.mp4"
         is_inside = video.stat().st_size <= MAX_PAGE_MB * 10**6
         name, curve = legible(verdict["file"]), f"a chunk of 1 s every {self.identity['stride_s']:g} s"
+        mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
         facts = {
             "file": name,
             "network": f"{self.config['net']}, frames of {self.config['img_dim']} pixels",
@@ -284,8 +285,10 @@ class Judge:
         write_page(
             folder / "report.html",
             "verdict.html",
-            title=f"{name}: {verdict['verdict']}",
+            title=f"{name}: {headline(verdict)}",
             name=name,
+            mds_text=mds_text,
+            threshold_text=threshold_text,
             verdict=verdict,
             curve=page_curve(tracks, verdict, true_spans),
             max_named=MAX_NAMED,

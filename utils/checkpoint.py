@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detectors.weights import read_weights
+from detectors.weights import read_weights, why_unreadable
 from utils.cli import UserError
 from utils.files import replacing
 from utils.labels import LABELS
@@ -67,7 +67,7 @@ def load_checkpoint(path: Path, config: dict) -> dict:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error}).") from error
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = why_unreadable(error)
         raise UserError(f"{path} is damaged or no checkpoint of this network ({why}).") from error
     return checkpoint
 

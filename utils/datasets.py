@@ -58,11 +58,15 @@ class Entry:
 
 @dataclass
 class Found:
-    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes for people."""
+    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes for people.
+
+    `n_wanted` is how many videos lists ask for, found or missing; None where all of the data set are meant.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     missing: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    n_wanted: int | None = None
 
 
 def wrong_root(root: Path, looked_for: str) -> UserError:
