@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +102,9 @@ def write_csv(arguments: list[str]) -> None:
     run(lambda: script.main(arguments))
 
 
-def in_silence(function, *arguments) -> None:
-    """Call a function with its output thrown away."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+def logged(log: Path, function: Callable, *arguments) -> None:
+    """Call a function with its output in a file."""
+    for number in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
     function(*arguments)
-
-
-if __name__ == "__main__":
-    what, *rest = map(json.loads, sys.argv[1:])
-    {"pre_process": pre_process, "localize": localize}[what](*rest)
