@@ -70,7 +70,7 @@ def parse_json(data: bytes) -> object:
 
     def whole(digits: str) -> int:
         if len(digits) > MAX_DIGITS:
-            raise ValueError(f"a number of {len(digits)} digits")
+            raise ValueError(f"a number of {len(digits)} digits, expected finite numbers of at most {MAX_DIGITS}")
         return int(digits)
 
     try:

@@ -52,8 +52,9 @@ def checked_labels(labels: pd.Series, path: Path) -> pd.Series:
     numbers = pd.to_numeric(labels.astype(str), errors="coerce")  # as text first: true and false are no labels
     wrong = sorted(set(labels[~numbers.isin(LABELS.values())].astype(str)))
     if wrong:
-        listed = ", ".join(repr(label[:40]) for label in wrong[:5]) + (" and others" if len(wrong) > 5 else "")
-        raise UserError(f"{path} has labels {listed}, expected 0 (fake) and 1 (real).")
+        shown = str if pd.api.types.is_numeric_dtype(labels) else repr
+        listed = ", ".join(shown(label[:40]) for label in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise UserError(f"{path} has labels [{listed}], expected 0 (fake) and 1 (real).")
     return numbers.astype(np.int64)
 
 
