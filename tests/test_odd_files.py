@@ -115,7 +115,7 @@ def test_rows_of_other_lengths(laid_out, scripts):
 
 @pytest.mark.parametrize(
     ("labels", "wrong"),
-    [(("1", "fake"), "'fake'"), (("1", "0.5"), "'0.5'"), (("True", "False"), "'False', 'True'"), (("1", ""), "''"),
+    [(("1", "fake"), "'fake'"), (("1", "0.5"), "[0.5]"), (("True", "False"), "[False, True]"), (("1", ""), "''"),
      (("1", "x" * 5000), "x'"), (("1", "9" * 400), "9'"), (("1", "nan"), "nan"), (("1.0", "0"), None), ((" 1", "0 "), None)],
 )  # fmt: skip
 def test_labels_of_mixed_types(tmp_path, labels, wrong):
