@@ -26,11 +26,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import UserError, number, run
+from utils.cli import UserError, legible, number, run
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
-from utils.files import read_table, replacing, write_table
+from utils.files import read_table, read_text, replacing, write_table
 from utils.labels import LABELS, SPLITS
 from utils.leaks import GROUPINGS, periods_text, shared, split_entries
+from utils.listing import is_video_name
 from utils.media import remux
 
 ROOT = Path(__file__).parent
@@ -79,9 +80,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def read_list(path: Path) -> list[str]:
     """The lines of a list; UserError if it can't be read or is empty."""
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}); expected a list with a video in each line.") from error
+        with read_text(path) as file:
+            text = file.read()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} can't be read ({why}); expected a list with a video in each line.") from error
     lines = [line.strip().removeprefix("./") for line in text.split("\n")]
     if not any(lines):
         raise UserError(f"{path} is empty; expected a list with a video in each line.")
@@ -128,6 +131,7 @@ def by_lists(found: Found, lists: dict[str, Path], on_leak: str) -> dict[str, li
                 found.notes.append(f"{split}: {n_without} fakes name no original")
         parts[split] = chosen
     found.missing[:] = dict.fromkeys(found.missing)
+    found.n_wanted = len(parts["train"].keys() | parts["test"].keys()) + len(found.missing)
     leaks = sorted(parts["train"].keys() & parts["test"].keys())
     if leaks:
         for name in leaks:
@@ -284,29 +288,39 @@ def lay_out(splits: dict[str, list[Entry]], found: Found, out_dir: Path, dataset
             others = [f"{label}/{file}" for label in LABELS for file in sorted(os.listdir(out_dir / split / label))
                       if f"{label}/{file}" not in placed[split] and not file.startswith(".")]  # fmt: skip
             if others:
-                tqdm.write(f"note: {len(others)} files in {out_dir / split} are not of this split, the first {others[0]}; "
-                           "pre-process.py takes them too, so delete what is not meant")  # fmt: skip
+                words = f"{len(others)} files in {out_dir / split} are not of this split, the first {others[0]}"
+                tqdm.write(legible(f"note: {words}; pre-process.py takes them too, so delete what is not meant"))
     if failed:
         write_table(out_dir / MISSING, MISSING_COLUMNS, sorted([*found.missing, *failed.values()]))
-        print(f"{len(failed)} videos can't be read, the first: {next(iter(failed.values()))[2]}; all in {out_dir / MISSING}")
+        first = legible(next(iter(failed.values()))[2])
+        print(f"{len(failed)} videos can't be read, the first: {first}; all in {out_dir / MISSING}")
     print(f"{n_done} videos put in place, the others were there; now: python pre-process.py --out_dir {out_dir / 'train'}")
 
 
-def check_out(out_dir: Path, root: Path, entries: Sequence[Entry]) -> None:
-    """UserError if what is laid out would lie among the videos of the data set."""
+def check_out(out_dir: Path, root: Path, entries: Sequence[Entry], dataset: str) -> None:
+    """UserError if what is laid out would lie among the videos of the data set, or among those of others."""
     folders = {os.path.realpath(entry.source.parent) for entry in entries}
     inside = [folder for split in SPLITS for folder in sorted(folders)
               if Path(os.path.realpath(out_dir / split)) in (Path(folder), *Path(folder).parents)]  # fmt: skip
     if inside or os.path.realpath(out_dir) == os.path.realpath(root):
         where = inside[0] if inside else root
         raise UserError(f"--out_dir {out_dir}: train/ and test/ would be among the videos in {where}; name another --out_dir.")
+    for folder in (out_dir / split for split in SPLITS):
+        if others := {row.get("source") or dataset for row in read_table(folder / INDEX)} - {dataset}:
+            raise UserError(f"{folder} holds the data set {', '.join(sorted(others))}, with which {dataset} would be mixed, or "
+                            "whose place it would take; name another --out_dir.")  # fmt: skip
+        if not (folder / INDEX).exists():
+            files = [file for label in LABELS for file in sorted((folder / label).glob("*")) if is_video_name(file.name)]
+            if files:
+                raise UserError(f"{files[0]} was not made by collect.py; move it away, or name another --out_dir (videos of that "
+                                f"kind in {folder}: {len(files)}).")  # fmt: skip
 
 
 def check(first: Path, second: Path, by_content: bool) -> int:
     """Print what two index files share; the exit status."""
     found = shared(first, second, by_content)
     for what, values in found.items():
-        listed = f": {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}" if values else ""
+        listed = legible(f": {', '.join(values[:5])}{', ...' if len(values) > 5 else ''}") if values else ""
         print(f"shared {what:<10} {len(values):>7}{listed}")
     return 1 if any(found.values()) else 0
 
@@ -346,17 +360,19 @@ def main(argv: list[str] | None = None) -> int:
         n = collections.Counter(entry.label for entry in entries)
         print(f"{split:<6} {n['real']:>8} {n['fake']:>8}")
     for note in found.notes[:20]:
-        print(f"note: {note}")
+        print(legible(f"note: {note}"))
     if len(found.notes) > 20:
         print(f"note: and {len(found.notes) - 20} more of that kind")
     if found.missing:
         counts = collections.Counter(part for _, part, _ in found.missing)
-        listed = ", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items()))
+        listed = legible(", ".join(f"{part or 'all'} {n}" for part, n in sorted(counts.items())))
+        n_found = len(found.entries) if found.n_wanted is None else found.n_wanted - len(found.missing)
+        print(f"found {n_found:,} of {n_found + len(found.missing):,} videos")
         print(f"missing: {len(found.missing)} videos ({listed})")
+    check_out(args.out_dir, args.root, found.entries, args.dataset)
     if args.dry_run:
         print("nothing was written (--dry_run)")
     else:
-        check_out(args.out_dir, args.root, found.entries)
         args.out_dir.mkdir(parents=True, exist_ok=True)
         write_table(args.out_dir / MISSING, MISSING_COLUMNS, sorted(found.missing))
     if found.missing and args.strict:
@@ -367,7 +383,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"names: {args.out_dir / MISSING}")
     if args.split:
         for split, entries in splits.items():
-            lines = sorted(f"{entry.name}\n" for entry in entries)
+            lines = sorted(f"{entry.name}\n" for entry in entries if not re.search(r"[\r\n]", entry.name))
+            if len(lines) < len(entries):
+                print(f"note: {len(entries) - len(lines)} names with line breaks can't stand in split_{split}.txt")
             with replacing(args.out_dir / f"split_{split}.txt") as path:
                 path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     lay_out(splits, found, args.out_dir, args.dataset, args.link)

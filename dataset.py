@@ -22,10 +22,10 @@ from augmentation import Augmentation
 from utils.audio import chunk_mfcc
 from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
-from utils.files import read_frame
+from utils.files import read_bytes, read_frame
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
-from utils.scoring import GROUP_COLUMNS
+from utils.scoring import GROUP_COLUMNS, checked_labels
 
 JPEG_END = b"\xff\xd9"
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
@@ -63,13 +63,15 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         raise UserError(f"{path} has no column {', '.join(missing)}; make it again with write_csv.py.")
     if index.empty:
         raise UserError(f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again.")
-    if not index.label.isin(LABELS.values()).all():
-        raise UserError(f"{path} has labels {sorted(set(index.label))}, expected 0 (fake) and 1 (real).")
+    index["label"] = checked_labels(index.label, path)
     outside = index.path[index.path.str.contains(OUTSIDE)]
     if len(outside):
         raise UserError(f"{path} names {outside.iloc[0]!r}, expected folders below {out_dir}; run write_csv.py again.")
-    if not pd.api.types.is_numeric_dtype(index.start_s):
-        raise UserError(f"{path} has a start_s that is no number; run write_csv.py again.")
+    for column in ("track", "start_s"):
+        numbers = index[column] if pd.api.types.is_numeric_dtype(index[column]) else index[column].astype(str)
+        index[column] = pd.to_numeric(numbers, errors="coerce")
+        if not np.isfinite(index[column].to_numpy(np.float64)).all():
+            raise UserError(f"{path} has a {column} that is no number; run write_csv.py again.")
     return index
 
 
@@ -155,10 +157,11 @@ def chunk_frames(folder: Path) -> list[Path]:
 
 
 def frame_bytes(path: Path) -> bytes:
-    """The content of a frame's file; ValueError if it is too large for one, as a file with holes may claim to be."""
-    if path.stat().st_size > MAX_FRAME_BYTES:
-        raise ValueError(f"frame {path.name} has more than {MAX_FRAME_BYTES:,} bytes")
-    return path.read_bytes()
+    """The content of a frame's file; ValueError if it is no file, or too large for one, as a file with holes may claim to be."""
+    try:
+        return read_bytes(path, MAX_FRAME_BYTES)
+    except ValueError as error:
+        raise ValueError(f"frame {error}") from error
 
 
 def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:

@@ -25,14 +25,14 @@ from utils.annotate import write_annotated
 from utils.audio import SILENCE_DBFS, chunk_mfcc
 from utils.checkpoint import stored_threshold
 from utils.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
-from utils.cli import UserError
+from utils.cli import UserError, legible
 from utils.files import file_digest
 from utils.media import CHUNK_FRAMES, FPS, Source, VideoError, open_source
-from utils.pages import data_uri, legible, write_page
+from utils.pages import data_uri, write_page
 from utils.runs import device_name, git_commit
 from utils.timeline import MAX_NAMED, TRACK_COLOURS, page_curve, plot_timeline
 from utils.timing import Stopwatch
-from utils.verdict import CAVEATS, WHY, TrackScores, chunk_starts, give_verdict, in_words, looks
+from utils.verdict import CAVEATS, WHY, TrackScores, apart, chunk_starts, give_verdict, headline, in_words, looks
 
 MAX_CARDS = 60  # seconds shown with pictures and maps on a page
 MAX_PAGE_MB = 64  # of video inside a page
@@ -275,6 +275,7 @@ class Judge:
         video = folder / "annotated.mp4"
         is_inside = video.stat().st_size <= MAX_PAGE_MB * 10**6
         name, curve = legible(verdict["file"]), f"a chunk of 1 s every {self.identity['stride_s']:g} s"
+        mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
         facts = {
             "file": name,
             "network": f"{self.config['net']}, frames of {self.config['img_dim']} pixels",
@@ -288,8 +289,10 @@ class Judge:
         write_page(
             folder / "report.html",
             "verdict.html",
-            title=f"{name}: {verdict['verdict']}",
+            title=f"{name}: {headline(verdict)}",
             name=name,
+            mds_text=mds_text,
+            threshold_text=threshold_text,
             verdict=verdict,
             curve=page_curve(tracks, verdict, true_spans),
             max_named=MAX_NAMED,

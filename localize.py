@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import collections
+import contextlib
 import importlib.util
 import json
 import os
@@ -33,14 +34,15 @@ from judge import Judge
 from model import RESNETS
 from utils.checkpoint import load_checkpoint
 from utils.chunking import Settings
-from utils.cli import UserError, number, pick_device, run
-from utils.files import discard, plain, read_table, write_json, write_table
+from utils.cli import UserError, legible, number, pick_device, run
+from utils.files import MAX_RECORD_BYTES, discard, load_json, plain, read_table, read_text, write_json, write_table
 from utils.jobs import NO_ROOM, claimed, sweep
-from utils.localization import SMOOTH_S, name_as_labelled, read_labels
-from utils.media import FPS, VIDEO_SUFFIXES, VideoError
-from utils.pages import legible
+from utils.labels import LABELS
+from utils.listing import is_system_file, is_video_name, left_out_words, walk
+from utils.localization import SMOOTH_S, checked_spans, name_as_labelled, read_labels
+from utils.media import FPS, VideoError
 from utils.probe import probe
-from utils.verdict import is_mixed
+from utils.verdict import headline, is_mixed
 
 LASTING = ("crash", "time")  # failures that are remembered in verdict.json, so that such a file is not read again
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
@@ -85,36 +87,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
     """The videos by name, sorted: their paths below the folder that holds all of `paths`, or below the one folder given.
 
-    In folders, files without a suffix of `VIDEO_SUFFIXES`, hidden ones, `out` and results of this script are left alone.
+    In folders, `out`, results of this script and what `is_video_name` takes for something else are left alone; the latter are
+    counted.
 
     Raises:
         UserError: a path does not exist, or there is no video. OSError: a folder can't be listed.
     """
     found: set[str] = set()
+    others: list[str] = []
     roots = []
     real_out = os.path.realpath(out)
-
-    def fail(error: OSError) -> None:
-        raise error
-
     for path in paths:
         whole = os.path.abspath(path)
         if os.path.isdir(whole):
             roots.append(whole)
-            for folder, subfolders, files in os.walk(whole, onerror=fail):
+            for folder, subfolders, files in walk(whole):
                 if VERDICT in files or (folder != whole and os.path.realpath(folder) == real_out):
                     subfolders.clear()
                     continue
-                subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
-                found.update(os.path.join(folder, file) for file in files
-                             if not file.startswith(".") and Path(file).suffix.lower() in VIDEO_SUFFIXES)  # fmt: skip
+                found.update(os.path.join(folder, file) for file in files if is_video_name(file))
+                others += [os.path.join(folder, file) for file in files if not is_video_name(file) and not is_system_file(file)]
         elif os.path.exists(whole):
             roots.append(os.path.dirname(whole))
             found.add(whole)
         else:
             raise UserError(f"{path} does not exist; expected a video or a folder.")
     if not found:
-        raise UserError(f"no file with the suffix of a video in {', '.join(map(str, paths))}.")
+        more = f"; {left_out_words(others)}" if others else ""
+        raise UserError(f"no file with the suffix of a video, or without one, in {', '.join(map(str, paths))}{more}.")
+    if others:
+        print(f"note: {left_out_words(others)}", file=sys.stderr)
     root = os.path.commonpath(roots)
     return {Path(os.path.relpath(whole, root)).as_posix(): Path(whole) for whole in sorted(found)}
 
@@ -135,12 +137,22 @@ def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
 
 
 def read_verdict(folder: Path) -> dict | None:
-    """The verdict.json of a folder, or None."""
+    """The verdict.json of a folder; None if it has none, or none that this script can have written."""
     try:
-        verdict = json.loads((folder / VERDICT).read_text())
-    except (OSError, ValueError, RecursionError):
+        verdict = load_json(folder / VERDICT, MAX_RECORD_BYTES)
+        covered, parts, spent = verdict["coverage"], verdict["modalities"], verdict["seconds_spent"]
+        numbers = [verdict["mds"], verdict["threshold"], covered["judged_s"], covered["duration_s"], *spent.values()]
+        numbers += [parts[head]["p_fake"] for head in ("video", "audio")]
+        numbers += [span[end] for span in verdict["spans"] for end in ("start_s", "end_s")]
+        is_ours = all(type(number) in (int, float) for number in numbers) and verdict["verdict"] in LABELS
+        is_ours &= (
+            isinstance(verdict["file"], str) and isinstance(verdict["words"], list) and isinstance(verdict["identity"], dict)
+        )
+        is_ours &= all(isinstance(line, str) for line in verdict["words"])
+        checked_spans(verdict["proposals"], 3, VERDICT)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, UserError):
         return None
-    return verdict if isinstance(verdict, dict) and isinstance(verdict.get("identity"), dict) and "verdict" in verdict else None
+    return verdict if is_ours else None
 
 
 def check_target(target: Path) -> None:
@@ -151,11 +163,12 @@ def check_target(target: Path) -> None:
 
 def check_out(out: Path) -> None:
     """UserError if the tables over all videos would take the place of something else."""
-    header = ",".join(SUMMARY_COLUMNS)
-    summary = out / SUMMARY
-    is_ours = summary.is_file() and summary.read_text(encoding="utf-8", errors="replace").partition("\n")[0] == header
+    summary, is_ours = out / SUMMARY, False
+    if summary.is_file():
+        with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
+            is_ours = file.readline(1000).rstrip("\r\n,") == ",".join(SUMMARY_COLUMNS)
     for path in (summary, out / PROPOSALS):
-        if path.exists() and not is_ours:
+        if os.path.lexists(path) and not is_ours:
             raise UserError(f"{path} exists and was not written by localize.py, which would overwrite it; name another --out.")
 
 
@@ -173,7 +186,11 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
     Raises:
         UserError: something else is in the place of the result, nothing can be written, or the model is of no use.
     """
-    with claimed(target) as work:
+    with contextlib.ExitStack() as claim:
+        try:
+            work = claim.enter_context(claimed(target))
+        except OSError as error:
+            raise UserError(f"can't write to {target.parent} ({error.strerror}); name another --out, or mend it.") from error
         if work is None:
             return None, False
         check_target(target)
@@ -247,20 +264,19 @@ def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool)
         short = {key: value for key, value in verdict.items() if key not in ("curves", "proposals")}
         tqdm.write(json.dumps(short))
     elif verdict["verdict"] is None:
-        tqdm.write(f"{legible(verdict['file'])}: not judged ({verdict['stage']}): {verdict['reason']}\n")
+        tqdm.write(f"{legible(verdict['file'])}: not judged ({verdict['stage']}): {legible(verdict['reason'])}\n")
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
-        where = f"{target / (VERDICT if brief else 'report.html')}  (time spent: {spent})"
-        parts = ", with suspicious parts" if is_mixed(verdict) else ""
-        title = f"{legible(verdict['file'])}: {verdict['verdict'].upper()}{parts}{' (judged before)' if is_known else ''}"
-        tqdm.write("\n  ".join([title, *verdict["words"], where]) + "\n")
+        where = f"{legible(str(target / (VERDICT if brief else 'report.html')))}  (time spent: {spent})"
+        title = f"{legible(verdict['file'])}: {headline(verdict)}{' (judged before)' if is_known else ''}"
+        tqdm.write("\n  ".join([title, *map(legible, verdict["words"]), where]) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop as by Ctrl-C
     videos = list_videos(args.videos, args.out)
-    if args.out.exists() and not args.out.is_dir():
+    if os.path.lexists(args.out) and not args.out.is_dir():
         raise UserError(f"--out {args.out} is no folder.")
     check_out(args.out)
     for name in videos:
@@ -284,7 +300,10 @@ def main(argv: list[str] | None = None) -> int:
     counts: collections.Counter[str] = collections.Counter()
     n_mixed = n_known = 0
     failed: dict[str, dict] = {}
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {args.out} can't be made ({error.strerror}); name a folder that can be written.") from error
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import TRACKS, Settings
-from utils.cli import UserError, n_cores, number, pick_device, run
+from utils.cli import UserError, legible, n_cores, number, pick_device, run
 from utils.jobs import Job, Outcome, do_jobs, sweep
 from utils.labels import LABELS
 from utils.parallel import Group
@@ -118,7 +118,7 @@ def do_all(
                 outcomes[name] = outcome
                 progress.update(group.add("done") - progress.n)
                 if outcome.status == "failed":
-                    progress.write(f"{name}: {outcome.reason}")
+                    progress.write(legible(f"{name}: {outcome.reason}"))
                 n_unexpected = n_unexpected + 1 if outcome.stage in ("unexpected", "crash") else 0
                 if n_unexpected == MAX_UNEXPECTED:
                     raise UserError(f"{MAX_UNEXPECTED} videos in a row failed unexpectedly, the last with: {outcome.reason}")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dataset import INDEX_COLUMNS, index_path, read_video
 from utils.chunking import read_record
-from utils.cli import UserError, run
+from utils.cli import UserError, legible, run
 from utils.files import read_table, write_table
 from utils.labels import LABELS, SPLITS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
@@ -106,14 +106,16 @@ def main(argv: list[str] | None = None) -> None:
     for split in splits:
         rows, rejects, hashes = index_split(args.out_dir, split)
         settings |= hashes
-        known = {row["video"]: row for row in read_table(args.out_dir / split / COLLECTED)}
+        known = {row.get("video", ""): row for row in read_table(args.out_dir / split / COLLECTED)}
+        if "" in known:
+            raise UserError(f"{args.out_dir / split / COLLECTED} has rows without a video; run collect.py again, or delete it.")
         columns = [name for name in ("original", "identity", *GROUP_COLUMNS) if known and name in next(iter(known.values()))]
         more = ([known.get(row["video"], {}).get(name, "") for name in columns] for row in rows)
         cells = ([*row.values(), *others] for row, others in zip(rows, more, strict=True))
         write_table(index_path(args.out_dir, split), [*INDEX_COLUMNS, *columns], cells)
         unknown = sorted({row["video"] for row in rows} - known.keys()) if known else []
         if unknown:
-            print(f"note: {len(unknown)} videos are not in {args.out_dir / split / COLLECTED}, the first {unknown[0]}")
+            print(legible(f"note: {len(unknown)} videos are not in {args.out_dir / split / COLLECTED}, the first {unknown[0]}"))
         for label, code in LABELS.items():
             chunks = [row for row in rows if row["label"] == code]
             n_videos = len({row["video"] for row in chunks})
@@ -128,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     if all_rejects:
         print(f"{len(all_rejects)} chunks left out, see {args.out_dir / 'rejects.csv'}:")
         for path, why in all_rejects[:10]:
-            print(f"  {path}: {why}")
+            print(legible(f"  {path}: {why}"))
         print("to make a video's chunks again, delete its folder and run pre-process.py")
 
 

@@ -6,6 +6,9 @@ The folder is `MDS_CACHE`, by default `mds-deepfake` in the user's cache (`XDG_C
 import hashlib
 import http.client
 import os
+import re
+import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -13,7 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-TIMEOUT_S = 30
+from utils.cli import legible
+
+TIMEOUT_S = 30  # without a byte
+MIN_BYTES_PER_S = 50_000  # on the whole
 BLOCK_BYTES = 1 << 16
 
 
@@ -25,12 +31,14 @@ class WeightsError(Exception):
 class WeightsFile:
     """A published weights file: its name, where it can be had, and what pins its content.
 
+    `at_most` bounds its size in bytes.
     `digest` is "sha256:<hex>" or "git:<hex>", the latter a git blob id (SHA-1 over "blob <size>\\0" + content).
     """
 
     name: str
     sources: tuple[str, ...]
     digest: str
+    at_most: int = 100_000_000
 
 
 def cache_folder() -> Path:
@@ -51,24 +59,66 @@ def matches(path: Path, digest: str) -> bool:
     return hasher.hexdigest() == expected
 
 
-def download(url: str, target: Path) -> None:
-    """Copy a URL's content to `target` with a progress bar; raise WeightsError on a failed or cut transfer."""
+def deadline_s(n_bytes: int) -> float:
+    """The time that a download of so many bytes may take."""
+    return 2 * TIMEOUT_S + n_bytes / MIN_BYTES_PER_S
+
+
+def download(url: str, target: Path, at_most: int) -> None:
+    """Copy a URL's content to `target` with a progress bar.
+
+    Raises:
+        WeightsError: a failed or cut transfer, more than `at_most` bytes, or more time than `deadline_s`; on one line.
+    """
+    limit_s, failures, is_over = deadline_s(at_most), [], threading.Event()
+
+    def work() -> None:
+        try:
+            transfer(url, target, at_most, is_over)
+        except WeightsError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # it may wait for ever, byte by byte, even for the header
+    thread.start()
+    thread.join(limit_s)
+    is_late = thread.is_alive()
+    is_over.set()
+    if is_late:
+        raise WeightsError(f"it took more than {limit_s:.0f} s")
+    if failures:
+        raise failures[0]
+
+
+def transfer(url: str, target: Path, at_most: int, is_over: threading.Event) -> None:
+    """`download`, without a deadline, until `is_over`."""
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
             size = response.headers.get("Content-Length")
-            n_bytes = int(size) if size else None
+            n_bytes, got = int(size) if size else None, 0
             with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]) as progress:
-                while block := response.read(BLOCK_BYTES):
+                while max(got, n_bytes or 0) <= at_most and (block := response.read1(BLOCK_BYTES)) and not is_over.is_set():
                     file.write(block)
+                    got += len(block)
                     progress.update(len(block))
             is_page = response.headers.get_content_type() == "text/html"
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
-        raise WeightsError(f"{getattr(error, 'reason', None) or error or type(error).__name__}") from error
-    got = target.stat().st_size
+        words = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
+        code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
+        raise WeightsError(legible(code + words)[:200]) from error
+    if max(got, n_bytes or 0) > at_most:
+        raise WeightsError(f"it sends more than the {at_most:,} bytes that the file may have")
     if n_bytes is not None and got != n_bytes:
         raise WeightsError(f"the connection was cut after {got} of {n_bytes} bytes")
     if is_page:
         raise WeightsError("a web page came instead of the weights")
+
+
+def sweep(weights: WeightsFile) -> None:
+    """Remove what killed processes left of downloads of this file."""
+    name = re.compile(rf"\.{re.escape(weights.name)}\.[0-9]+\.tmp")
+    for path in cache_folder().glob(".*.tmp"):
+        if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 2 * deadline_s(weights.at_most):
+            path.unlink(missing_ok=True)
 
 
 def fetch(weights: WeightsFile) -> Path:
@@ -90,7 +140,9 @@ def fetch(weights: WeightsFile) -> Path:
     failures = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(weights)
         partial = path.with_name(f".{weights.name}.{os.getpid()}.tmp")
+        partial.unlink(missing_ok=True)
         partial.touch()
     except OSError as error:
         raise WeightsError(
@@ -99,7 +151,7 @@ def fetch(weights: WeightsFile) -> Path:
     try:
         for url in weights.sources:
             try:
-                download(url, partial)
+                download(url, partial, weights.at_most)
                 if not matches(partial, weights.digest):
                     raise WeightsError(f"the content is not the published file (expected {weights.digest})")
             except WeightsError as error:

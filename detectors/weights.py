@@ -15,6 +15,8 @@ from typing import BinaryIO, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from utils.files import open_regular
+
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
     *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
@@ -28,6 +30,13 @@ UNREADABLE = (  # what a damaged file can make PyTorch, pickle or zipfile raise
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
     pickle.UnpicklingError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file in plain words, on one line, out of one of `UNREADABLE`."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"[:200]
+    return " ".join(str(error).split())[:200] or "it is cut off"
 
 
 class _Storage(NamedTuple):
@@ -123,11 +132,15 @@ def read_weights(path: Path) -> object:
         ValueError: damaged, more claimed than there is, or code in it.
         OSError: it can't be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path, 2**63) as file:
+        head = file.read(4)
+        if head != b"PK\3\4" and head[:1] != b"\x80":
+            raise ValueError("it is no file that torch.save wrote")
+        file.seek(0)
         try:
             _rehearse(file, path.stat().st_size)
             file.seek(0)
             with torch.serialization.safe_globals(NUMPY_SCALARS):
                 return torch.load(file, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
-            raise ValueError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+            raise ValueError(why_unreadable(error)) from error

@@ -23,6 +23,7 @@ WEIGHTS = WeightsFile(
         f"https://cdn.jsdelivr.net/gh/ShiqiYu/libfacedetection.train@{COMMIT}/onnx/yunet_s_640_640.onnx",
     ),
     "sha256:8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    232_589,
 )
 MIN_SCORE = 0.6
 NMS_IOU = 0.3
@@ -67,6 +68,8 @@ class YuNet:
 
     def __init__(self, weights: Path | None = None):
         path = weights or fetch(WEIGHTS)
+        if not path.is_file():
+            raise WeightsError(f"{path} does not exist or is no file; expected {WEIGHTS.name}.")
         onnxruntime.set_default_logger_severity(3)  # errors; it warns that outputs have another size than declared
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()

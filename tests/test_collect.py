@@ -581,3 +581,41 @@ def test_what_two_splits_share(people, collect, tmp_path, capsys):
 def test_the_authors_lists_name_every_part():
     lines = [line for split in ("train", "test") for line in (ROOT / f"{split}_list.txt").read_text().split()]
     assert len(lines) == len(set(lines)) == 18_719
+
+
+def test_found_against_missing(dfdc, collect, tmp_path, capsys):
+    collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, *LINES))
+    assert "found 8 of 11 videos\n" in capsys.readouterr().out
+    collect("--dataset", "dfdc", "--root", dfdc, "--split", "50:50", "--dry_run")
+    assert "found 10 of 12 videos\n" in capsys.readouterr().out
+    lines = [f"{i:010d}.dfdc_train_part_04" for i in range(20_000)]
+    collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, LINES[0], [*LINES[1], *lines]), "--dry_run")
+    assert "found 8 of 20,011 videos\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry_run"]])
+def test_another_data_sets_videos_are_not_mixed_in(dfdc, people, collect, tmp_path, dry):
+    collect("--dataset", "folder", "--root", people, "--split", "50:50")
+    before = {split: laid_out(tmp_path, split) for split in ("train", "test")}
+    with pytest.raises(UserError, match="train holds the data set folder, with which dfdc would be mixed"):
+        collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, *LINES), *dry)
+    assert {split: laid_out(tmp_path, split) for split in ("train", "test")} == before
+    for split in ("train", "test"):
+        (tmp_path / "out" / split / "index.csv").unlink()
+    with pytest.raises(UserError, match=r"was not made by collect.py; move it away, or name another --out_dir \(videos .*: \d\)"):
+        collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, *LINES), *dry)
+
+
+@pytest.mark.parametrize(
+    ("videos", "by", "words"),
+    [
+        (entries(1, 1), "original", "take other shares, or more videos, or --group_by none.$"),
+        ([*entries(1, 0), Entry("x", Path(), "fake")], "original", "take other shares, or more videos.$"),
+        (entries(1, 0), "none", "all of them are real.$"),
+        (entries(1, 1), "none", "take other shares, or more videos.$"),
+        (entries(3, 1, people=1), "identity", "or --group_by original or none.$"),
+    ],
+)
+def test_what_to_do_with_too_few_videos(videos, by, words):
+    with pytest.raises(UserError, match=words):
+        split_entries(videos, 0.2, 0, by)

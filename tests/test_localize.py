@@ -1,7 +1,9 @@
 """localize.py on generated clips: the same scores as the pipeline's, what it writes, and what it says of odd videos."""
 
+import contextlib
 import csv
 import json
+import re
 import shutil
 import sys
 
@@ -22,7 +24,7 @@ from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annota
 from utils.cli import UserError
 from utils.media import open_source
 from utils.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
-from utils.verdict import TrackScores, chunk_starts, coverage, give_verdict, in_words, score_at
+from utils.verdict import TrackScores, apart, chunk_starts, coverage, give_verdict, headline, in_words, score_at
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
 
@@ -500,3 +502,62 @@ def test_annotated_video_of_time_that_jumps(tmp_path):
         loud = [frame.time for frame in container.decode(audio=0) if np.abs(frame.to_ndarray()).max() > 0.2]
     assert 601.9 < loud[0] < 602.1 and 602.1 < loud[-1] < 602.3
     assert (tmp_path / "out.mp4").stat().st_size < 2_000_000
+
+
+# words
+
+
+def test_a_percentage_has_one_meaning():
+    meanings: dict[str, set] = {}
+    verdict = give_verdict([track(0, 0, 60, scores=(1, 2))], 60, threshold=1.4)
+    for p in np.linspace(0, 1, 2001):
+        looks = {"p_fake": float(p), "looks": "fake" if p >= 0.5 else "real"}
+        line = next(
+            line for line in in_words(verdict | {"modalities": dict.fromkeys(("video", "audio"), looks)}) if "alone" in line
+        )
+        for said, percent in re.findall(r"alone (.+?) \((\d+) % fake\)", line):
+            meanings.setdefault(percent, set()).add(said)
+    assert len(meanings) == 101 and all(len(said) == 1 for said in meanings.values())
+    assert meanings["60"] == {"takes it for fake"} and meanings["59"] == meanings["41"] == {"is undecided"}
+
+
+@pytest.mark.parametrize("nearness", [1e-2, 1e-4, 1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("threshold", [0.6, 1.0, 12.3456])
+def test_a_score_near_the_threshold_is_seen_to_be_above_or_below(nearness, threshold):
+    for score in (threshold * (1 - nearness), threshold, threshold * (1 + nearness)):
+        texts = apart(score, threshold)
+        assert (float(texts[0]) >= float(texts[1])) == (score >= threshold) and (score == threshold) == (texts[0] == texts[1])
+    assert apart(1.23456, 2.0) == ("1.235", "2")
+
+
+def test_the_picture_says_what_the_screen_says(tmp_path, monkeypatch):
+    """The title and the legend of timeline.png: verdict, MDS, threshold."""
+    drawn = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *_, **__: drawn.append(figure))
+    own = track(0, 0, 60, scores=(1, 2))
+    for threshold in (1.5 * (1 + 1e-6), 1.5 * (1 - 1e-6), 3.0):
+        verdict = give_verdict([own], 60, threshold)
+        with contextlib.suppress(UserError):  # no picture was saved
+            plot_timeline("long " * 50 + ".mp4", [own], verdict, None, tmp_path / "a.png")
+        figure = drawn.pop()
+        legend = [text.get_text() for text in figure.legends[0].get_texts()]
+        texts = apart(1.5, threshold)
+        title = figure.axes[0].get_title()
+        assert title.endswith(f"long .mp4: {headline(verdict)}, MDS {texts[0]}") and len(title) < 130 and texts[0] != texts[1]
+        assert headline(verdict).startswith("FAKE" if threshold <= 1.5 else "REAL")
+        assert f"threshold {texts[1]}" in legend and f"track 0, MDS {texts[0]}" in legend
+        assert f"is {texts[0]}, " in in_words(verdict)[0] and f"the threshold of {texts[1]};" in in_words(verdict)[0]
+
+
+def test_a_hole_too_short_for_a_word_is_not_drawn():
+    verdict = give_verdict([track(0, 0, 60, scores=(1, 2))], 62, threshold=1.4)
+    assert verdict["coverage"]["no_opinion"] and "All of its" in in_words(verdict)[-1]
+    assert page_curve([track(0, 0, 60, scores=(1, 2))], verdict, None)["holes"] == []
+
+
+@pytest.mark.parametrize("content", [b"# read me\n", b"", b"\x80\x02", b"PK\3\4", b"PK\3\4" + bytes(100), b"\x80\x02}q\x00."])
+def test_a_model_that_is_none_is_told_in_plain_words(clip, localize, tmp_path, content):
+    (tmp_path / "README.md").write_bytes(content)
+    with pytest.raises(UserError, match=r"README.md is damaged or no checkpoint of this network \(") as caught:
+        localize(clip, "--model", tmp_path / "README.md")
+    assert not re.search(r"[A-Z]\w+(Error|Zip|Exception)|\(\)", str(caught.value)), caught.value

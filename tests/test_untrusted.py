@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import struct
+import time
+import warnings
 import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -325,6 +327,89 @@ def test_parts_of_a_checkpoint_that_are_something_else(tmp_path, parts):
         load_checkpoint(path, {})
     assert "\n" not in str(caught.value)
     assert load_checkpoint(save(path, {"state_dict": STATE, "threshold": np.float64(0.5)}), {})["threshold"] == 0.5
+
+
+def laughs(depth: int = 40) -> list:
+    """A billion laughs: each list holds the one before ten times, a few bytes that would be 10**40 words."""
+    value = ["ha"]
+    for _ in range(depth):
+        value = [value] * 10
+    return value
+
+
+def nested(depth: int) -> bytes:
+    """A pickle of lists within lists."""
+    return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
+
+
+def zipped(path: Path, names: list[str], data: bytes = b"") -> Path:
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
+        warnings.simplefilter("ignore")  # a name twice
+        for name in names:
+            archive.writestr(name, data)
+    return path
+
+
+BOMBS = {
+    "laughs in config": lambda p: save(p, {"state_dict": STATE, "config": laughs()}),
+    "laughs in a value of config": lambda p: save(p, {"state_dict": STATE, "config": {"net": laughs(), "final_dim": 16}}),
+    "laughs in args": lambda p: save(p, {"state_dict": STATE, "args": laughs()}),
+    "laughs in the log": lambda p: save(p, {"state_dict": STATE, "log": laughs()}),
+    "laughs in the weights": lambda p: save(p, {"state_dict": STATE | {"x": laughs()}}),
+    "laughs as a number": lambda p: save(p, {"state_dict": STATE, "threshold": laughs()}),
+    "laughs in the optimiser": lambda p: save(p, {"state_dict": STATE, "optimizer": {"state": laughs()}}),
+    "laughs as a name": lambda p: save(p, {"state_dict": STATE, "config": {"x" * 10_000_000: 1}}),
+    "nested": lambda p: p.write_bytes(nested(300_000)),
+    "nested in a zip": lambda p: zipped(p, ["x/data.pkl"], nested(100_000)),
+    "many members": lambda p: zipped(p, [f"x/data/{i}" for i in range(20_000)]),
+    "names twice": lambda p: zipped(p, ["x/data.pkl"] * 1000, b"\x80\x02}."),
+    "two pickles": lambda p: zipped(p, ["x/data.pkl", "y/data.pkl"], b"\x80\x02}."),
+    "long number": lambda p: p.write_bytes(b"\x80\x02\x8b" + struct.pack("<I", 2_000_000) + b"\x7f" * 2_000_000 + b"."),
+    "zip of zeros": lambda p: p.write_bytes(b"PK\3\4" + bytes(5_000_000)),
+    "memo": lambda p: p.write_bytes(b"\x80\x02]" + b"".join(b"r" + struct.pack("<I", i * 1000) for i in range(100_000)) + b"."),
+}  # fmt: skip
+
+
+def outcomes(path: Path, contents: list[bytes]) -> list[str]:
+    """What `load_checkpoint` says of each content: an error's class and text, or nothing."""
+    found = []
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            load_checkpoint(path, {})
+            found.append("")
+        except Exception as error:
+            found.append(f"{type(error).__name__}: {error}")
+    return found
+
+
+def test_bombs_go_off_in_no_checkpoint(tmp_path, bounded):
+    contents = []
+    for make in BOMBS.values():
+        make(tmp_path / "x.pth")
+        contents.append((tmp_path / "x.pth").read_bytes())
+    begun = time.monotonic()
+    found = dict(zip(BOMBS, bounded(outcomes, tmp_path / "x.pth", contents), strict=True))
+    wrong = {name: text[:300] for name, text in found.items() if not text.startswith("UserError: ") or len(text) > 1000}
+    assert not wrong and time.monotonic() - begun < 120, wrong
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_damaged_checkpoint(tmp_path, bounded, is_zip):
+    """Cut at twenty places, or with flipped bits: loaded, or one line that says that it is damaged."""
+    content = {"state_dict": STATE, "epoch": 3, "threshold": 0.5, "log": [{"loss": 1.0}], "args": {"lr": 1e-3}, "optimizer": None}
+    whole = save(tmp_path / "x.pth", content, is_zip).read_bytes()
+    cut = [whole[: len(whole) * i // 20] for i in range(20)]
+    rng, flipped = np.random.default_rng(0), []
+    for _ in range(50 * int(os.environ.get("MDS_FUZZ", "1"))):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[at] ^= 1 << rng.integers(8)
+        flipped.append(bytes(data))
+    found = bounded(outcomes, tmp_path / "y.pth", [*cut, *flipped, whole])
+    assert all(cut_off.startswith("UserError") for cut_off in found[:20]) and found[-1] == ""
+    wrong = [text for text in found if text and (not text.startswith("UserError: ") or "\n" in text or "is damaged" not in text)]
+    assert not wrong, wrong[:5]
 
 
 def test_an_optimiser_of_something_else(tmp_path):

@@ -7,6 +7,7 @@ the two newest; model_best_epoch<N>.pth.tar, the best epoch.
 import math
 import os
 import re
+import reprlib
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detectors.weights import read_weights
+from detectors.weights import read_weights, why_unreadable
 from utils.cli import UserError
 from utils.files import replacing
 from utils.labels import LABELS
@@ -26,6 +27,8 @@ CONFIG = {"net": str, "img_dim": int, "final_dim": int, "dropout": (int, float),
 NUMBERS = {"epoch": int, "iteration": int} | dict.fromkeys(
     ("least_loss", "best_value", "avg_score_real", "avg_score_fake", "mean_mds_real", "mean_mds_fake", "threshold"), float
 )
+SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
+SHORT.maxlevel = 2
 PARTS = {"optimizer": dict, "scaler": dict, "log": list, "under_way": dict, "args": dict, "env": dict}  # or None
 
 
@@ -67,7 +70,7 @@ def load_checkpoint(path: Path, config: dict) -> dict:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error}).") from error
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = why_unreadable(error)
         raise UserError(f"{path} is damaged or no checkpoint of this network ({why}).") from error
     return checkpoint
 
@@ -82,9 +85,9 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
     """Make the numbers of a checkpoint plain ones; ValueError, TypeError and the like if a part is not what it should be."""
     config = checkpoint["config"]
     if not config.keys() <= CONFIG.keys() or not all(isinstance(value, CONFIG[name]) for name, value in config.items()):
-        raise TypeError(f"config {config}")
+        raise TypeError(f"its config is {SHORT.repr(config)}")
     if config["final_dim"] != final_dim or config.get("img_dim", 1) < 1:
-        raise ValueError(f"config {config}, the weights have final_dim {final_dim}")
+        raise ValueError(f"its config is {SHORT.repr(config)}, the weights have final_dim {final_dim}")
     for name, kind in NUMBERS.items():
         if checkpoint.get(name) is not None:
             checkpoint[name] = kind(checkpoint[name])

@@ -23,7 +23,7 @@ import numpy as np
 
 from detectors import Detector
 from utils.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, crop_face
-from utils.files import discard
+from utils.files import MAX_RECORD_BYTES, discard, load_json
 from utils.media import (
     CHUNK_FRAMES,
     CHUNK_SAMPLES,
@@ -429,7 +429,7 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
 def read_record(folder: Path) -> dict | None:
     """The record of a complete video folder; None if it has none, or none that `process_video` can have written."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = load_json(folder / RECORD, MAX_RECORD_BYTES)
         kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
         is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
         is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."

@@ -12,8 +12,19 @@ if TYPE_CHECKING:
     import torch
 
 
+def legible(text: str) -> str:
+    """A text, such as a file's name, as it can be shown: bytes that are no text become a replacement character; control
+    characters, line breaks among them, are spelt.
+    """
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UserError(Exception):
-    """A mistake that the user can mend. The text is one line: what, where, got, expected, what to do."""
+    """A mistake that the user can mend. The text is one line, whatever names it holds: what, where, got, expected, what to do."""
+
+    def __init__(self, text: str):
+        super().__init__(legible(text))
 
 
 STOPPED = "stopped; the same command goes on from here"
@@ -44,12 +55,19 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = main() or 0
     except (UserError, OSError) as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        words = in_words(error) if isinstance(error, OSError) and error.strerror else str(error)
+        print(f"{Path(sys.argv[0]).name}: {legible(words)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print(f"\n{STOPPED}{hint}", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def in_words(error: OSError) -> str:
+    """What the system says of a file, without its number."""
+    name = error.filename2 or error.filename
+    return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes, os.PathLike)) else error.strerror
 
 
 def number(kind: type, low: float, high: float = float("inf"), open_low: bool = False) -> Callable[[str], float]:

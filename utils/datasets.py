@@ -6,7 +6,6 @@ readers know: see the README's section on each data set.
 
 import csv
 import itertools
-import json
 import os
 import re
 from collections import Counter
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.cli import UserError
-from utils.files import unescape_cell
+from utils.files import parse_json, read_text, unescape_cell
 from utils.labels import LABELS
+from utils.listing import is_system_file, is_video_name, left_out_words, to_rename, walk
 from utils.localization import checked_spans, read_json
-from utils.media import VIDEO_SUFFIXES
 
 DATASETS = ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder")
 SOURCE_FPS = 25.0  # of FakeAVCeleb, DF-TIMIT, LAV-DF and AV-Deepfake1M, by their descriptions
@@ -59,11 +58,15 @@ class Entry:
 
 @dataclass
 class Found:
-    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes for people."""
+    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes for people.
+
+    `n_wanted` is how many videos lists ask for, found or missing; None where all of the data set are meant.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     missing: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    n_wanted: int | None = None
 
 
 def wrong_root(root: Path, looked_for: str) -> UserError:
@@ -119,10 +122,10 @@ def no_doubles(names: Sequence[str], where: Path) -> None:
 def read_rows(path: Path) -> list[list[str]]:
     """The rows of a CSV file that are not empty, perhaps with a byte order mark; UserError if it has none."""
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with read_text(path) as file:
             rows = [[unescape_cell(cell) for cell in row] for row in csv.reader(file) if row]
-    except csv.Error as error:
-        raise UserError(f"{path} can't be read as CSV ({error}).") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} can't be read as CSV ({getattr(error, 'strerror', None) or error}).") from error
     if not rows:
         raise UserError(f"{path} is empty; expected a header and a row for each video.")
     return rows
@@ -490,23 +493,31 @@ def read_folder(root: Path) -> Found:
             texts = {key: row.get(key) or "" for key in ("split", "original", "manipulation", "method", "category")}
             choice(texts, "split", {split: split for split in ("", "train", "dev", "val", "test")}, f"{root}: {name}")
             try:
-                spans = checked_spans(json.loads(row["fake_periods"]), 2, f"{root}: {name}") if row.get("fake_periods") else None
-            except (ValueError, RecursionError) as error:
+                periods = (row.get("fake_periods") or "").encode(errors="surrogateescape")
+                spans = checked_spans(parse_json(periods), 2, f"{root}: {name}") if periods else None
+            except ValueError as error:
                 raise UserError(f"{root}: {name} has fake_periods {row['fake_periods'][:80]!r}, expected JSON.") from error
             who = tuple(filter(None, (row.get("identity") or "").split(";")))
             found.entries.append(Entry(name, source, label, identity=who, fake_periods=spans, **texts))
         return found
     splits = [s for s in ("train", "test") if any((root / s / label).is_dir() for label in LABELS)]
+    renamed = ", ".join(filter(None, (to_rename(root / split) for split in (".", "train", "test"))))
     if not splits and not any((root / label).is_dir() for label in LABELS):
+        if renamed:
+            raise UserError(f"--root {root}: {renamed}; expected real/ and fake/.")
         raise wrong_root(root, "real/ and fake/, train/ and test/ with these in them, or a CSV file with file and label")
-    for split in splits or [""]:
-        for label in LABELS:
-            for folder, subfolders, files in os.walk(root / split / label, followlinks=True):
-                subfolders.sort()
-                for file in sorted(files):
-                    if os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES and not file.startswith("."):
-                        path = Path(folder, file)
-                        found.entries.append(Entry(path.relative_to(root).as_posix(), path, label, split))
+    if renamed:
+        found.notes.append(f"{renamed}, or its videos are left out")
+    others = []
+    for folder in (root / split / label for split in splits or [""] for label in LABELS):
+        for path in (Path(inner, file) for inner, _, files in (walk(folder) if folder.is_dir() else ()) for file in files):
+            name = path.relative_to(root).as_posix()
+            if is_video_name(path.name):
+                found.entries.append(Entry(name, path, folder.name, folder.parent.name if splits else ""))
+            elif not is_system_file(path.name):
+                others.append(name)
+    if others:
+        found.notes.append(left_out_words(others))
     return found
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +26,7 @@ from utils.probe import cause_of_death
 from utils.timing import killed_if_stalled
 
 WORK = ".work"  # beside the folders of the videos: results that are being built, and a lock for each
+LOCK_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 Job = tuple[Path, Path, Path | None]  # a video, the folder of its chunks, its preview if one is asked for
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -71,9 +73,17 @@ def claimed(target: Path, wait: bool = False) -> Iterator[Path | None]:
 
 @contextmanager
 def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
-    """`claimed`, by the name of the place to build in."""
+    """`claimed`, by the name of the place to build in.
+
+    Raises:
+        UserError: the folder for such places is a link; what is in another folder is not ours to delete.
+    """
     path = work.with_suffix(".lock")
+    if path.parent.is_symlink():
+        raise UserError(f"{path.parent} is a link, and results are built in it and deleted; remove it, then run this again.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():  # to a file, which would be emptied
+        path.unlink()
     lock = FileLock(path)
     try:
         lock.acquire(blocking=wait)
@@ -81,6 +91,8 @@ def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
         yield None
         return
     try:
+        if work.is_symlink():
+            work.unlink()
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
         yield work
     finally:
@@ -91,10 +103,13 @@ def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what killed processes left beside the videos' folders."""
+    """Remove what killed processes left beside the videos' folders, and nothing else; a link is not followed."""
+    if (parent / WORK).is_symlink():
+        return
     for path in (parent / WORK).glob("*.lock"):
-        with claimed_work(path.with_suffix("")):
-            pass
+        if LOCK_NAME.fullmatch(path.name):
+            with claimed_work(path.with_suffix("")):
+                pass
     with contextlib.suppress(OSError):  # not empty: another run is at work
         (parent / WORK).rmdir()
 

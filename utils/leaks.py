@@ -74,8 +74,12 @@ def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: st
     for split, members in parts.items():
         if len({entry.label for entry in members}) < 2:
             n_groups = sum(map(len, kinds.values()))
+            finer = {"identity": "original or none", "original": "none"}.get(by) if n_groups < len(entries) else None
+            labels = sorted({entry.label for entry in entries})
+            hint = "take other shares, or more videos" if len(labels) > 1 else f"all of them are {labels[0]}"
+            hint += f", or --group_by {finer}" if finer else ""
             raise UserError(f"--split, --group_by {by}: {len(entries)} videos in {n_groups} groups leave the {split} split "
-                            "without real or without fake ones; take other shares, or --group_by original or none.")  # fmt: skip
+                            f"without real or without fake ones; {hint}.")  # fmt: skip
     return parts
 
 
@@ -88,6 +92,9 @@ def read_index_file(path: Path) -> list[dict[str, str]]:
         raise UserError(
             f"{path} is no index of collect.py; expected the columns video, label, source_file, original, identity, ..."
         )
+    for i, row in enumerate(rows, 1):
+        if not row["video"] or not row["source_file"]:
+            raise UserError(f"{path}: row {i} lacks its video or its source_file; run collect.py again.")
     return rows
 
 

@@ -7,7 +7,6 @@ hits, and the curve is open at recall 0, so that n true spans allow an AP of 1 -
 """
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.cli import UserError
-from utils.files import read_table
+from utils.files import load_json, parse_json, read_table
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS
 
@@ -257,8 +256,8 @@ def localization_lines(metrics: dict) -> Iterator[str]:
 def read_json(path: Path, expected: str) -> object:
     """Read a JSON file; UserError if it can't be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return load_json(path)
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise UserError(f"{path} can't be read as JSON ({why}); expected {expected}.") from error
 
@@ -347,8 +346,8 @@ def read_index_labels(path: Path) -> dict[str, list[list[float]]]:
     for row in rows:
         if row["fake_periods"] or row["label"] == str(LABELS["real"]):
             try:
-                spans = json.loads(row["fake_periods"] or "[]")
-            except (ValueError, RecursionError) as error:
+                spans = parse_json(row["fake_periods"].encode(errors="surrogateescape") or b"[]")
+            except ValueError as error:
                 raise UserError(
                     f"{path}: {row['file']} has the fake_periods {row['fake_periods'][:80]!r}, expected JSON."
                 ) from error

@@ -22,6 +22,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
+from utils.files import open_regular, read_bytes
 from utils.timing import Stopwatch, go_on
 
 FPS = 30
@@ -55,11 +56,17 @@ DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
 SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
-VIDEO_SUFFIXES = frozenset(  # of the files that are taken out of folders
-    (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts",
-     ".vob", ".webm", ".wmv")
-)  # fmt: skip
 PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
+
+
+# The containers that are read. Playlists, lists of pictures and descriptions of streams (hls, concat, dash, image2, sdp, ...) are
+# not among them: they name other files, or addresses.
+CONTAINERS = (
+    "aac", "aiff", "amr", "asf", "av1", "avi", "caf", "dhav", "dv", "flac", "flv", "gif", "gxf", "h263", "h264", "hevc", "ivf",
+    "live_flv", "lxf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nsv", "nut", "nuv", "obu",
+    "ogg", "pva", "rm", "smjpeg", "swf", "ty", "vc1", "wav", "wtv", "yuv4mpegpipe",
+)  # fmt: skip
+READING = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
 
 
 class VideoError(Exception):
@@ -666,6 +673,19 @@ class Source:
             raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
 
 
+def open_container(path: Path) -> av.container.InputContainer:
+    """Open a video, or a sound, for reading: a regular file in one of `CONTAINERS`, which makes FFmpeg read no other file.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: it can't be opened.
+    """
+    open_regular(path, 2**63).close()  # a pipe would be waited for, a device read for ever
+    try:
+        return av.open(f"file:{path}", metadata_errors="replace", options=DECODER_LIMITS | READING)
+    except av.error.ArgumentError as error:
+        raise ValueError("in none of the containers that are read (a playlist is not: give the videos that it names)") from error
+
+
 @contextmanager
 def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None = None) -> Iterator[Source]:
     """Open a video for reading.
@@ -680,7 +700,7 @@ def open_source(path: Path, scratch: Path | None = None, clock: Stopwatch | None
     if path.is_dir():
         raise VideoError("open", "is a folder, not a video; move its videos up")
     try:
-        container = av.open(str(path), metadata_errors="replace", options=DECODER_LIMITS)  # it looks into the streams
+        container = open_container(path)  # it looks into the streams
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError("open", f"can't be opened as a video: {reason(error)}") from error
     with container, closing(Sound(scratch)) as sound:
@@ -761,7 +781,7 @@ def jpeg_pixels(data: bytes) -> int:
 def read_wav(path: Path) -> np.ndarray:
     """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
     try:
-        with wave.open(str(path)) as file:
+        with open_regular(path) as raw, wave.open(raw) as file:
             kind, n_samples = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()), file.getnframes()
             is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == CHUNK_SAMPLES  # as it claims
             data = file.readframes(CHUNK_SAMPLES) if is_right else b""
@@ -779,7 +799,7 @@ def display_times(path: Path) -> tuple[dict[int, int], int]:
     before its decode time; empty if the container itself says when pictures are shown.
     """
     shown, delay = {}, 0
-    with av.open(str(path)) as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         times = DisplayTimes(stream) if stream.codec_context is not None else None
         if times is None or not times.is_guess:
@@ -819,19 +839,20 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
                 if not frames or numbers != list(range(numbers[0], numbers[0] + len(frames))):
                     raise ValueError("pictures are missing or there twice" if frames else "no pictures")
                 where = frames[0]
+                open_regular(frames[0]).close()
                 with av.open(str(frames[0]), format="jpeg_pipe") as first:
                     size = first.streams.video[0].codec_context
                     video = out.add_stream("mjpeg", rate=Fraction(fps))
                     video.width, video.height, video.pix_fmt = size.width, size.height, size.pix_fmt
-                packets = (av.Packet(frame.read_bytes()) for frame in frames)
+                packets = (av.Packet(read_bytes(frame, 3 * MAX_FRAME_PIXELS)) for frame in frames)
                 time_base = 1 / Fraction(fps)
             else:
-                source = stack.enter_context(av.open(str(pictures)))
+                source = stack.enter_context(open_container(pictures))
                 video = out.add_stream_from_template(source.streams.video[0])
                 packets, time_base = source.demux(source.streams.video[0]), None
                 shown, delay = display_times(pictures)
             where = sound
-            heard = stack.enter_context(av.open(str(sound)))
+            heard = stack.enter_context(open_container(sound))
             audio = out.add_stream_from_template(heard.streams.audio[0])
             for packet in heard.demux(heard.streams.audio[0]):
                 if packet.dts is not None:

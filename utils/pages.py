@@ -21,12 +21,6 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def legible(name: str) -> str:
-    """A file name as text that can be shown: bytes that are none become a replacement character, control characters are spelt."""
-    text = name.encode(errors="surrogateescape").decode(errors="replace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def write_page(path: Path, template: str, **values: object) -> None:
     """Write a page from a template in utils/templates; UserError if the file can't be written."""
     with replacing(path) as partial:

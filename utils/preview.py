@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from utils.faces import CROP_SIZE_PX
-from utils.files import replacing
+from utils.files import read_bytes, replacing
 from utils.media import (
     CHUNK_FRAMES,
     CHUNK_SAMPLES,
@@ -41,7 +41,7 @@ def read_frame(path: Path, number: int) -> np.ndarray:
 
 def read_jpeg(path: Path) -> np.ndarray:
     """A crop as (H, W, 3) uint8 RGB. OpenCV's own reading fails on names that are not text."""
-    data = path.read_bytes()
+    data = read_bytes(path, 3 * MAX_FRAME_PIXELS)
     if not 0 < jpeg_pixels(data) <= MAX_FRAME_PIXELS:
         raise ValueError(f"{path} is no crop")
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from utils.cli import legible
 from utils.labels import LABELS
-from utils.pages import FAKE_COLOUR, REAL_COLOUR, data_uri, legible, write_page
+from utils.pages import FAKE_COLOUR, REAL_COLOUR, data_uri, write_page
 from utils.scoring import FPRS, MIN_GROUP
 
 

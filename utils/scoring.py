@@ -4,7 +4,6 @@ The score is MDS, the mean dissimilarity of a track's chunks, and of a video the
 Figures take fake as the positive class. In the tables the label is the authors': fake 0, real 1.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 
 from utils.auc import bootstrap_auc, delong_auc, delong_test
 from utils.cli import UserError
-from utils.files import read_frame
+from utils.files import MAX_RECORD_BYTES, load_json, read_frame
 from utils.labels import LABELS
 
 AUTHORS_THRESHOLD = 0.6
@@ -48,6 +47,17 @@ def mean_mds(scores: pd.DataFrame) -> dict[str, float]:
     return {"mean_mds_real": real, "mean_mds_fake": fake, "threshold": (real + fake) / 2}
 
 
+def checked_labels(labels: pd.Series, path: Path) -> pd.Series:
+    """The labels of a table as whole numbers; UserError if one is something else than 0 or 1."""
+    numbers = pd.to_numeric(labels.astype(str), errors="coerce")  # as text first: true and false are no labels
+    wrong = sorted(set(labels[~numbers.isin(LABELS.values())].astype(str)))
+    if wrong:
+        shown = str if pd.api.types.is_numeric_dtype(labels) else repr
+        listed = ", ".join(shown(label[:40]) for label in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise UserError(f"{path} has labels [{listed}], expected 0 (fake) and 1 (real).")
+    return numbers.astype(np.int64)
+
+
 def read_csv(path: Path, what: str, needed: tuple[str, ...], remedy: str) -> pd.DataFrame:
     """Read a table of scores as `train.py --test` writes them, a row per `what`; names and groups are text.
 
@@ -66,9 +76,7 @@ def read_csv(path: Path, what: str, needed: tuple[str, ...], remedy: str) -> pd.
         raise UserError(f"{path} has no column {', '.join(missing)}; expected {', '.join(needed)}; {remedy}.")
     if scores.empty:
         raise UserError(f"{path} lists no {what}; was the test split empty?")
-    if not scores.label.isin(LABELS.values()).all():
-        raise UserError(f"{path} has labels {sorted(set(scores.label.astype(str)))}, expected 0 (fake) and 1 (real).")
-    return scores
+    return scores.assign(label=checked_labels(scores.label, path))
 
 
 def read_scores(path: Path) -> pd.DataFrame:
@@ -130,12 +138,12 @@ def read_summary(path: Path) -> dict:
     if not path.is_file():
         return {"threshold": None, "threshold_origin": f"none: {path} does not exist"}
     try:
-        stored = json.loads(path.read_text())
+        stored = load_json(path, MAX_RECORD_BYTES)
         threshold = None if stored["threshold"] is None else float(stored["threshold"])
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"threshold {threshold}")
         return stored | {"threshold": threshold, "threshold_origin": str(stored["threshold_origin"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not what train.py --test writes ({error}); score again or delete it.") from error
 
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from utils.auc import delong_auc
 from utils.audio import SILENCE_DBFS
 from utils.chunking import RECORD, read_record
-from utils.cli import n_cores
+from utils.cli import legible, n_cores
 from utils.labels import LABELS
-from utils.media import VideoError, decode_sound, pick_stream, read_wav, reason
+from utils.media import VideoError, decode_sound, open_container, pick_stream, read_wav, reason
 
 FLOOR_DBFS = -120  # of digital silence
 CUES = {  # name, and what a fake is if it has more of it, or less
@@ -61,7 +61,7 @@ def source_cues(path: Path) -> dict[str, float]:
     Raises:
         av.FFmpegError, OSError, ValueError: it can't be read, or lacks picture or sound.
     """
-    with av.open(str(path), metadata_errors="replace") as container:
+    with open_container(path) as container:
         try:
             (video, _), (audio, _) = pick_stream(container, "video"), pick_stream(container, "audio")
         except VideoError as error:
@@ -186,7 +186,7 @@ def shortcut_lines(result: dict) -> Iterator[str]:
     yield f"{result['n_videos']} videos of the {result['split']} split"
     if problems := result["problems"]:
         yield f"cues missing for {len(problems)} videos:"
-        yield from (f"  {video}: {why}" for video, why in problems[:5])
+        yield from (legible(f"  {video}: {why}") for video, why in problems[:5])
         if len(problems) > 5:
             yield "  ... (all in shortcuts.csv)"
     yield f"{'cue alone':<18} {'AUC':>6}  {'95 % (DeLong)':<16}  {'strength':>8} {'fake':>6} {'real':>6}"

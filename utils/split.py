@@ -7,12 +7,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.chunking import Settings, read_record
-from utils.cli import UserError
+from utils.cli import UserError, legible
 from utils.files import discard, read_table, write_table
 from utils.jobs import Outcome, claimed, is_complete, outcome_of, sweep
 from utils.labels import LABELS
-
-NOT_VIDEOS = {".csv", ".ini", ".jpeg", ".jpg", ".json", ".log", ".md", ".mp3", ".png", ".txt", ".wav", ".xml", ".zip"}
+from utils.listing import is_system_file, is_video_name, left_out_words, to_rename
 
 NOT_AGAIN = "; not tried again until the file changes or --overwrite is given"
 
@@ -24,9 +23,9 @@ def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     """
     pairs, others = [], []
     for label in LABELS:
-        entries = sorted(p for p in (out_dir / label).glob("*") if not p.name.startswith("."))
-        videos = [p for p in entries if p.suffix.lower() not in NOT_VIDEOS]
-        others += [p for p in entries if p.suffix.lower() in NOT_VIDEOS]
+        entries = sorted(p for p in (out_dir / label).glob("*") if not is_system_file(p.name))
+        videos = [p for p in entries if is_video_name(p.name)]
+        others += [p for p in entries if not is_video_name(p.name)]
         names = {p.name for p in videos if p.suffix}
         n_of_stem = collections.Counter(p.stem for p in videos)
         for p in videos:
@@ -58,6 +57,8 @@ def no_videos(out_dir: Path) -> UserError:
         else sorted(p for p in out_dir.glob("*") if any((p / k).is_dir() for k in LABELS))
     )
     hint = f"did you mean --out_dir {' or '.join(map(str, splits))}?" if splits else "put the split's videos there."
+    if words := to_rename(out_dir):
+        hint = f"{words}."
     return UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
 
 
@@ -99,12 +100,14 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
             print(f"note: no video in {out_dir / label}")
     remove_renamed(videos)
     if others:
-        print(f"not videos by their suffix, left alone: {', '.join(str(p) for p in others)}")
+        print(left_out_words(list(map(str, others))))
+    if words := to_rename(out_dir):
+        print(f"note: {words}, or its videos are left out")
     orphans = sorted(
         {p for label in LABELS for p in (out_dir / "pytmp" / label).glob("[!.]*")} - {target for _, target in videos}
     )
     if orphans:
-        print(f"note: chunks without a video in {len(orphans)} folders, the first {orphans[0]}; "
+        print(f"note: chunks without a video in {len(orphans)} folders, the first {legible(str(orphans[0]))}; "
               "write_csv.py lists them, so delete them if the video was taken away")  # fmt: skip
     todo, complete = [], {}
     failed_before = {} if overwrite else remembered(out_dir, [source for source, _ in videos])
@@ -118,7 +121,7 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
                 f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo what has others."
             )
         is_whole = is_complete(record, source, settings)
-        if not is_whole:
+        if not is_whole and not any(folder.is_symlink() for folder in (sheet.parent, sheet.parent.parent)):
             sheet.unlink(missing_ok=True)  # it shows what is done again now
         if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)

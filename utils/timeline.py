@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from utils.cli import legible
 from utils.files import replacing
 from utils.localization import CHUNK_S, cells
-from utils.pages import FAKE_COLOUR, legible
-from utils.verdict import TrackScores
+from utils.pages import FAKE_COLOUR
+from utils.verdict import TrackScores, apart, gaps, headline
 
 TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
 GREY = "#8f8f8f"
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
+MAX_NAME = 80  # letters of a file's name in a title, its end
 MAX_NAMED = 6  # tracks in a legend
 
 
@@ -30,14 +32,13 @@ def plot_timeline(name: str, tracks: Sequence[TrackScores], verdict: dict, true_
     top = top_of(tracks, verdict["threshold"])
     for i, (begin_s, end_s) in enumerate(true_spans or []):
         axes.axvspan(begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label="fake in truth" if i == 0 else None)
-    for i, gap in enumerate(verdict["coverage"]["no_opinion"]):
-        label = "no opinion" if i == 0 else None
-        axes.axvspan(gap["start_s"], gap["end_s"], facecolor="white", edgecolor=GREY, hatch="///", lw=0, alpha=0.5, label=label)
-    for i, span in enumerate(verdict["spans"]):
-        label = "found: at or above the threshold" if i == 0 else None
-        axes.plot(
-            [span["start_s"], span["end_s"]], [0.985 * top] * 2, color=FAKE_COLOUR, lw=5, solid_capstyle="butt", label=label
-        )
+    # hundreds of spans and holes in one call each: with one per call an hour of video takes minutes
+    if holes := [(gap["start_s"], gap["end_s"] - gap["start_s"]) for gap in gaps(verdict)]:
+        look = {"facecolor": "white", "edgecolor": GREY, "hatch": "///", "lw": 0, "alpha": 0.5}
+        axes.broken_barh(holes, (0, top), label="no opinion", **look)
+    if spans := [(span["start_s"], span["end_s"]) for span in verdict["spans"]]:
+        label = "found: at or above the threshold"
+        axes.hlines([0.985 * top] * len(spans), *zip(*spans, strict=True), color=FAKE_COLOUR, lw=5, label=label)
     n_named = 0
     for track in [track for track in tracks if len(track.scores)]:
         colour = TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
@@ -46,15 +47,17 @@ def plot_timeline(name: str, tracks: Sequence[TrackScores], verdict: dict, true_
         for k, run in enumerate(runs):
             is_named = k == 0 and (n_named < MAX_NAMED or track.number == verdict["track"])
             n_named += is_named
-            label = f"track {track.number}, MDS {track.means[0]:.3g}" if is_named else None
+            label = f"track {track.number}, MDS {apart(float(track.means[0]), verdict['threshold'])[0]}" if is_named else None
             times = np.concatenate([begin[run][:1], middle[run], end[run][-1:]])
             axes.plot(times, np.pad(curve[run], 1, mode="edge"), color=colour, lw=1.6, label=label)
             axes.plot(middle[run], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
-    axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {verdict['threshold']:.3g}")
+    mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
+    axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {threshold_text}")
     duration_s = verdict["coverage"]["duration_s"]
     axes.set(xlim=(0, duration_s), ylim=(0, top), xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
-    title = f"{legible(name)}: {verdict['verdict']}, MDS {verdict['mds']:.3g}"
-    axes.set_title(title, fontsize=10, parse_math=False)
+    shown = legible(name)
+    shown = shown if len(shown) <= MAX_NAME else f"…{shown[-MAX_NAME:]}"
+    axes.set_title(f"{shown}: {headline(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter of the name that the font lacks
@@ -63,7 +66,8 @@ def plot_timeline(name: str, tracks: Sequence[TrackScores], verdict: dict, true_
 
 def page_curve(tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequence | None) -> dict:
     """What the page draws, in units of `PLOT_WIDTH` by `PLOT_HEIGHT`, the origin in the upper left corner."""
-    duration_s, top = verdict["coverage"]["duration_s"], top_of(tracks, verdict["threshold"])
+    duration_s, threshold = verdict["coverage"]["duration_s"], verdict["threshold"]
+    top = top_of(tracks, threshold)
 
     def x(time_s: float) -> float:
         return round(PLOT_WIDTH * time_s / duration_s, 2)
@@ -92,7 +96,7 @@ def page_curve(tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequenc
         "threshold": y(verdict["threshold"]),
         "found": bands([(span["start_s"], span["end_s"]) for span in verdict["spans"]]),
         "true": bands(true_spans or []),
-        "holes": bands([(gap["start_s"], gap["end_s"]) for gap in verdict["coverage"]["no_opinion"]]),
+        "holes": bands([(gap["start_s"], gap["end_s"]) for gap in gaps(verdict)]),
         "ticks": [{"x": x(t), "text": f"{t:g}"} for t in np.arange(0, duration_s, step).tolist()],
-        "scores": [{"y": y(v), "text": f"{v:.3g}"} for v in (0, verdict["threshold"])],
+        "scores": [{"y": y(0), "text": "0"}, {"y": y(threshold), "text": apart(verdict["mds"], threshold)[1]}],
     }

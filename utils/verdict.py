@@ -19,7 +19,8 @@ WHY = {  # why there is no opinion on a moment
     "face": "no face that can be followed",
 }
 NARROW = 0.05  # of the threshold: an MDS that near to it is called so
-UNDECIDED = 0.1  # a probability that near to 0.5
+UNDECIDED = 10  # a probability less than so many percent, as they are shown, from 50 %
+MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
 MIN_GAP_S = 0.1  # shorter gaps are not worth a word
 MAX_LISTED = 5
 POLARITY = "higher is more fake; fake from the threshold on"
@@ -170,6 +171,25 @@ def listed(texts: Sequence[str]) -> str:
     return "; ".join(texts[:MAX_LISTED]) + more
 
 
+def apart(score: float, threshold: float) -> tuple[str, str]:
+    """A score and the threshold in as many digits as it takes to see which of them is higher."""
+    for digits in range(MIN_DIGITS, 18):
+        texts = f"{score:.{digits}g}", f"{threshold:.{digits}g}"
+        if texts[0] != texts[1] or score == threshold:
+            break
+    return texts
+
+
+def gaps(verdict: dict) -> list[dict]:
+    """The parts of a video without an opinion that are long enough for a word."""
+    return [gap for gap in verdict["coverage"]["no_opinion"] if gap["end_s"] - gap["start_s"] >= MIN_GAP_S]
+
+
+def headline(verdict: dict) -> str:
+    """The verdict in a word or two, the same wherever it is shown."""
+    return verdict["verdict"].upper() + (", with suspicious parts" if is_mixed(verdict) else "")
+
+
 def is_mixed(verdict: dict) -> bool:
     """Whether a video passes as a whole and has parts that do not."""
     return verdict["verdict"] == "real" and bool(verdict["spans"])
@@ -179,6 +199,7 @@ def in_words(verdict: dict) -> list[str]:
     """What `give_verdict` gives, as sentences for a person."""
     mds, threshold, covered = verdict["mds"], verdict["threshold"], verdict["coverage"]
     n_tracks, spans = len(verdict["tracks"]), verdict["spans"]
+    mds_text, threshold_text = apart(mds, threshold)
     whole = " as a whole" if is_mixed(verdict) else ""
     side = "at or above" if verdict["verdict"] == "fake" else "below"
     if abs(mds - threshold) < NARROW * threshold:
@@ -187,8 +208,8 @@ def in_words(verdict: dict) -> list[str]:
     if n_tracks > 1:
         whose = f" of track {verdict['track']}, the most dissonant of {n_tracks} (a track is a face through one shot),"
     lines = [
-        f"The modality dissonance score{whose} is {mds:.4g}, {side} the threshold of {threshold:.4g}; higher means that lips and "
-        f"sound agree less. So the model takes this video{whole} for {verdict['verdict'].upper()}."
+        f"The modality dissonance score{whose} is {mds_text}, {side} the threshold of {threshold_text}; higher means that lips "
+        f"and sound agree less. So the model takes this video{whole} for {verdict['verdict'].upper()}."
     ]
     if spans:
         texts = []
@@ -204,12 +225,12 @@ def in_words(verdict: dict) -> list[str]:
     opinions = []
     for name, what in (("video", "picture"), ("audio", "sound")):
         part = verdict["modalities"][name]
-        opinion = "is undecided" if abs(part["p_fake"] - 0.5) < UNDECIDED else f"takes it for {part['looks']}"
-        opinions.append(f"the one of the {what} alone {opinion} ({100 * part['p_fake']:.0f} % fake)")
+        percent = round(100 * part["p_fake"])  # what is shown decides, so that 60 % has one meaning
+        opinion = "is undecided" if abs(percent - 50) < UNDECIDED else f"takes it for {part['looks']}"
+        opinions.append(f"the one of the {what} alone {opinion} ({percent} % fake)")
     lines.append(f"Of the two classifiers that see one stream each, {' and '.join(opinions)}.")
-    gaps = [gap for gap in covered["no_opinion"] if gap["end_s"] - gap["start_s"] >= MIN_GAP_S]
-    if gaps:
-        texts = [f"{gap['start_s']:.1f} to {gap['end_s']:.1f} s: {gap['why']}" for gap in gaps]
+    if holes := gaps(verdict):
+        texts = [f"{gap['start_s']:.1f} to {gap['end_s']:.1f} s: {gap['why']}" for gap in holes]
         lines.append(f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s; no opinion on {listed(texts)}.")
     else:
         lines.append(f"All of its {covered['duration_s']:.1f} s were judged.")
