@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
-from utils.cli import UserError, n_cores, number, pick_device, run
+from utils.cli import UserError, n_cores, number, pick_device, run, to_path
 from utils.faces import crop_face
 from utils.jobs import start_worker, worker_state
 from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
@@ -44,9 +44,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("videos", type=Path, nargs="+", help="videos to process")
+    add("videos", type=to_path, nargs="+", help="videos to process")
     add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector (default: libfacedetection)")
-    add("--weights", type=Path, help="detector weights on disk")
+    add("--weights", type=to_path, help="detector weights on disk")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
     add("--half", action="store_true", help="run s3fd in half precision")
     add("--detect_every", type=number(int, 1, 20), default=1, help="look for faces in every Nth frame (default: 1)")
