@@ -23,7 +23,7 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     left.plot(fpr, tpr, color="black", label=headline(metrics))
     left.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     left.set(xlabel="false positive rate (real called fake)", ylabel="true positive rate (fake called fake)")
-    left.set_title(counts(metrics), fontsize="medium")
+    left.set_title(video_counts(metrics), fontsize="medium")
     left.set_aspect("equal")
     left.legend(loc="lower right")
     bins = np.histogram_bin_edges(scores.mds, bins=min(30, max(8, len(scores) // 3)))
@@ -71,7 +71,7 @@ def span(interval: Sequence[float] | None) -> str:
     return "unknown" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def counts(metrics: dict) -> str:
+def video_counts(metrics: dict) -> str:
     """How many videos the figures are of, and whether that is too few."""
     few = f"; too few to conclude (under {MIN_GROUP} of a class)" if metrics["too_few"] else ""
     return f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake{few}"
@@ -97,7 +97,7 @@ def metric_lines(metrics: dict) -> Iterator[str]:
     def line(name: str, value: float, note: str = "") -> str:
         return f"{name:<33} {value:.4f}   {note}".rstrip()
 
-    yield counts(metrics)
+    yield video_counts(metrics)
     yield line("AUC (video-wise)", metrics["auc"], f"95 % interval {span(metrics['auc_ci95_wider'])} (the wider of the next two)")
     yield " " * 43 + f"95 % interval {span(metrics['auc_ci95'])} (bootstrap over videos)"
     yield " " * 43 + f"95 % interval {span(metrics['auc_ci95_delong'])} (DeLong)"
@@ -149,7 +149,7 @@ def write_report(path: Path, metrics: dict, plot: Path, source: str, checkpoint:
         checkpoint=checkpoint and legible(checkpoint), plot=data_uri(plot.read_bytes(), "image/png"), span=span,
         fpr_notes={str(fpr): fpr_note(fpr, metrics["n_real"]) for fpr in FPRS}, min_group=MIN_GROUP,
         columns=list(dict.fromkeys(group["column"] for group in metrics["groups"])), legible=legible,
-        headline=headline(metrics), counts=counts(metrics),
+        headline=headline(metrics), counts=video_counts(metrics),
     )  # fmt: skip
 
 

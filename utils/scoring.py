@@ -177,8 +177,9 @@ def decisions(scores: pd.DataFrame, threshold: float, origin: str) -> dict:
     tp, fn = int((is_fake & is_called).sum()), int((is_fake & ~is_called).sum())
     fp, tn = int((~is_fake & is_called).sum()), int((~is_fake & ~is_called).sum())
     tpr, fpr = tp / (tp + fn), fp / (fp + tn)
-    return {"origin": origin, "threshold": threshold, "parts_nothing": calls_all_alike(scores.mds, threshold), "accuracy": (tp + tn) / len(scores),
-            "balanced_accuracy": (tpr + 1 - fpr) / 2, "tpr": tpr, "fpr": fpr, "tp": tp, "fn": fn, "fp": fp, "tn": tn}  # fmt: skip
+    return {"origin": origin, "threshold": threshold, "accuracy": (tp + tn) / len(scores),
+            "balanced_accuracy": (tpr + 1 - fpr) / 2, "tpr": tpr, "fpr": fpr, "tp": tp, "fn": fn, "fp": fp, "tn": tn,
+            "parts_nothing": calls_all_alike(scores.mds, threshold)}  # fmt: skip
 
 
 def head_scores(scores: pd.DataFrame, chunks: pd.DataFrame) -> pd.DataFrame:
