@@ -1,10 +1,17 @@
 """train.py: what a run writes, resume, scoring, and clear words for bad input. A tiny network, on the CPU."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
+import re
+import shlex
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +22,17 @@ from tensorboardX.proto.event_pb2 import Event
 
 import dataset
 import model
+import utils.runs
 from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
 from engine import Trainer, build_model
 from model import TwoStreamNet, dissimilarity
 from tests import tiny_train
+from tests.conftest import ROOT, load_script
 from utils.checkpoint import load_checkpoint, stored_threshold
 from utils.cli import UserError
-from utils.distributed import Ranks
+from utils.distributed import Ranks, StopSignal
+from utils.runs import lock_run
 from utils.scoring import read_summary
 
 SMALL = [*tiny_train.SMALL, "--batch_size", "4", "--num_workers", "0"]
@@ -425,3 +435,308 @@ def test_no_gpu_is_said(scripts, chunk_tree):
         pytest.skip("there is a GPU")
     with pytest.raises(UserError, match="finds no GPU"):
         scripts["train"].main(["--out_dir", str(chunk_tree), "--device", "cuda"])
+
+
+# finding, locking and naming runs
+
+
+def one_line(function, *arguments, match: str) -> str:
+    with pytest.raises(UserError, match=match) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_another_rate_goes_on_in_the_runs_folder(runs, chunk_tree, scripts, tmp_path, capsys):
+    model_dir = copy_of_run(runs / "straight" / RUN, tmp_path)
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--log_dir", str(tmp_path)]
+    flags[flags.index("--lr") + 1] = "1e-5"
+    said = one_line(
+        scripts["train"].main, [*flags, "--epochs", "3", "--resume"], match=f"{RUN[:-6]}1e-05 holds no checkpoint; to go on"
+    )
+    command = said.split("the runs that are there: ")[1].split("; to start this one leave --resume out")[0]
+    assert not (tmp_path / f"{RUN[:-6]}1e-05").exists()
+    again = scripts["train"].parse_args(shlex.split(command)[2:])
+    assert (again.lr, again.augment, again.log_dir, again.img_dim) == (1e-4, ["hflip", "noise"], tmp_path, 32)
+
+    assert scripts["train"].main([*flags, "--epochs", "3", "--resume", "--reset_lr"]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        f"resumed from {model_dir / 'epoch2.pth.tar'}" in printed and "the learning rate is now 1e-05, it was 0.0001" in printed
+    )
+    checkpoint = load_checkpoint(model_dir / "epoch3.pth.tar", {})
+    assert checkpoint["optimizer"]["param_groups"][0]["lr"] == 1e-5 and checkpoint["iteration"] == 9
+    assert checkpoint["log"][-1]["lr"] == 1e-5 and checkpoint["log"][0]["lr"] == 1e-4
+    shutil.copytree(tmp_path / RUN, tmp_path / f"{RUN}5")  # a rate of 0.00015: which of the two?
+    said = one_line(
+        scripts["train"].main, [*flags, "--epochs", "4", "--resume", "--reset_lr"], match="; python train.py --resume"
+    )
+    assert said.count("--reset_lr --lr 1e-05") == 2
+
+
+def test_reset_lr_is_what_changes_the_rate(runs, chunk_tree, scripts, tmp_path, capsys):
+    """The same checkpoint, trained on with its own rate and with one that is 0 but for rounding: the second does not move."""
+    before = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)["state_dict"]
+    for flag, moves in (([], True), (["--reset_lr"], False)):
+        folder = tmp_path / str(moves)
+        copy_of_run(runs / "straight" / RUN, folder)
+        flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(folder)]
+        flags[flags.index("--lr") + 1] = "1e-30"
+        start = str(folder / RUN / "model" / "epoch2.pth.tar")
+        scripts["train"].main([*flags, "--resume", start, *flag])
+        after = torch.load(next(folder.rglob("epoch3.pth.tar")), weights_only=True)["state_dict"]
+        name = "netfclip.0.weight"
+        assert torch.equal(before[name], after[name]) != moves
+    assert "the checkpoint's learning rate 0.0001 goes on; --reset_lr takes --lr 1e-30" in capsys.readouterr().out
+
+
+def test_forgotten_flags_name_the_runs_that_are_there(runs, chunk_tree, scripts, tmp_path):
+    log_dir = runs / "straight"
+    best = next((log_dir / RUN / "model").glob("model_best*"))
+    flags = ["--out_dir", str(chunk_tree), "--log_dir", str(log_dir), "--device", "cpu"]
+    one_line(scripts["train"].main, [*flags, "--test"], match=f"or name a checkpoint: --test {best}.")
+    one_line(scripts["train"].main, [*flags, "--export", str(tmp_path / "x")], match=f"--export {tmp_path / 'x'} {best}.")
+    one_line(scripts["train"].main, [*flags, "--resume"], match="holds no checkpoint; to go on with one of the runs")
+    assert [p.name for p in log_dir.iterdir() if p.is_dir()] == [RUN]
+    (tmp_path / RUN / "model").mkdir(parents=True)
+    (tmp_path / RUN / "model" / "epoch1.pth.tar").touch()
+    for content in ("[" * 100_000, "[]", '{"augment": {"a": 1}, "lr": "; rm -rf", "seed": "$(ls)"}'):
+        (tmp_path / RUN / "args.json").write_text(content)
+        flags[3] = str(tmp_path)
+        said = one_line(scripts["train"].main, [*flags, "--resume"], match="--img_dim 32")
+    assert "'$(ls)'" in said and "rm -rf" not in said
+
+
+def test_a_flag_of_another_network_is_refused(runs, chunk_tree, scripts, tmp_path):
+    best = str(next((runs / "straight" / RUN / "model").glob("model_best*")))
+    flags = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0"]
+    for flag in (["--img_dim", "224"], ["--net", "resnet34"], ["--distance", "standardised"], ["--final_dim", "1024"]):
+        words = f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"
+        one_line(scripts["train"].main, [*flags, *flag, "--test", best], match=words)
+        one_line(scripts["train"].main, [*flag, "--export", str(tmp_path / "x"), best], match=words)
+    scripts["train"].main(["--export", str(tmp_path / "x"), best])  # without --out_dir, as in the README
+    with pytest.raises(SystemExit):
+        scripts["train"].parse_args(["--epochs", "1"])
+
+
+def test_two_trainings_in_one_folder(runs, chunk_tree, scripts, tmp_path, monkeypatch):
+    copy_of_run(runs / "straight" / RUN, tmp_path)
+    monkeypatch.setattr(utils.runs, "LOCK_S", 0.01)
+    lock = lock_run(tmp_path / RUN)
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
+    for start in ("--resume", "--overwrite"):
+        one_line(scripts["train"].main, [*flags, start], match="is in the hands of another training, and two would mix")
+    assert not (tmp_path / RUN / "model" / "epoch3.pth.tar").exists()
+    lock.release()
+    assert scripts["train"].main([*flags, "--resume"]) == 0
+    lock_run(tmp_path / RUN).release()  # the training has let go of it
+
+
+# checkpoints whose parts are not what they should be
+
+
+def test_an_optimiser_without_the_state_of_a_parameter_goes_on(runs, chunk_tree, scripts, tmp_path):
+    checkpoint = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)
+    names = list(TwoStreamNet(img_dim=32, final_dim=16).state_dict())
+    assert names[-1] == "final_fc_aud.1.bias"
+    for i in list(checkpoint["optimizer"]["state"])[-2:]:  # as after a training without the audio head's loss
+        del checkpoint["optimizer"]["state"][i]
+    (tmp_path / RUN / "model").mkdir(parents=True)
+    torch.save(checkpoint, tmp_path / RUN / "model" / "epoch2.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path), "--resume"]
+    assert scripts["train"].main(flags) == 0
+    state = load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar", {})["optimizer"]["state"]
+    steps = sorted({float(moments["step"]) for moments in state.values()})
+    assert steps == [3, 9]
+
+
+UNDER_WAY = {
+    "position": 4,
+    "n_steps": 1,
+    "sums": torch.zeros(3),
+    "distances": torch.zeros(12),
+    "bad": {},
+    "seconds": 1.0,
+    "wait_s": 0.5,
+}
+
+
+def group(**changes):
+    def change(checkpoint: dict) -> None:
+        checkpoint["optimizer"]["param_groups"][0] |= changes
+
+    return change
+
+
+def state(**changes):
+    def change(checkpoint: dict) -> None:
+        checkpoint["optimizer"]["state"][0] |= changes
+
+    return change
+
+
+def parts(**changes):
+    return lambda checkpoint: checkpoint.update(changes)
+
+
+def under_way(**changes):
+    """An epoch under way whose order is that of the run that goes on."""
+
+    def change(checkpoint: dict) -> None:
+        checkpoint["epoch"] = 1
+        checkpoint["under_way"] = UNDER_WAY | changes
+
+    return change
+
+
+WRONG = {
+    "rate": (group(lr=float("nan")), "does not fit a training to go on with: its optimiser: a learning rate of nan"),
+    "negative rate": (group(lr=-1.0), "its optimiser: a learning rate of -1"),
+    "no parameters": (group(params=[]), "does not fit"),
+    "one parameter twice": (group(params=[0] * 34), "does not fit"),
+    "a flat moment": (state(exp_avg=torch.zeros(1)), r"exp_avg has the shape \[1\], expected"),
+    "no moment": (lambda checkpoint: checkpoint["optimizer"]["state"][0].pop("exp_avg_sq"), "does not fit"),
+    "a step": (state(step=float("nan")), "its optimiser: step nan"),
+    "no groups": (lambda checkpoint: checkpoint["optimizer"].pop("param_groups"), "does not fit"),
+    "a scaler": (parts(scaler={"scale": "x"}), "its optimiser: "),
+    "a scaler of nan": (parts(scaler={"scale": float("nan"), "growth_interval": 1}), "its optimiser: a loss scaling"),
+    "processes": (parts(env={"processes": "many\nmore"}), "is damaged or no checkpoint"),
+    "a least loss": (parts(least_loss=float("nan")), "is damaged or no checkpoint"),
+    "a best value": (parts(best_value=float("-inf")), "is damaged or no checkpoint"),
+    "an iteration": (parts(iteration=2**70), "is damaged or no checkpoint"),
+    "the log": (parts(log=[{"loss": "x"}]), "is damaged or no checkpoint"),
+    "a position": (under_way(position=-4), "its epoch under way: 1 steps to chunk -4 of 12"),
+    "no step": (under_way(n_steps=0), "its epoch under way: 0 steps"),
+    "distances": (under_way(distances=torch.zeros(1)), r"distances has the shape \[1\], expected \[12\]"),
+    "sums": (under_way(sums=torch.full((3,), float("nan"))), "a sum of losses that is not finite"),
+    "bad": (under_way(bad=[1]), "its epoch under way: "),
+    "seconds": (under_way(seconds="x"), "its epoch under way: "),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def newest(runs) -> Path:
+    return runs / "straight" / RUN / "model" / "epoch2.pth.tar"
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_parts_of_a_checkpoint_to_go_on_from_that_are_wrong(newest, chunk_tree, scripts, tmp_path, name):
+    change, words = WRONG[name]
+    checkpoint = torch.load(newest, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, tmp_path / "x.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--amp", "fp16", "--epochs", "3", "--log_dir", str(tmp_path)]
+    one_line(scripts["train"].main, [*flags, "--resume", str(tmp_path / "x.pth.tar")], match=words)
+    assert not list(tmp_path.rglob("epoch*.pth.tar"))
+
+
+def test_what_a_checkpoint_need_not_say(newest, chunk_tree, scripts, tmp_path, capsys):
+    checkpoint = torch.load(newest, weights_only=True)
+    checkpoint |= dict.fromkeys(("args", "env", "scaler", "threshold", "best_value", "under_way"))
+    checkpoint["log"] = [{}, {"other": 1.0}]  # of an older version
+    checkpoint["optimizer"]["param_groups"][0] |= {"maximize": True, "amsgrad": True, "betas": (0.5, 0.5), "weight_decay": 9.0}
+    torch.save(checkpoint, tmp_path / "x.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
+    assert scripts["train"].main([*flags, "--resume", str(tmp_path / "x.pth.tar")]) == 0
+    (saved,) = load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar", {})["optimizer"]["param_groups"]
+    assert (saved["maximize"], saved["amsgrad"], saved["betas"], saved["weight_decay"]) == (False, False, (0.9, 0.999), 1e-5)
+    assert "resumed from" in capsys.readouterr().out
+
+
+# small words
+
+
+def test_an_empty_path_is_a_mistake():
+    """Of every flag that takes a path, of every script."""
+    n_flags = 0
+    for script in ("collect", "pre-process", "write_csv", "train", "test", "localize"):
+        module = load_script(script)
+        source = (ROOT / f"{script}.py").read_text()
+        assert "type=Path" not in source
+        flags = re.findall(r'"(--\w+|videos)",\s*type=to_path', source)
+        n_flags += len(flags)
+        for flag in flags:
+            for empty in ("", " "):
+                given = [empty] if flag == "videos" else [flag, empty, "x"] if flag == "--check" else [flag, empty]
+                with pytest.raises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()) as said:
+                    module.parse_args(
+                        [*given, *(["--out_dir", "x"] if flag != "--out_dir" and script in ("pre-process", "train") else [])]
+                    )
+                assert (
+                    caught.value.code == 2 and "expected a path; is a variable of the command line not set?" in said.getvalue()
+                ), flag
+    assert n_flags >= 23
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--num_workers 1025",
+        "--img_dim 1025",
+        "--final_dim 65537",
+        f"--seed {2**32}",
+        "--seed -1",
+        "--img_dim 31",
+        "--final_dim 0",
+    ],
+)
+def test_numbers_beyond_their_bounds(scripts, flags, capsys):
+    with pytest.raises(SystemExit):
+        scripts["train"].parse_args(["--out_dir", ".", *flags.split()])
+    assert "expected an integer at least" in capsys.readouterr().err
+
+
+def test_test_names_its_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys):
+    best = next((runs / "straight" / RUN / "model").glob("model_best*"))
+    checkpoint = torch.load(best, weights_only=True)
+    torch.save(checkpoint | {"threshold": 1e6}, tmp_path / "high.pth.tar")
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--scores_dir", str(tmp_path)]
+    scripts["train"].main([*flags, "--test", str(tmp_path / "high.pth.tar")])
+    printed = capsys.readouterr().out
+    assert f"scoring 12 chunks of 6 videos with {tmp_path / 'high.pth.tar'}" in printed
+    assert "the stored threshold 1e+06 calls none of the 6 videos fake" in printed
+    assert "scores the network may have learnt by heart" in printed
+    (tmp_path / "file").touch()
+    flags[-1] = str(tmp_path / "file")
+    one_line(scripts["train"].main, [*flags, "--test", str(best)], match="can't write in .*/file: ")
+
+
+def test_a_signal_says_what_is_true(capfd):
+    for words in ("stopping as soon as the state is saved", "stopping; no scores are written"):
+        with StopSignal(words) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.number == signal.SIGTERM and capfd.readouterr().err == f"\n{words}; a second Ctrl-C stops at once\n"
+
+
+def test_what_a_training_on_a_cpu_will_take(scripts):
+    forecast = scripts["train"].forecast
+    assert forecast(28, 150, 224) == "28 s a step, 70 minutes in all; --img_dim 64 takes about 8% of that"
+    assert forecast(28, 150, 64) == "28 s a step, 70 minutes in all"
+    assert forecast(0.51, 100, 224) == "0.51 s a step, 1 minutes in all"
+    assert forecast(28, 1500, 112) == "28 s a step, 12 hours in all; --img_dim 64 takes about 33% of that"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's permissions")
+def test_folders_that_can_not_be_written(runs, chunk_tree, tmp_path):
+    """As another user than root: one line for the run's folder, before any step; for --scores_dir before any score."""
+    if os.geteuid() == 0:
+        caps = "-dac_override,-dac_read_search"
+        drop = ["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}"]
+        if subprocess.run([*drop, "true"], check=False, capture_output=True).returncode:
+            pytest.skip("can't give up root's rights here")
+    else:
+        drop = []
+    locked = tmp_path / "locked"
+    copy_of_run(runs / "straight" / RUN, locked / "log")
+    best = next((runs / "straight" / RUN / "model").glob("model_best*"))
+    (locked / "log" / RUN / "model").chmod(0o555)
+    locked.chmod(0o555)
+    common = [*drop, sys.executable, str(ROOT / "tests" / "tiny_train.py"), "--out_dir", str(chunk_tree), *SMALL, "--epochs", "3"]
+    commands = [["--log_dir", str(locked / "new")], ["--log_dir", str(locked / "log"), "--resume"],
+                ["--test", str(best), "--scores_dir", str(locked / "scores")]]  # fmt: skip
+    started = [subprocess.Popen([*common, *more], stdout=-1, stderr=subprocess.PIPE, text=True) for more in commands]
+    for process in started:
+        _, said = process.communicate()
+        assert process.returncode == 2 and said.count("\n") == 1, said
+        assert re.match(f"train.py: can't write in {locked}.*: Permission denied; mend", said), said
+    locked.chmod(0o755)

@@ -53,9 +53,8 @@ def plot_curves(records: Sequence[dict], path: Path) -> None:
         scores.plot(epochs, [record.get(f"mean_mds_{name}", np.nan) for record in records], ".-", color=colour, label=name)
     scores.set(title="Mean MDS of training videos, as trained")
     aucs.axhline(0.5, ls=":", color="grey", label="chance")
-    aucs.plot(
-        epochs, [record.get("train_auc", np.nan) for record in records], ".-", color="black", label="training videos, as trained"
-    )
+    values = [record.get("train_auc", np.nan) for record in records]
+    aucs.plot(epochs, values, ".-", color="black", label="training videos, as trained")
     if any("val_auc" in record for record in records):
         aucs.plot(epochs, [record.get("val_auc", np.nan) for record in records], ".-", color=FAKE_COLOUR, label="held-out videos")
     aucs.set(title="AUC (video-wise)", ylim=(0, 1.02))
