@@ -25,7 +25,7 @@ import model
 import utils.runs
 from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
-from engine import Trainer, build_model
+from engine import Trainer, build_model, score_chunks
 from model import TwoStreamNet, dissimilarity
 from tests import tiny_train
 from tests.conftest import ROOT, load_script
@@ -33,7 +33,7 @@ from utils.checkpoint import load_checkpoint, stored_threshold
 from utils.cli import UserError
 from utils.distributed import Ranks, StopSignal
 from utils.runs import lock_run
-from utils.scoring import read_summary
+from utils.scoring import read_summary, video_scores
 
 SMALL = [*tiny_train.SMALL, "--batch_size", "4", "--num_workers", "0"]
 RUN = "deepfake_audio-32_r18_bs4_lr0.0001"
@@ -740,3 +740,37 @@ def test_folders_that_can_not_be_written(runs, chunk_tree, tmp_path):
         assert process.returncode == 2 and said.count("\n") == 1, said
         assert re.match(f"train.py: can't write in {locked}.*: Permission denied; mend", said), said
     locked.chmod(0o755)
+
+
+def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, capsys):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path), "--val_fraction", "0.3"]
+    scripts["train"].main(flags)
+    printed = capsys.readouterr().out
+    assert "mean MDS of held-out videos: real " in printed and re.search(r"s a step, \d+ minutes in all\n", printed)
+    best = next((tmp_path / RUN / "model").glob("model_best*"))
+    checkpoint = load_checkpoint(best, {})
+    _, held_out = dataset.hold_out(read_index(chunk_tree, "train"), 0.3)
+    network = build_model(checkpoint, best)
+    loader = build_loader(ChunkDataset(held_out, chunk_tree, 32), scoring_batches(len(held_out), 4), num_workers=0)
+    with Ranks("cpu") as ranks, StopSignal("") as stop:
+        videos = video_scores(score_chunks(network, held_out, loader, ranks, stop, "off", "held out"))
+    assert set(videos.label) == {0, 1} and len(videos) == 2
+    real, fake = (videos.mds[videos.label == label].item() for label in (1, 0))
+    assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
+    assert stored_threshold(checkpoint)[1] == "midpoint of the mean MDS of real and fake held-out videos"
+
+
+def test_curves_are_there_after_the_first_epoch(chunk_tree, scripts, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "2", "--log_dir", str(tmp_path)]
+    monkeypatch.setattr(scripts["train"], "best_checkpoint", stop)  # what comes after the last epoch
+    with pytest.raises(KeyboardInterrupt):
+        scripts["train"].main(flags)
+    assert (tmp_path / RUN / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_write_csv_says_that_the_folder_is_not_there(scripts, tmp_path):
+    one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path / "no")], match="no: there is no such folder")
+    one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path)], match="neither train/pytmp nor test/pytmp")
