@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -774,3 +775,42 @@ def test_curves_are_there_after_the_first_epoch(chunk_tree, scripts, tmp_path, m
 def test_write_csv_says_that_the_folder_is_not_there(scripts, tmp_path):
     one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path / "no")], match="no: there is no such folder")
     one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path)], match="neither train/pytmp nor test/pytmp")
+
+
+# shared memory
+
+
+def test_too_little_shared_memory_is_said_at_once(chunk_tree, scripts, tmp_path, monkeypatch):
+    room = SimpleNamespace(free=64_000_000)  # the default of containers
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: room)
+    assert 8 * 30 * 224 * 224 * 3 == 36_126_720  # a batch at the default settings
+    with pytest.raises(
+        UserError, match=r"/dev/shm has room for 64 MB, .* of 4 loader processes take 289 MB.* --num_workers 0."
+    ):
+        dataset.check_shared_memory(8, 100, 224, 4)
+    dataset.check_shared_memory(8, 1, 224, 4)  # one batch in all
+    dataset.check_shared_memory(8, 100, 224, 0)
+    dataset.check_shared_memory(8, 100, 64, 8)
+    room.free = 10_000
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "2", "--log_dir", str(tmp_path)]
+    one_line(scripts["train"].main, flags, match="/dev/shm has room for 0 MB")
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs Linux")
+def test_shared_memory_that_runs_out_is_one_line_and_no_wait(chunk_tree, tmp_path):
+    """As if the room were there at first; the loader processes that are left are not waited for."""
+    code = f"""if True:
+        import shutil, sys, types
+        sys.path.insert(0, {str(ROOT)!r})
+        import torch
+        import dataset
+        from tests import tiny_train
+        def fail(*_):
+            raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")
+        dataset.default_collate = fail
+        tiny_train.main(sys.argv[1:])
+    """
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "2", "--log_dir", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "train.py: a loader process finds no room in /dev/shm; give the container more" in done.stderr.splitlines()[-1]
