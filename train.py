@@ -192,7 +192,7 @@ def find_run(args: argparse.Namespace, run_dir: Path) -> Path:
         new_rate = f" --reset_lr --lr {args.lr:g}" if args.reset_lr else ""
         commands = [resume_command(run, args.out_dir) + new_rate for run in runs]
         raise UserError(f"--resume: {run_dir} holds no checkpoint; to go on with one of the runs that are there: "
-                        f"{in_one_line(commands)}; to start this one leave --resume out.")  # fmt: skip
+                        f"{in_one_line(commands)}; to start this one leave --resume out or name another --log_dir.")  # fmt: skip
     return run_dir
 
 
