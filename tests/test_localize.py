@@ -441,3 +441,11 @@ def test_random_weights_give_another_map(tiny):
         same = model.TwoStreamNet(**config).eval().requires_grad_(False)
     _, maps = explain(same, video, audio, device, "off")
     assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_flag_of_another_network_is_refused(checkpoint, clip, localize, tmp_path):
+    for flag in (["--img_dim", "224"], ["--net", "resnet34"]):
+        with pytest.raises(UserError, match=f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"):
+            localize(clip, "--model", checkpoint, "--out", tmp_path / "out", *flag)
+    assert not (tmp_path / "out").exists()
+    assert localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--img_dim", "64") == 0
