@@ -173,22 +173,25 @@ def write_scores(scores_dir: Path, checkpoint_path: Path, checkpoint: dict, inde
 
 
 def find_run(args: argparse.Namespace, run_dir: Path) -> Path:
-    """The folder of the run that --resume without a path goes on with: the one of the flags, or with --reset_lr of another rate.
+    """The folder of the run that --resume goes on with: the one of the flags, or with --reset_lr one that had another rate.
 
     Raises:
-        UserError: no run has these flags, but others are there.
+        UserError: no run has these flags, but others are there, and no path says which one is meant.
     """
-    if list_checkpoints(run_dir / "model"):
+    if not args.resume or list_checkpoints(run_dir / "model"):
         return run_dir
     runs = list_runs(args.log_dir)
-    named = RUN_NAME.fullmatch(run_dir.name)
     if args.reset_lr:
         keys = ("img_dim", "depth", "batch_size")
-        alike = [run for run in runs if RUN_NAME.fullmatch(run.name).group(*keys) == named.group(*keys)]
+        settings = RUN_NAME.fullmatch(run_dir.name).group(*keys)
+        alike = [run for run in runs if RUN_NAME.fullmatch(run.name).group(*keys) == settings]
+        if args.resume != NEWEST:  # the run that the path lies in
+            whole = args.resume.resolve()
+            alike = [run for run in alike if run.resolve() in (whole, *whole.parents)]
         if len(alike) == 1:
             return alike[0]
         runs = alike or runs
-    if runs:
+    if runs and args.resume == NEWEST:
         new_rate = f" --reset_lr --lr {args.lr:g}" if args.reset_lr else ""
         commands = [resume_command(run, args.out_dir) + new_rate for run in runs]
         raise UserError(f"--resume: {run_dir} holds no checkpoint; to go on with one of the runs that are there: "
@@ -308,12 +311,11 @@ def main(argv: list[str] | None = None) -> int:
         order_digest = digest("\n".join([*index.path, str(args.seed), args.balance])).hex()
 
         # where to begin: rank 0 chooses, before the weights of all ranks are made equal
-        resume = args.resume
-        found: list[dict] = []  # the checkpoint, on rank 0
+        resume, found = args.resume, []  # the checkpoint, on rank 0
 
         def choose_start() -> tuple[Path, Path | None, bool]:
             """The run folder, locked; the checkpoint to go on from, if any; whether the run has a best one until then."""
-            folder = find_run(args, run_dir) if resume == NEWEST else run_dir
+            folder = find_run(args, run_dir)
             model_dir = folder / "model"
             held.callback(lock_run(folder).release)
             again = resume and ranks.n_restarts and list_checkpoints(model_dir)  # torchrun has started the ranks again
@@ -323,7 +325,7 @@ def main(argv: list[str] | None = None) -> int:
                     raise UserError(f"{model_dir} holds checkpoints; go on with --resume, start anew with --overwrite, or name "
                                     "another --log_dir.")  # fmt: skip
                 if args.overwrite and folder.exists():
-                    shutil.rmtree(folder)
+                    shutil.rmtree(folder)  # which is locked, so no training is at work in it
                 make_folder(model_dir)
                 return folder, None, False
             make_folder(model_dir)

@@ -485,6 +485,7 @@ def test_reset_lr_is_what_changes_the_rate(runs, chunk_tree, scripts, tmp_path, 
         flags[flags.index("--lr") + 1] = "1e-30"
         start = str(folder / RUN / "model" / "epoch2.pth.tar")
         scripts["train"].main([*flags, "--resume", start, *flag])
+        assert (folder / RUN / "model" / "epoch3.pth.tar").exists() != moves  # the folder keeps its name
         after = torch.load(next(folder.rglob("epoch3.pth.tar")), weights_only=True)["state_dict"]
         name = "netfclip.0.weight"
         assert torch.equal(before[name], after[name]) != moves
@@ -784,9 +785,7 @@ def test_too_little_shared_memory_is_said_at_once(chunk_tree, scripts, tmp_path,
     room = SimpleNamespace(free=64_000_000)  # the default of containers
     monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: room)
     assert 8 * 30 * 224 * 224 * 3 == 36_126_720  # a batch at the default settings
-    with pytest.raises(
-        UserError, match=r"/dev/shm has room for 64 MB, .* of 4 loader processes take 289 MB.* --num_workers 0."
-    ):
+    with pytest.raises(UserError, match=r"/dev/shm has room for 64 MB, .* of 4 loader processes take 289 MB.* --num_workers 0."):
         dataset.check_shared_memory(8, 100, 224, 4)
     dataset.check_shared_memory(8, 1, 224, 4)  # one batch in all
     dataset.check_shared_memory(8, 100, 224, 0)

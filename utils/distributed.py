@@ -73,7 +73,7 @@ class Ranks(Launch):
             try:
                 choice = choose()
             except (UserError, OSError) as error:
-                problem = str(error)
+                problem = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
         choice, problem = self.gather((choice, problem))[0]
         if problem:
             raise UserError(problem)
