@@ -217,3 +217,16 @@ def test_a_network_that_overfits_points_the_right_way(tiny):
     assert distance[is_fake].min() > distance[~is_fake].max() and distance[is_fake].min() > 2
     for p_fake in (p_fake_video, p_fake_audio):
         assert p_fake[is_fake].min() > 0.5 > p_fake[~is_fake].max()
+
+
+def test_dropout_stands_before_each_classifier_in_training_alone(tiny):
+    model = TwoStreamNet(img_dim=32, final_dim=400, dropout=0.75)
+    seen = []
+    for head in (model.final_fc_lip, model.final_fc_aud):
+        head[1].register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    video, audio = torch.randn(4, 3, 30, 32, 32), torch.randn(4, 1, 13, 99)
+    with torch.no_grad():
+        model.train()(video, audio)
+        model.eval()(video, audio)
+    shares = [(given == 0).float().mean().item() for given in seen]
+    assert shares[:2] == [pytest.approx(0.75, abs=0.05)] * 2 and shares[2:] == [0, 0]

@@ -688,6 +688,21 @@ def test_numbers_beyond_their_bounds(scripts, flags, capsys):
     assert "expected an integer at least" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pre-process --out_dir . --workers 1025",
+        f"collect --dataset folder --root . --seed {2**32}",
+        "localize x.mp4 --model x --img_dim 1025",
+    ],
+)
+def test_numbers_of_the_other_scripts_beyond_their_bounds(command, capsys):
+    script, *flags = command.split()
+    with pytest.raises(SystemExit):
+        load_script(script).parse_args(flags)
+    assert "expected an integer at least" in capsys.readouterr().err
+
+
 def test_test_names_its_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys):
     best = next((runs / "straight" / RUN / "model").glob("model_best*"))
     checkpoint = torch.load(best, weights_only=True)
