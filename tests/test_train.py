@@ -30,7 +30,7 @@ from engine import Trainer, build_model, score_chunks
 from model import TwoStreamNet, dissimilarity
 from tests import tiny_train
 from tests.conftest import ROOT, load_script
-from utils.checkpoint import load_checkpoint, stored_threshold
+from utils.checkpoint import keep_checkpoint, list_checkpoints, load_checkpoint, stored_threshold
 from utils.cli import UserError
 from utils.distributed import Ranks, StopSignal
 from utils.runs import lock_run
@@ -124,6 +124,11 @@ def test_a_run_says_what_happened(runs):
     assert json.loads((run / "args.json").read_text())["augment"] == ["hflip", "noise"]
     assert json.loads((run / "env.json").read_text())["packages"]["torch"] == torch.__version__.split("+")[0]
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    newest = load_checkpoint(run / "model" / "epoch2.pth.tar", {})
+    for name in ("avg_score_real", "avg_score_fake"):
+        assert newest[name] == records[1][name] != records[0][name]
+    assert records[1]["avg_score_real"] != records[1]["avg_score_fake"]
+    assert newest["state_dict"]["netfclip.1.num_batches_tracked"] == 6  # in training mode at each step
     best = load_checkpoint(next((run / "model").glob("model_best*")), {})
     assert best["args"]["lr"] == 1e-4 and best["polarity"] == "higher is more fake" and best["env"]["python"]
 
@@ -828,3 +833,37 @@ def test_shared_memory_that_runs_out_is_one_line_and_no_wait(chunk_tree, tmp_pat
     done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "train.py: a loader process finds no room in /dev/shm; give the container more" in done.stderr.splitlines()[-1]
+
+
+def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(chunk_tree, scripts, tmp_path, monkeypatch):
+    orders, epochs = [], []
+    draw, build = scripts["train"].epoch_batches, scripts["train"].build_loader
+    monkeypatch.setattr(scripts["train"], "epoch_batches", lambda *arguments: orders.append(draw(*arguments)) or orders[-1])
+    monkeypatch.setattr(scripts["train"], "build_loader", lambda data, *more: epochs.append(data.epoch) or build(data, *more))
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--epochs",
+        "3",
+        "--log_dir",
+        str(tmp_path),
+        "--seed",
+        "4",
+        "--augment",
+        "hflip",
+    ]
+    scripts["train"].main(flags)
+    assert epochs[:3] == [0, 1, 2] and len({str(order) for order in orders}) == 3
+    labels = read_index(chunk_tree, "train").label.to_numpy()
+    assert orders == [dataset.epoch_batches(labels, 4 + epoch, 4) for epoch in range(3)]
+
+
+def test_which_checkpoints_are_kept(tmp_path):
+    for epoch, step, is_best in ((0, 2, False), (1, 0, True), (1, 2, False), (2, 0, False), (3, 0, True), (4, 0, False)):
+        keep_checkpoint(tmp_path, {"epoch": epoch}, step, is_best)
+        newest = list_checkpoints(tmp_path)[0]
+        assert newest.name == (f"epoch{epoch}_step{step}.pth.tar" if step else f"epoch{epoch}.pth.tar")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch3.pth.tar", "epoch4.pth.tar", "model_best_epoch3.pth.tar"]
+    keep_checkpoint(tmp_path, {"epoch": 2}, 0, False)  # gone back to: what comes later is of another future
+    assert [p.name for p in tmp_path.iterdir()] == ["epoch2.pth.tar"]
