@@ -867,3 +867,17 @@ def test_which_checkpoints_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch3.pth.tar", "epoch4.pth.tar", "model_best_epoch3.pth.tar"]
     keep_checkpoint(tmp_path, {"epoch": 2}, 0, False)  # gone back to: what comes later is of another future
     assert [p.name for p in tmp_path.iterdir()] == ["epoch2.pth.tar"]
+
+
+def test_the_best_epoch_has_the_highest_auc_or_the_lowest_loss(chunk_tree, scripts, tmp_path, monkeypatch):
+    for name, flags in (("auc", ["--val_fraction", "0.3"]), ("loss", [])):
+        values = iter([0.4, 0.9, 0.2] if name == "auc" else [3.0, 1.0, 2.0])  # of the three epochs: the second is the best
+        if name == "auc":
+            monkeypatch.setattr(scripts["train"], "video_auc", lambda _: next(values))  # noqa: B023
+        else:
+            stats = scripts["train"].epoch_stats
+            monkeypatch.setattr(scripts["train"], "epoch_stats", lambda *more: stats(*more) | {"loss": next(values)})  # noqa: B023
+        common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path / name)]
+        scripts["train"].main([*common, *flags])
+        (best,) = (tmp_path / name).rglob("model_best*")
+        assert best.name == "model_best_epoch2.pth.tar"
