@@ -30,7 +30,7 @@ SMALL = ["--img_dim", "32", "--final_dim", "16", "--device", "cpu", "--lr", "1e-
 def main(argv: list[str], log: Path | None = None, environment: dict[str, str] | None = None) -> None:
     """Run train.py and exit.
 
-    In the environment DIE_AT kills rank 1 before that step, the first time it is started; SEES_LESS hides the newest checkpoint
+    In the environment DIE_AT kills rank 1 before that step, the first time it is started; SEES_LESS hides the newest epoch
     of a folder from rank 1, as a file system may that is not up to date; LATE_S has rank 1 come that late to each exchange of
     scores, and has the collectives of all ranks give up after two seconds.
     """
@@ -54,7 +54,12 @@ def main(argv: list[str], log: Path | None = None, environment: dict[str, str] |
         train.Epoch.step = step
     if "SEES_LESS" in os.environ and os.environ["RANK"] == "1":
         listed = checkpoint.list_checkpoints
-        train.list_checkpoints = checkpoint.list_checkpoints = lambda *arguments, **more: listed(*arguments, **more)[1:]
+
+        def list_less(*arguments, **more) -> list[Path]:
+            found = listed(*arguments, **more)
+            return [path for path in found if checkpoint.epoch_of(path) < checkpoint.epoch_of(found[0])]
+
+        train.list_checkpoints = checkpoint.list_checkpoints = list_less
     if "LATE_S" in os.environ:
         meet, start_group = distributed.Ranks.meet, distributed.dist.init_process_group
         late_s = float(os.environ["LATE_S"]) * (os.environ["RANK"] == "1")
