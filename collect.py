@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import UserError, legible, number, run
+from utils.cli import MAX_SEED, UserError, legible, number, run, to_path
 from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
 from utils.files import read_table, read_text, replacing, write_table
 from utils.labels import LABELS, SPLITS
@@ -49,12 +49,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--dataset", choices=DATASETS, help="what lies below --root")
-    add("--root", type=Path, help="folder of the data set; for folder also a CSV file with the columns file and label")
-    add("--out_dir", type=Path, default=Path("."), help="where train/ and test/ are made (default: .)")
-    add("--train_list", type=Path, metavar="FILE", help="names of the training videos (default for dfdc: the authors' list)")
-    add("--test_list", type=Path, metavar="FILE", help="names of the test videos (default for dfdc: the authors' list)")
+    add("--root", type=to_path, help="folder of the data set; for folder also a CSV file with the columns file and label")
+    add("--out_dir", type=to_path, default=Path("."), help="where train/ and test/ are made (default: .)")
+    add("--train_list", type=to_path, metavar="FILE", help="names of the training videos (default for dfdc: the authors' list)")
+    add("--test_list", type=to_path, metavar="FILE", help="names of the test videos (default for dfdc: the authors' list)")
     add("--split", metavar="TRAIN:TEST", help="make a split of one's own in these shares, such as 85:15")
-    add("--seed", type=number(int, 0), default=0, help="of --split (default: 0)")
+    add("--seed", type=number(int, 0, MAX_SEED), default=0, help="of --split (default: 0)")
     add("--group_by", choices=GROUPINGS, default="original",
         help="what --split keeps together: fakes with their original, all of a person, nothing (default: original)")  # fmt: skip
     add("--dev", choices=("train", "test", "none"),
@@ -65,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--link", choices=LINKS, default="sym", help="how videos are laid out (default: sym)")
     add("--strict", action="store_true", help="fail if a video is missing")
     add("--dry_run", action="store_true", help="only say what would be laid out")
-    add("--check", type=Path, nargs=2, metavar="INDEX", help="print what two index files share, and stop")
+    add("--check", type=to_path, nargs=2, metavar="INDEX", help="print what two index files share, and stop")
     add("--content", action="store_true", help="with --check: also look for equal files of other names")
     args = parser.parse_args(argv)
     if not args.check and (not args.dataset or not args.root):

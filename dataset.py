@@ -3,8 +3,11 @@
 python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
 """
 
+import atexit
 import hashlib
+import multiprocessing
 import re
+import shutil
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +34,7 @@ JPEG_END = b"\xff\xd9"
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
+SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
@@ -293,8 +297,36 @@ def _start_worker(_: int) -> None:
     threadpool_limits(1)  # NumPy's own threads, of the MFCC, would take the other processes' cores
 
 
+def _end_workers() -> None:
+    """At exit: end the loader processes that an error has left, which else would be waited for, `TERMINATION_S` long."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call it a failure
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def check_shared_memory(batch_size: int, n_batches: int, img_dim: int, num_workers: int) -> None:
+    """UserError if the batches that wait for the training process, two for each loader process, have no room."""
+    if not num_workers or not SHARED_MEMORY.is_dir():
+        return
+    batch_bytes = batch_size * 3 * CHUNK_FRAMES * img_dim**2  # of uint8; the sound is a thousandth
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    needed = min(2 * num_workers, n_batches) * batch_bytes
+    if needed > free:
+        raise UserError(f"{SHARED_MEMORY} has room for {free / 1e6:.0f} MB, the batches of {num_workers} loader processes take "
+                        f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size=8g), or take --num_workers "
+                        f"{free // (2 * batch_bytes)}.")  # fmt: skip
+
+
 def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int, pin_memory: bool = False) -> DataLoader:
-    """A loader of the given batches of rows, in their order; `pin_memory` for fast copies to a GPU."""
+    """A loader of the given batches of rows, in their order; `pin_memory` for fast copies to a GPU.
+
+    Raises:
+        UserError: its processes would lack shared memory.
+    """
+    check_shared_memory(max(map(len, batches), default=0), len(batches), dataset.img_dim, num_workers)
+    atexit.unregister(_end_workers)
+    atexit.register(_end_workers)  # after, and so called before, multiprocessing's own
     cv2.setNumThreads(1)  # here: in a process forked from one with OpenCV's threads it would wait for them forever
     return DataLoader(
         dataset,
@@ -309,10 +341,13 @@ def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: i
 
 @contextmanager
 def naming_dead_workers() -> Iterator[None]:
-    """Turn the death of a loader process, whenever PyTorch reports it, into a UserError."""
+    """Turn the death of a loader process, whenever PyTorch reports it, and its want of shared memory into a UserError."""
     try:
         yield
     except RuntimeError as error:
+        if "shared memory" in str(error) or "unable to write to file </torch" in str(error):
+            raise UserError(f"a loader process finds no room in {SHARED_MEMORY}; give the container more (docker run "
+                            "--shm-size=8g), or take fewer --num_workers; 0 needs none.") from error  # fmt: skip
         if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(

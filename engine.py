@@ -4,6 +4,7 @@ from engine import Trainer, score_chunks    (train.py and the benchmarks do)
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,13 +35,13 @@ SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")  # of a chunk
 
 
 @contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
+def fitting(path: Path, what: str = "--net, --img_dim and --final_dim as given") -> Iterator[None]:
     """Turn what fails for the content of the checkpoint at `path` into a UserError."""
     try:
         yield
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         detail = " ".join(f"{error}".split())[:300]
-        raise UserError(f"{path} does not fit --net, --img_dim and --final_dim as given: {detail}") from error
+        raise UserError(f"{path} does not fit {what}: {detail}") from error
 
 
 def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
@@ -122,18 +123,43 @@ class Trainer:
         if compile:
             self.net = torch.compile(self.net)
 
-    def load_optimizer(self, state: dict, path: Path, weight_decay: float) -> None:
-        """Go on from the optimiser's state in the checkpoint at `path`; UserError if it does not fit."""
-        with fitting(path):
-            # the authors' files are not fused
-            groups = [group | {"fused": True, "foreach": None, "lr": float(group["lr"])} for group in state["param_groups"]]
-            self.optimizer.load_state_dict(state | {"param_groups": groups})
-            for group in self.optimizer.param_groups:
-                group["weight_decay"] = weight_decay
-                for parameter in group["params"]:
-                    moments = self.optimizer.state[parameter]
-                    for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
-                        moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
+    def load_optimizer(self, state: dict, path: Path, scaler: dict | None) -> None:
+        """Go on from an optimiser's state and the loss scaling, if any, of a checkpoint at `path`; UserError if they do not fit.
+
+        Of the settings the learning rate alone is taken over; the others are those of this run.
+        """
+        with fitting(path, "a training to go on with: its optimiser"):
+            own = self.optimizer.state_dict()["param_groups"]
+            pairs = zip(own, state["param_groups"], strict=True)
+            groups = [new | {name: old[name] for name in ("lr", "params")} for new, old in pairs]
+            for group in groups:
+                group["lr"] = float(group["lr"])
+                if not 0 < group["lr"] < math.inf:
+                    raise ValueError(f"a learning rate of {group['lr']}")
+            names = [name for group in groups for name in group["params"]]
+            if len(set(names)) < len(names) or not state["state"].keys() <= set(names):
+                raise ValueError("states of other parameters than those of its groups")
+            # a parameter without gradient, as that of a loss term left out, has no state yet
+            known = {name: moments for name, moments in state["state"].items() if moments}
+            if not known:
+                raise ValueError("no state of any parameter")
+            for name, moments in known.items():  # "step" is a plain number in the authors' files, which are not fused
+                step = torch.tensor(float(moments["step"]))
+                known[name] = {"step": step, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+            self.optimizer.load_state_dict({"state": known, "param_groups": groups})
+            for parameter, moments in self.optimizer.state.items():
+                if not moments["step"] >= 0:
+                    raise ValueError(f"step {moments['step']}")
+                for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
+                    if moments[name].shape != parameter.shape:
+                        raise ValueError(f"{name} has the shape {list(moments[name].shape)}, expected {list(parameter.shape)}")
+                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
+            if scaler:
+                integers = ("growth_interval", "_growth_tracker")
+                numbers = {name: (int if name in integers else float)(value) for name, value in scaler.items()}
+                if not all(0 <= value < math.inf for value in numbers.values()) or not numbers["scale"]:
+                    raise ValueError(f"a loss scaling of {scaler}")
+                self.scaler.load_state_dict(numbers)
 
     def step(self, batches: Iterable[dict], n_batches: int) -> tuple[Tensor, Tensor, Tensor]:
         """Take one optimiser step over `n_batches` batches of the loader, of which the gradient is the mean.
@@ -170,6 +196,9 @@ class Epoch:
         index: the training chunks.
         ranks: this process and its companions.
         saved: what `gathered` gave, to go on from.
+
+    Raises:
+        ValueError, TypeError, LookupError, RuntimeError and the like: `saved` is something else.
     """
 
     def __init__(self, index: pd.DataFrame, ranks: Ranks, saved: dict | None = None):
@@ -181,10 +210,18 @@ class Epoch:
         self.seconds = self.wait_s = 0.0  # spent in all, and waiting for the loader
         self.unchecked: list[tuple] = []  # (step, terms, rows), left on the device to not wait for it at each step
         if saved:
-            self.position, self.n_steps, self.bad = saved["position"], saved["n_steps"], dict(saved["bad"])
-            self.seconds, self.wait_s = saved["seconds"], saved["wait_s"]
-            self.sums.copy_(saved["sums"])
-            self.distances.copy_(saved["distances"])
+            self.position, self.n_steps = int(saved["position"]), int(saved["n_steps"])
+            self.bad = {int(row): str(why) for row, why in saved["bad"].items()}
+            self.seconds, self.wait_s = float(saved["seconds"]), float(saved["wait_s"])
+            is_timed = 0 <= self.wait_s < math.inf and 0 < self.seconds < math.inf
+            if not (0 < self.n_steps <= self.position <= len(index) and is_timed):
+                raise ValueError(f"{self.n_steps} steps to chunk {self.position} of {len(index)} in {self.seconds} s")
+            for name, own in (("sums", self.sums), ("distances", self.distances)):
+                if saved[name].shape != own.shape:  # else it would be stretched
+                    raise ValueError(f"{name} has the shape {list(saved[name].shape)}, expected {list(own.shape)}")
+                own.copy_(saved[name])
+            if not self.sums.isfinite().all():
+                raise ValueError("a sum of losses that is not finite")
 
     def gathered(self) -> dict:
         """The whole of it, over all ranks, in plain types; each rank gets it."""
@@ -314,6 +351,7 @@ def score_chunks(
         if not len(batch["row"]):
             continue
         rows += zip(batch["row"].tolist(), *chunk_values(forward(model, batch, ranks.device, amp)).tolist(), strict=True)
+    ranks.meet()  # shares of the work differ, and so may the ranks, by hours
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):
         raise Stopped

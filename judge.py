@@ -23,7 +23,7 @@ from model import TwoStreamNet
 from saliency import check_maps, explain
 from utils.annotate import write_annotated
 from utils.audio import SILENCE_DBFS, chunk_mfcc
-from utils.checkpoint import stored_threshold
+from utils.checkpoint import stored_threshold, threshold_videos
 from utils.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
 from utils.cli import UserError, legible
 from utils.files import file_digest
@@ -99,11 +99,12 @@ class Judge:
         self.made_by = {"git_commit": git_commit(), "device": device_name(device)}
         real, fake = (checkpoint.get(f"mean_mds_{label}") for label in ("real", "fake"))
         self.trained = {"epochs": checkpoint.get("epoch"), "mean_mds_real": real, "mean_mds_fake": fake}
+        self.threshold_videos = threshold_videos(checkpoint).split(",")[0]
         self.warnings = []
         if threshold is None and "mean_mds_real" not in checkpoint:
             self.warnings.append(f"The threshold is an estimate ({origin}), so the verdict is one; --threshold sets another.")
         if real is not None and fake is not None and real >= fake:
-            self.warnings.append(f"This model gave the real videos of its training a mean score of {real:.4g} and the fake ones "
+            self.warnings.append(f"This model gave real {self.threshold_videos} a mean score of {real:.4g} and the fake ones "
                                  f"{fake:.4g}: it has not learnt to tell them apart.")  # fmt: skip
 
     def chunks(
@@ -259,7 +260,7 @@ class Judge:
         real, fake = (self.trained[f"mean_mds_{label}"] for label in ("real", "fake"))
         known = [] if self.trained["epochs"] is None else [f"{self.trained['epochs']} epochs"]
         if real is not None and fake is not None:
-            known.append(f"mean MDS of its training videos: real {real:.4g}, fake {fake:.4g}")
+            known.append(f"mean MDS of its {self.threshold_videos}: real {real:.4g}, fake {fake:.4g}")
         return "; ".join(known) or "unknown"
 
     def write_report(

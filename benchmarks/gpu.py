@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from utils.cli import n_cores, run
+from utils.cli import n_cores, run, to_path
 
 ROOT = Path(__file__).resolve().parent.parent
 TERMINATION_S = 5
@@ -212,7 +212,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out", type=Path, default=Path("gpu"), help="folder for results (default: gpu)")
+    parser.add_argument("--out", type=to_path, default=Path("gpu"), help="folder for results (default: gpu)")
     parser.add_argument("--quick", action="store_true", help="in miniature, on a CPU: it shows that everything runs")
     names = [step.name for step in STEPS]
     parser.add_argument("--steps", nargs="+", choices=names, default=names, metavar="NAME", help=f"some of: {', '.join(names)}")

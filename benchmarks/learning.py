@@ -36,7 +36,7 @@ from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
 from engine import AMP, Epoch, Trainer, epoch_stats, forward, score_chunks, video_auc
 from model import TwoStreamNet
-from utils.cli import n_cores, number, run
+from utils.cli import n_cores, number, run, to_path
 from utils.distributed import Ranks, StopSignal
 from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, write_wav
@@ -172,7 +172,7 @@ def learn(
         state.check_finite(epoch + 1)
         stats = epoch_stats(state.gathered(), index, ranks.device)
         loader = build_loader(test_set, scoring_batches(len(test_index), batch_size), num_workers)
-        chunks = score_chunks(model, test_index, loader, ranks, StopSignal(), amp, "test split")
+        chunks = score_chunks(model, test_index, loader, ranks, StopSignal("stopping"), amp, "test split")
         is_fake = chunks.label == LABELS["fake"]
         yield {
             "recipe": recipe,
@@ -218,7 +218,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder for chunks and results")
+    add("--out", type=to_path, required=True, help="folder for chunks and results")
     add(
         "--n_train",
         type=number(int, 2),

@@ -34,7 +34,7 @@ from dataset import ChunkDataset, build_loader, chunk_frames, epoch_batches, rea
 from engine import AMP, Epoch, Trainer
 from model import TwoStreamNet
 from utils.audio import N_FFT, chunk_mfcc
-from utils.cli import n_cores, number, run
+from utils.cli import n_cores, number, run, to_path
 from utils.distributed import Ranks
 from utils.media import CHUNK_FRAMES, SAMPLE_RATE_HZ, read_wav
 from utils.runs import device_name
@@ -125,7 +125,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--out_dir", type=Path, required=True, help="folder with train_split.csv")
+    parser.add_argument("--out_dir", type=to_path, required=True, help="folder with train_split.csv")
     parser.add_argument("--img_dim", type=number(int, 32), nargs="+", default=[224, 112, 64], help="default: 224 112 64")
     parser.add_argument("--batch_size", type=number(int, 1), nargs="+", default=[8], help="chunks (default: 8)")
     parser.add_argument("--n_chunks", type=number(int, 1), default=200, help="of the index (default: 200)")

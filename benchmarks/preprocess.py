@@ -37,7 +37,7 @@ from demo.make_videos import Scene, speak, write_video
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
-from utils.cli import UserError, n_cores, number, pick_device, run
+from utils.cli import UserError, n_cores, number, pick_device, run, to_path
 from utils.faces import crop_face
 from utils.jobs import start_worker, worker_state
 from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
@@ -53,11 +53,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("videos", type=Path, nargs="*", help="videos to process")
+    add("videos", type=to_path, nargs="*", help="videos to process")
     add("--generate", type=number(int, 1), metavar="N", help="make N videos of 1920x1080 pixels and process them")
     add("--seconds", type=number(float, 2), default=10.0, help="length of the generated videos (default: 10)")
     add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector (default: libfacedetection)")
-    add("--weights", type=Path, help="detector weights on disk")
+    add("--weights", type=to_path, help="detector weights on disk")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
     add("--half", action="store_true", help="run s3fd in half precision")
     add("--detect_every", type=number(int, 1, 20), default=1, help="look for faces in every Nth frame (default: 1)")

@@ -176,3 +176,16 @@ def test_bad_index(tmp_path, content, words):
         (tmp_path / "train_split.csv").write_text(content)
     with pytest.raises(UserError, match=words):
         read_index(tmp_path, "train")
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("noise", -40, -15), ("gain", -12, 6)])
+def test_loudness_of_what_an_augmentation_does(name, low, high):
+    """Noise by its level below the sound, a gain by the level that it leaves, in dB; both span most of their range."""
+    samples = (3000 * np.sin(np.arange(48_000) / 7)).astype(np.int16)
+    torch.manual_seed(0)
+    levels = []
+    for _ in range(40):
+        _, changed = Augmentation([name], 32)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), samples)
+        part = changed.astype(float) - (samples if name == "noise" else 0)
+        levels.append(20 * np.log10(part.std() / samples.std()))
+    assert low - 0.2 <= min(levels) < low + 4 and high - 4 < max(levels) <= high + 0.2

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.conftest import GOLDEN
 from utils.cli import UserError
 from utils.localization import (
     average_precision,
@@ -87,8 +88,8 @@ def test_average_recall_takes_the_best_n():
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
-def test_official_figures_equal_the_published_evaluators(reference, case):
-    facts = json.loads((reference / "golden" / f"localization_{case}.json").read_text())
+def test_official_figures_equal_the_published_evaluators(case):
+    facts = json.loads((GOLDEN / f"localization_{case}.json").read_text())
     metrics = localization_metrics(facts["labels"], facts["proposals"], official=True)
     assert {t: metrics["ap"][t] for t in facts["official_ap"]} == pytest.approx(facts["official_ap"], abs=1e-6)
     assert {n: metrics["ar"][n] for n in facts["official_ar"]} == pytest.approx(facts["official_ar"], abs=1e-6)

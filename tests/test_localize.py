@@ -561,3 +561,11 @@ def test_a_model_that_is_none_is_told_in_plain_words(clip, localize, tmp_path, c
     with pytest.raises(UserError, match=r"README.md is damaged or no checkpoint of this network \(") as caught:
         localize(clip, "--model", tmp_path / "README.md")
     assert not re.search(r"[A-Z]\w+(Error|Zip|Exception)|\(\)", str(caught.value)), caught.value
+
+
+def test_a_flag_of_another_network_is_refused(checkpoint, clip, localize, tmp_path):
+    for flag in (["--img_dim", "224"], ["--net", "resnet34"]):
+        with pytest.raises(UserError, match=f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"):
+            localize(clip, "--model", checkpoint, "--out", tmp_path / "out", *flag)
+    assert not (tmp_path / "out").exists()
+    assert localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--img_dim", "64") == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,6 +38,17 @@ def straight(tmp_path_factory, chunk_tree) -> Path:
     return folder / RUN
 
 
+HELD_OUT = ["--val_fraction", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def straight_held_out(tmp_path_factory, chunk_tree) -> Path:
+    folder = tmp_path_factory.mktemp("held_out")
+    command = ["--out_dir", str(chunk_tree), *FLAGS, *HELD_OUT, "--num_workers", "0", "--log_dir", str(folder)]
+    assert finish(start(command, folder / "log")) == 0, (folder / "log").read_text()
+    return folder / RUN
+
+
 @pytest.mark.parametrize("how", ["at random moments", "while a checkpoint is written", "by SIGTERM"])
 def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chunk_tree, tmp_path, how):
     rng = np.random.default_rng(len(how))
@@ -67,17 +79,71 @@ def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chu
     assert_same_run(straight, tmp_path / RUN)
 
 
-def start_ranks(n_ranks: int, command: list[str], folder: Path) -> list[BaseProcess]:
+@pytest.mark.parametrize("when", ["epoch 2 done", "held-out videos", "threshold from"])
+def test_a_run_killed_while_it_scores_or_between_epochs_twice_in_a_row(straight_held_out, chunk_tree, tmp_path, when):
+    """Loader processes and all, with two kills one after the other at about the same place."""
+    rng = np.random.default_rng(len(when))
+    command = ["--out_dir", str(chunk_tree), *FLAGS, *HELD_OUT, "--num_workers", "1", "--log_dir", str(tmp_path)]
+    command += ["--save_every_min", "0.0001", "--resume"]
+    log = tmp_path / "log"
+    n_killed = 0
+    for _ in range(2):
+        log.write_text("")
+        process = start(command, log)
+        while process.is_alive() and when not in log.read_text():
+            time.sleep(0.005)
+        process.join(rng.uniform(0, 0.1))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            n_killed += 1
+        finish(process)
+    assert n_killed
+    assert finish(start(command, log)) == 0, log.read_text()
+    assert "resumed from" in log.read_text()
+    assert_same_run(straight_held_out, tmp_path / RUN)
+    assert not list(tmp_path.rglob(".*.tmp")) and not list(tmp_path.rglob("*.damaged"))
+
+
+def start_ranks(n_ranks: int, command: list[str], folder: Path, **environment: str) -> list[BaseProcess]:
     """Start train.py on several ranks, as torchrun would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n_ranks), "LOCAL_WORLD_SIZE": str(n_ranks)}
+    group |= environment
     return [start(command, folder / "log", RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(n_ranks)]
 
 
-def on_ranks(n_ranks: int, command: list[str], folder: Path) -> None:
-    assert [finish(rank) for rank in start_ranks(n_ranks, command, folder)] == [0] * n_ranks, (folder / "log").read_text()
+def on_ranks(n_ranks: int, command: list[str], folder: Path, **environment: str) -> None:
+    ranks = start_ranks(n_ranks, command, folder, **environment)
+    assert [finish(rank) for rank in ranks] == [0] * n_ranks, (folder / "log").read_text()
+
+
+def test_all_ranks_go_on_from_the_checkpoint_that_rank_0_chooses(chunk_tree, tmp_path):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--num_workers", "0", "--print_freq", "1"]
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    for folder in (straight, resumed):
+        folder.mkdir()
+    on_ranks(2, [*flags, "--log_dir", str(straight), "--epochs", "2"], straight)
+    shutil.copytree(straight / RUN, resumed / RUN)
+    on_ranks(2, [*flags, "--log_dir", str(straight), "--epochs", "3", "--resume"], straight)
+    on_ranks(2, [*flags, "--log_dir", str(resumed), "--epochs", "3", "--resume"], resumed, SEES_LESS="1")
+    assert_same_run(straight / RUN, resumed / RUN)
+    for name in ("epoch3.pth.tar", "epoch2.pth.tar"):  # one rank sets them aside, none trips over that
+        os.truncate(resumed / RUN / "model" / name, 1000)
+    for best in (resumed / RUN / "model").glob("model_best*"):
+        best.unlink()
+    ranks = start_ranks(2, [*flags, "--log_dir", str(resumed), "--epochs", "3", "--resume"], resumed)
+    assert [finish(rank) for rank in ranks] == [2, 2]
+    assert (resumed / "log").read_text().count("train.py: no checkpoint in") == 2
+
+
+def test_scores_are_not_lost_for_a_rank_that_is_late(straight, chunk_tree, tmp_path):
+    """By more than the time after which a collective gives up."""
+    checkpoint = str(next((straight / "model").glob("model_best*")))
+    score = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0", "--batch_size", "5", "--test", checkpoint]
+    on_ranks(2, [*score, "--scores_dir", str(tmp_path)], tmp_path, LATE_S="5")
+    assert len(pd.read_csv(tmp_path / "chunk_scores.csv")) == 12
 
 
 def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):

@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from dataset import read_index
 from utils.auc import LEVEL, bootstrap_auc, delong_auc, delong_test, delong_variance, placements
 from utils.cli import UserError
-from utils.report import fpr_note
+from utils.report import fpr_note, headline, plot_roc
 from utils.scoring import (
+    calls_all_alike,
     compare_scores,
     decisions,
     equal_error_rate,
@@ -391,3 +392,46 @@ def test_test_script_writes_figures_and_plot(tmp_path, scripts, capsys):
     (tmp_path / "scores.json").write_text("{}")
     with pytest.raises(UserError, match="scores.json is not what"):
         scripts["test"].main(["--scores_dir", str(tmp_path)])
+
+
+def test_the_wider_interval_and_too_few_to_conclude(tmp_path, scripts, capsys):
+    """Three real and three fake videos in order: the bootstrap is sure of its 1, three pairs are sure of no more than 0.29."""
+    table([1, 2, 3], [4, 5, 6]).to_csv(tmp_path / "scores.csv", index=False)
+    scripts["test"].main(["--scores_dir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    low = 0.025 ** (1 / 3)
+    assert "6 videos: 3 real, 3 fake; too few to conclude (under 30 of a class)\n" in printed
+    assert (
+        f"AUC (video-wise)                  1.0000   95 % interval {low:.4f} to 1.0000 (the wider of the next two)\n" in printed
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert f"AUC 1.000 (95 % interval {low:.3f} to 1.000)" in page and "too few to conclude" in page
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["auc_ci95_wider"] == pytest.approx([low, 1]) and metrics["auc_ci95"] == [1, 1] and metrics["too_few"]
+    assert headline(metrics) == f"AUC 1.000 (95 % interval {low:.3f} to 1.000)"  # the plot's
+    rng = np.random.default_rng(0)
+    many = video_metrics(table(rng.normal(0, 1, 30), rng.normal(1, 1, 30)), None)
+    widths = {name: many[name][1] - many[name][0] for name in ("auc_ci95", "auc_ci95_delong", "auc_ci95_wider")}
+    assert not many["too_few"] and widths["auc_ci95_wider"] == max(widths.values()) and len(set(widths.values())) == 2
+    assert video_metrics(table(range(30), range(29)), None)["too_few"]
+    alike = video_metrics(table([1, 1], [1, 1]), None)
+    assert alike["auc_ci95_wider"] is None and headline(alike) == "AUC 0.500 (95 % interval unknown)"
+    plot_roc(table([1, 1], [1, 1]), alike, tmp_path / "roc.png")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"), [(18.95, "calls none of the 6 videos fake"), (0.5, "calls every one of the 6 videos fake")]
+)
+def test_a_threshold_that_parts_nothing_is_said(tmp_path, scripts, capsys, threshold, words):
+    scores = table([1, 2, 3], [13.9, 15, 15.8])
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    (tmp_path / "scores.json").write_text(json.dumps({"threshold": threshold, "threshold_origin": "training videos"}))
+    scripts["test"].main(["--scores_dir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert f"  this threshold {words}: it says nothing here" in printed
+    page = (tmp_path / "report.html").read_text()
+    assert f"The threshold {threshold:.4g} {words}</b>" in page and f"training videos; {words}" in page
+    assert calls_all_alike(scores.mds, threshold) == words and calls_all_alike(scores.mds, 15.8) == ""
+    (tmp_path / "scores.json").write_text(json.dumps({"threshold": 5, "threshold_origin": "training videos"}))
+    scripts["test"].main(["--scores_dir", str(tmp_path), "--scores", str(tmp_path / "scores.csv")])
+    assert "<b>The threshold" not in (tmp_path / "report.html").read_text()

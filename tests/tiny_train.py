@@ -1,8 +1,10 @@
 """train.py with a network a thousand times smaller, in processes that start at once, for tests that kill and spread it."""
 
+import datetime
 import os
 import signal
 import sys
+import time
 from multiprocessing import get_context, set_start_method
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import model
 import train
+from utils import checkpoint, distributed
 from utils.cli import run
 
 TINY = {
@@ -25,7 +28,12 @@ SMALL = ["--img_dim", "32", "--final_dim", "16", "--device", "cpu", "--lr", "1e-
 
 
 def main(argv: list[str], log: Path | None = None, environment: dict[str, str] | None = None) -> None:
-    """Run train.py and exit. DIE_AT in the environment kills rank 1 before that step, the first time it is started."""
+    """Run train.py and exit.
+
+    In the environment DIE_AT kills rank 1 before that step, the first time it is started; SEES_LESS hides the newest epoch
+    of a folder from rank 1, as a file system may that is not up to date; LATE_S has rank 1 come that late to each exchange of
+    scores, and has the collectives of all ranks give up after two seconds.
+    """
     os.environ.update(environment or {})
     set_start_method("fork", force=True)  # of loader processes, as everywhere else
     torch.set_num_threads(1)  # alone and as one of several ranks, however they were started: it decides the last bits
@@ -44,6 +52,20 @@ def main(argv: list[str], log: Path | None = None, environment: dict[str, str] |
             take_step(*arguments)
 
         train.Epoch.step = step
+    if "SEES_LESS" in os.environ and os.environ["RANK"] == "1":
+        listed = checkpoint.list_checkpoints
+
+        def list_less(*arguments, **more) -> list[Path]:
+            found = listed(*arguments, **more)
+            return [path for path in found if checkpoint.epoch_of(path) < checkpoint.epoch_of(found[0])]
+
+        train.list_checkpoints = checkpoint.list_checkpoints = list_less
+    if "LATE_S" in os.environ:
+        meet, start_group = distributed.Ranks.meet, distributed.dist.init_process_group
+        late_s = float(os.environ["LATE_S"]) * (os.environ["RANK"] == "1")
+        distributed.Ranks.meet = lambda ranks: (time.sleep(late_s), meet(ranks))
+        limit = datetime.timedelta(seconds=2)
+        distributed.dist.init_process_group = lambda *arguments, **more: start_group(*arguments, **more, timeout=limit)
     sys.argv[0] = "train.py"
     run(lambda: train.main(argv))
 

@@ -30,6 +30,7 @@ NUMBERS = {"epoch": int, "iteration": int} | dict.fromkeys(
 SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
 SHORT.maxlevel = 2
 PARTS = {"optimizer": dict, "scaler": dict, "log": list, "under_way": dict, "args": dict, "env": dict}  # or None
+MAX_COUNT = 2**53  # of epochs and steps
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
@@ -88,20 +89,37 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
         raise TypeError(f"its config is {SHORT.repr(config)}")
     if config["final_dim"] != final_dim or config.get("img_dim", 1) < 1:
         raise ValueError(f"its config is {SHORT.repr(config)}, the weights have final_dim {final_dim}")
+    for name in [name for name in (*NUMBERS, *PARTS) if checkpoint.get(name, 0) is None and name != "under_way"]:
+        del checkpoint[name]  # nothing is known
     for name, kind in NUMBERS.items():
-        if checkpoint.get(name) is not None:
+        if name in checkpoint:
             checkpoint[name] = kind(checkpoint[name])
-    if min(checkpoint.get("epoch", 0), checkpoint.get("iteration", 0)) < 0 or not math.isfinite(checkpoint.get("threshold") or 0):
-        raise ValueError("an epoch, iteration or threshold that can't be")
+    if not all(0 <= checkpoint.get(name, 0) <= MAX_COUNT for name in ("epoch", "iteration")):
+        raise ValueError("an epoch or iteration that can't be")
+    if not math.isfinite(checkpoint.get("threshold", 0)):
+        raise ValueError("a threshold that is not finite")
+    if not all(checkpoint.get(name, 0) > -math.inf for name in ("least_loss", "best_value")):  # nothing would ever be better
+        raise ValueError("a least loss or best value that can't be")
     for name, kind in PARTS.items():
-        if checkpoint.get(name) is not None and not isinstance(checkpoint[name], kind):
+        if not isinstance(checkpoint.get(name) or kind(), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
+    if not isinstance(checkpoint.get("env", {}).get("processes", 1), int):
+        raise TypeError("the number of processes in env is none")
     for name, figure in ((name, figure) for record in checkpoint.get("log") or () for name, figure in record.items()):
         if not isinstance(name, str) or not isinstance(figure, (int, float)):
             raise TypeError(f"{name} in the log is no number")
     under_way = checkpoint.get("under_way")
     if under_way and not (isinstance(under_way.get("n_steps"), int) and isinstance(checkpoint.get("order_digest"), str)):
         raise TypeError("the epoch under way")
+
+
+def refuse_other_network(path: Path, checkpoint: dict, asked: dict) -> None:
+    """UserError if flags that were given, by name, name another network than the checkpoint at `path` holds."""
+    config = checkpoint["config"]
+    differ = [name for name, value in asked.items() if config.get(name, value) != value]
+    if differ:
+        has, given = (" ".join(f"--{name} {values[name]}" for name in differ) for values in (config, asked))
+        raise UserError(f"{path} holds a network of {has}, got {given}; leave that out, the checkpoint says it.")
 
 
 def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:
@@ -128,12 +146,12 @@ def best_checkpoint(model_dir: Path) -> Path:
     return found[0]
 
 
-def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path, dict]:
+def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
     """Load the checkpoint to go on from: `path` itself or, of a run's folder, the newest one that is whole.
 
     Returns:
-        The file and what `load_checkpoint` gives. Unless `quiet`, damaged files that are passed over are named on the screen and
-        get another name, so that they do not count as one of the two that are kept.
+        The file and what `load_checkpoint` gives. Damaged files that are passed over are named on the screen and get another
+        name, so that they do not count as one of the two that are kept.
 
     Raises:
         UserError: nothing to load; of a damaged file the text names the one before it.
@@ -152,10 +170,9 @@ def load_resumable(path: Path, config: dict, quiet: bool = False) -> tuple[Path,
         except UserError as error:
             if isinstance(error.__cause__, PermissionError):  # not the file's fault
                 raise
-            if not quiet:
-                aside = candidate.with_name(f"{candidate.name}.damaged")
-                os.replace(candidate, aside)
-                print(f"{error} It is now {aside.name}; trying the one before it.")
+            aside = candidate.with_name(f"{candidate.name}.damaged")
+            os.replace(candidate, aside)
+            print(f"{error} It is now {aside.name}; trying the one before it.")
     raise UserError(f"no checkpoint in {model_dir} to go on from; name a run folder or a checkpoint.")
 
 
@@ -186,10 +203,17 @@ def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool)
         path.unlink()
 
 
+def threshold_videos(checkpoint: dict) -> str:
+    """Of which videos the threshold in a checkpoint is, in words."""
+    if checkpoint.get("threshold_from") == "held-out":
+        return "held-out videos"
+    return "training videos, whose scores the network may have learnt by heart"
+
+
 def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
     """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
     if "threshold" in checkpoint:
-        return checkpoint["threshold"], "midpoint of the mean MDS of real and fake training videos"
+        return checkpoint["threshold"], f"midpoint of the mean MDS of real and fake {threshold_videos(checkpoint)}"
     means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
     if None not in means and np.isfinite(np.array(means, float)).all():
         return float(np.mean(means)), "midpoint of the training epoch's mean scores, measured in training mode"

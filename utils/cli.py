@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+# upper bounds of flags: beyond them a number is a slip of the finger
+MAX_PROCESSES = 1024
+MAX_IMG_DIM = 1024  # pixels; crops have 224
+MAX_FINAL_DIM = 65_536
+MAX_SEED = 2**32 - 1
+
 
 def legible(text: str) -> str:
     """A text, such as a file's name, as it can be shown: bytes that are no text become a replacement character; control
@@ -84,6 +90,21 @@ def number(kind: type, low: float, high: float = float("inf"), open_low: bool = 
         return value
 
     return parse
+
+
+def to_path(text: str) -> Path:
+    """An argparse type: a path. The empty one, as of a variable that is not set, would be the current folder: an error."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a path; is a variable of the command line not set?")
+    return Path(text)
+
+
+def parse_asked(parser: argparse.ArgumentParser, argv: list[str] | None, *names: str) -> tuple[argparse.Namespace, dict]:
+    """Parse a command line; give too those of the named flags that it has, with their values, defaults or not."""
+    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names)))
+    asked = {name: value for name in names if (value := vars(args)[name]) is not None}
+    vars(args).update({name: parser.get_default(name) for name in names if name not in asked})
+    return args, asked
 
 
 def n_cores() -> int:

@@ -3,7 +3,8 @@
 import os
 import re
 import signal
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
@@ -28,13 +29,15 @@ class Ranks(Launch):
         self.device = pick_device(device, self.local_rank if self.size > 1 else gpu)
         self.is_main = self.rank == 0
         self._asked: tuple[dist.Work, Tensor] | None = None
+        self._n_meetings = 0
 
     def __enter__(self) -> "Ranks":
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.size > 1:
             backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=self.store(), rank=self.rank, world_size=self.size)
+            self._store = self.store()
+            dist.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
@@ -52,6 +55,29 @@ class Ranks(Launch):
         values: list = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def meet(self) -> None:
+        """Wait until all ranks are here, however long that takes: a collective gives up after 10 or 30 minutes."""
+        if self.size == 1:
+            return
+        self._n_meetings += 1
+        name = f"meeting {self._n_meetings}"
+        self._store.add(name, 1)
+        while self._store.add(name, 0) < self.size:
+            time.sleep(0.1)
+
+    def decide(self, choose: Callable[[], object]) -> object:
+        """What rank 0 chooses, the same on all ranks; a UserError or OSError of its choice is raised on all as a UserError."""
+        choice = problem = None
+        if self.is_main:
+            try:
+                choice = choose()
+            except (UserError, OSError) as error:
+                problem = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+        choice, problem = self.gather((choice, problem))[0]
+        if problem:
+            raise UserError(problem)
+        return choice
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
         """Give rank 0's values to all ranks, in place."""
@@ -81,9 +107,15 @@ class StopSignal:
     """Turns SIGTERM and Ctrl-C into a wish to stop, for the program to fulfil when it can; a second Ctrl-C stops at once.
 
     Use it in a `with` block of the main thread.
+
+    Args:
+        what: is said when the signal comes.
     """
 
     number = 0  # of the signal that came
+
+    def __init__(self, what: str):
+        self.what = what
 
     def __enter__(self) -> "StopSignal":
         self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -97,7 +129,7 @@ class StopSignal:
         if self.number == number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.number:
-            os.write(2, b"\nstopping as soon as the state is saved; a second Ctrl-C stops at once\n")
+            os.write(2, f"\n{self.what}; a second Ctrl-C stops at once\n".encode())
         self.number = number
 
     @property

@@ -103,6 +103,17 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, if need be, and see that files can be written in it; UserError if not."""
+    probe = path / f".{os.getpid()}.tmp"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"can't write in {path}: {error.strerror or error}; mend the folder or name another one.") from error
+
+
 def escape_cell(cell: object) -> object:
     """The cell with a quote before it if it is a text that a spreadsheet would take for a formula (OWASP's list)."""
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell

@@ -12,20 +12,19 @@ from sklearn.metrics import roc_curve
 from utils.cli import legible
 from utils.labels import LABELS
 from utils.pages import FAKE_COLOUR, REAL_COLOUR, data_uri, write_page
-from utils.scoring import FPRS, MIN_GROUP
+from utils.scoring import FPRS, MIN_GROUP, calls_all_alike
 
 
 def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     """Write the ROC curve beside the distribution of MDS of real and fake videos, as a PNG."""
     is_fake = (scores.label == LABELS["fake"]).to_numpy()
     fpr, tpr, _ = roc_curve(is_fake, scores.mds, drop_intermediate=False)
-    low, high = metrics["auc_ci95"]
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(fpr, tpr, color="black", label=f"AUC {metrics['auc']:.3f} (95 % {low:.3f} to {high:.3f})")
+    left.plot(fpr, tpr, color="black", label=headline(metrics))
     left.plot([0, 1], [0, 1], ":", color="grey", label="chance")
     left.set(xlabel="false positive rate (real called fake)", ylabel="true positive rate (fake called fake)")
-    left.set_title(f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake")
+    left.set_title(video_counts(metrics), fontsize="medium")
     left.set_aspect("equal")
     left.legend(loc="lower right")
     bins = np.histogram_bin_edges(scores.mds, bins=min(30, max(8, len(scores) // 3)))
@@ -34,7 +33,9 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
         share = np.full(mask.sum(), 1 / mask.sum())
         right.hist(scores.mds[mask], bins, weights=share, color=colour, alpha=0.6, label=name)
     if metrics["threshold"] is not None:
-        right.axvline(metrics["threshold"], color="black", ls="--", label=f"threshold {metrics['threshold']:.3f}")
+        words = calls_all_alike(scores.mds, metrics["threshold"]).split(" of ")[0]
+        label = f"threshold {metrics['threshold']:.3f}" + (f": {words} fake" if words else "")
+        right.axvline(metrics["threshold"], color="black", ls="--", label=label)
     right.set(xlabel="MDS (higher: more fake)", ylabel="share of the class's videos", title="Modality dissonance score")
     right.legend()
     figure.savefig(path, dpi=120, format="png")
@@ -42,17 +43,19 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
 
 def plot_curves(records: Sequence[dict], path: Path) -> None:
     """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a PNG."""
-    epochs = [record["epoch"] for record in records]
+    epochs = [record.get("epoch", i) for i, record in enumerate(records, 1)]
     figure = Figure(figsize=(13, 4), layout="constrained")
     losses, scores, aucs = figure.subplots(1, 3)
     for name in ("loss", "contrastive", "video_ce", "audio_ce"):
-        losses.plot(epochs, [record[name] for record in records], ".-", label=name, color="black" if name == "loss" else None)
+        values = [record.get(name, np.nan) for record in records]  # a log from elsewhere may lack some
+        losses.plot(epochs, values, ".-", label=name, color="black" if name == "loss" else None)
     losses.set(title="Loss (mean of the epoch)", yscale="log")
     for name, colour in (("real", REAL_COLOUR), ("fake", FAKE_COLOUR)):
-        scores.plot(epochs, [record[f"mean_mds_{name}"] for record in records], ".-", color=colour, label=name)
+        scores.plot(epochs, [record.get(f"mean_mds_{name}", np.nan) for record in records], ".-", color=colour, label=name)
     scores.set(title="Mean MDS of training videos, as trained")
     aucs.axhline(0.5, ls=":", color="grey", label="chance")
-    aucs.plot(epochs, [record["train_auc"] for record in records], ".-", color="black", label="training videos, as trained")
+    values = [record.get("train_auc", np.nan) for record in records]
+    aucs.plot(epochs, values, ".-", color="black", label="training videos, as trained")
     if any("val_auc" in record for record in records):
         aucs.plot(epochs, [record.get("val_auc", np.nan) for record in records], ".-", color=FAKE_COLOUR, label="held-out videos")
     aucs.set(title="AUC (video-wise)", ylim=(0, 1.02))
@@ -68,6 +71,19 @@ def span(interval: Sequence[float] | None) -> str:
     return "unknown" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
+def video_counts(metrics: dict) -> str:
+    """How many videos the figures are of, and whether that is too few."""
+    few = f"; too few to conclude (under {MIN_GROUP} of a class)" if metrics["too_few"] else ""
+    return f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake{few}"
+
+
+def headline(metrics: dict) -> str:
+    """The AUC with the wider of its two intervals."""
+    interval = metrics["auc_ci95_wider"]
+    words = "unknown" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    return f"AUC {metrics['auc']:.3f} (95 % interval {words})"
+
+
 def fpr_note(fpr: float, n_real: int) -> str:
     """What a false positive rate means with that few real videos; nothing if it means what it says."""
     if n_real * fpr >= 1 - 1e-9:
@@ -81,8 +97,9 @@ def metric_lines(metrics: dict) -> Iterator[str]:
     def line(name: str, value: float, note: str = "") -> str:
         return f"{name:<33} {value:.4f}   {note}".rstrip()
 
-    yield f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake"
-    yield line("AUC (video-wise)", metrics["auc"], f"95 % interval {span(metrics['auc_ci95'])} (bootstrap over videos)")
+    yield video_counts(metrics)
+    yield line("AUC (video-wise)", metrics["auc"], f"95 % interval {span(metrics['auc_ci95_wider'])} (the wider of the next two)")
+    yield " " * 43 + f"95 % interval {span(metrics['auc_ci95'])} (bootstrap over videos)"
     yield " " * 43 + f"95 % interval {span(metrics['auc_ci95_delong'])} (DeLong)"
     yield line("average precision", metrics["average_precision"], "precision of a random ranking: "
                f"{metrics['n_fake'] / metrics['n_videos']:.4f}, the share of fakes")  # fmt: skip
@@ -96,6 +113,8 @@ def metric_lines(metrics: dict) -> Iterator[str]:
         yield line("  balanced accuracy", row["balanced_accuracy"],
                    f"of {row['tp'] + row['fn']} fake {row['tp']} called fake (TPR {row['tpr']:.4f}), "
                    f"of {row['fp'] + row['tn']} real {row['fp']} (FPR {row['fpr']:.4f})")  # fmt: skip
+        if row["parts_nothing"]:
+            yield f"  this threshold {row['parts_nothing']}: it says nothing here"
     yield line("authors' thresholded AUC", metrics["authors_auc"], "decisions at their fixed MDS >= 0.6: balanced accuracy there")
     if metrics["chunk_auc"] is not None:
         yield line("AUC (chunk-wise)", metrics["chunk_auc"], f"{metrics['n_chunks']} chunks, each under its video's label")
@@ -130,6 +149,7 @@ def write_report(path: Path, metrics: dict, plot: Path, source: str, checkpoint:
         checkpoint=checkpoint and legible(checkpoint), plot=data_uri(plot.read_bytes(), "image/png"), span=span,
         fpr_notes={str(fpr): fpr_note(fpr, metrics["n_real"]) for fpr in FPRS}, min_group=MIN_GROUP,
         columns=list(dict.fromkeys(group["column"] for group in metrics["groups"])), legible=legible,
+        headline=headline(metrics), counts=video_counts(metrics),
     )  # fmt: skip
 
 

@@ -167,15 +167,27 @@ def tpr_at_fpr(is_fake: np.ndarray, score: np.ndarray, fpr: float) -> float:
     return float(found[rates <= fpr * (1 + 1e-9)].max())
 
 
+def calls_all_alike(mds: pd.Series, threshold: float) -> str:
+    """What is wrong with a threshold that parts nothing, in words; empty if it parts the videos."""
+    n_called = int((mds >= threshold).sum())
+    if 0 < n_called < len(mds):
+        return ""
+    return f"calls {'every one' if n_called else 'none'} of the {len(mds)} videos fake"
+
+
 def decisions(scores: pd.DataFrame, threshold: float, origin: str) -> dict:
-    """What comes of calling the videos with MDS >= threshold fake: counts and rates (0..1), fake is positive."""
+    """What comes of calling the videos with MDS >= threshold fake: counts and rates (0..1), fake is positive.
+
+    `parts_nothing` says that all or none are, else it is empty.
+    """
     is_fake = (scores.label == LABELS["fake"]).to_numpy()
     is_called = scores.mds.to_numpy() >= threshold
     tp, fn = int((is_fake & is_called).sum()), int((is_fake & ~is_called).sum())
     fp, tn = int((~is_fake & is_called).sum()), int((~is_fake & ~is_called).sum())
     tpr, fpr = tp / (tp + fn), fp / (fp + tn)
     return {"origin": origin, "threshold": threshold, "accuracy": (tp + tn) / len(scores),
-            "balanced_accuracy": (tpr + 1 - fpr) / 2, "tpr": tpr, "fpr": fpr, "tp": tp, "fn": fn, "fp": fp, "tn": tn}  # fmt: skip
+            "balanced_accuracy": (tpr + 1 - fpr) / 2, "tpr": tpr, "fpr": fpr, "tp": tp, "fn": fn, "fp": fp, "tn": tn,
+            "parts_nothing": calls_all_alike(scores.mds, threshold)}  # fmt: skip
 
 
 def head_scores(scores: pd.DataFrame, chunks: pd.DataFrame) -> pd.DataFrame:
@@ -237,7 +249,8 @@ def video_metrics(scores: pd.DataFrame, threshold: float | None, chunks: pd.Data
         chunks: as `read_chunk_scores` gives it; None leaves out chunk_auc and the heads.
 
     Returns:
-        n_videos, n_real, n_fake, auc, auc_ci95 (bootstrap over videos), auc_ci95_delong (`delong_auc`), average_precision, eer,
+        n_videos, n_real, n_fake, too_few (fewer than `MIN_GROUP` of either), auc, auc_ci95 (bootstrap over videos),
+        auc_ci95_delong (`delong_auc`), auc_ci95_wider (the wider of the two; None: unknown), average_precision, eer,
         tpr_at_fpr (by the false positive rate as text), threshold, accuracy, authors_threshold, authors_auc (AUC of the
         decisions at the authors' fixed 0.6, which is the balanced accuracy there), heads (`head_figures`), groups
         (`group_figures`), n_chunks, chunk_auc (each chunk under its video's label; in a fake that is fake for a span, most
@@ -245,14 +258,19 @@ def video_metrics(scores: pd.DataFrame, threshold: float | None, chunks: pd.Data
     """
     is_fake = (scores.label == LABELS["fake"]).to_numpy()
     mds = scores.mds.to_numpy(np.float64)
+    by_bootstrap, (_, by_delong) = bootstrap_auc(is_fake, mds), delong_auc(is_fake, mds)
+    n_fake = int(is_fake.sum())
     table = scores if chunks is None else head_scores(scores, chunks)
     return {
         "n_videos": len(scores),
-        "n_real": int((~is_fake).sum()),
-        "n_fake": int(is_fake.sum()),
+        "n_real": len(scores) - n_fake,
+        "n_fake": n_fake,
+        "too_few": min(n_fake, len(scores) - n_fake) < MIN_GROUP,
         "auc": float(roc_auc_score(is_fake, mds)),  # DEVIATION: of the scores, not of thresholded decisions
-        "auc_ci95": bootstrap_auc(is_fake, mds),
-        "auc_ci95_delong": delong_auc(is_fake, mds)[1],
+        "auc_ci95": by_bootstrap,
+        "auc_ci95_delong": by_delong,
+        # None where DeLong's is: a class of one video, or scores that are all the same
+        "auc_ci95_wider": by_delong and max(by_bootstrap, by_delong, key=lambda interval: interval[1] - interval[0]),
         "average_precision": float(average_precision_score(is_fake, mds)),
         "eer": equal_error_rate(is_fake, mds),
         "tpr_at_fpr": {str(fpr): tpr_at_fpr(is_fake, mds, fpr) for fpr in FPRS},
