@@ -146,6 +146,9 @@ def read_verdict(folder: Path) -> dict | None:
     """The verdict.json of a folder; None if it has none, or none that this script can have written."""
     try:
         verdict = load_json(folder / VERDICT, MAX_RECORD_BYTES)
+        if verdict["verdict"] is None:  # a failure that is remembered
+            is_failure = verdict["stage"] in LASTING and isinstance(verdict["identity"], dict)
+            return verdict if is_failure and all(isinstance(verdict[key], str) for key in ("file", "reason")) else None
         covered, parts, spent = verdict["coverage"], verdict["modalities"], verdict["seconds_spent"]
         numbers = [verdict["mds"], verdict["threshold"], covered["judged_s"], covered["duration_s"], *spent.values()]
         numbers += [parts[head]["p_fake"] for head in ("video", "audio")]

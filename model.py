@@ -87,7 +87,7 @@ class SyncNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(x) if self.track_running_stats else ClipNorm3d.forward(self, x)
+            return super().forward(x) if self.track_running_stats else ClipNorm3d.by_clip(self, x)
         dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
         centred = x.float()
         mean = MeanOverRanks.apply(centred.mean(dims))
@@ -110,7 +110,8 @@ class SyncNorm(nn.modules.batchnorm._BatchNorm):
 def synchronise_norms(model: nn.Module) -> None:
     """Have every batch normalisation of a network take the statistics of all processes' batches, in equal shares."""
     for module in model.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+        is_batch_norm = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+        if is_batch_norm and not (isinstance(module, ClipNorm3d) and module.per_clip):
             module.__class__ = SyncNorm  # the same parameters and names, another forward
 
 

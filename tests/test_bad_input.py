@@ -304,7 +304,7 @@ def test_size_that_changes_in_the_middle(tmp_path, run):
     status, failure, warnings, folder = run("two sizes.ts", join)
     # where the parts meet, packets do not go on counting, which counts as damage
     assert (status, failure) == (0, None) and chunks(folder) == ["00000", "00001", "00003"], warnings
-    assert warnings[-1] == "1 chunks with damaged frames left out, the first at 2.00 s"
+    assert "1 chunks with damaged frames left out, the first at 2.00 s" in warnings
     check_chunks(folder)
 
 

@@ -276,8 +276,8 @@ def test_a_job_belongs_to_one_process(tmp_path):
             assert other is not None
         sweep(tmp_path)
         assert (mine / "half").exists()  # a sweep leaves alone what somebody holds
-    (tmp_path / ".work" / "c" / "half").mkdir(parents=True)
-    (tmp_path / ".work" / "c.lock").touch()  # as a killed process leaves them
+    (tmp_path / ".work" / ("c" * 32) / "half").mkdir(parents=True)
+    (tmp_path / ".work" / f"{'c' * 32}.lock").touch()  # as a killed process leaves them
     sweep(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -33,6 +33,7 @@ CHUNK_SAMPLES = CHUNK_FRAMES * SAMPLES_PER_FRAME
 
 MAX_DURATION_S = 24 * 3600  # more than this is a broken time stamp
 MAX_SOUND_JUMP_S = 0.015  # smaller jumps between audio packets are rounding of their time stamps, larger ones a lost packet
+MAX_TREMBLE_S = 0.5  # time stamps that are off by more do not tremble
 N_AHEAD = 16  # packets of sound that must agree on a jump; else their time stamps only tremble
 OPPOSITE = 0.01, 0.05  # share of its power that stereo keeps when mixed: below the first it cancels out, above the second not
 SILENT_POWER = 1e-8  # -80 dB: says nothing about the phase
@@ -190,9 +191,10 @@ class Sound:
             self._first, self._start = time, block.time
         elif not self._jumps(block):
             offset, time = time - self._expected, self._expected
-            self._trembling.append(abs(offset))
-            self._is_trembling |= abs(offset) > MAX_SOUND_JUMP_S
-            self._offsets = (self._offsets[0] + offset, self._offsets[1] + 1)
+            if abs(offset) < MAX_TREMBLE_S:  # else a time stamp that is simply wrong
+                self._trembling.append(abs(offset))
+                self._is_trembling |= abs(offset) > MAX_SOUND_JUMP_S
+                self._offsets = (self._offsets[0] + offset, self._offsets[1] + 1)
         if self._resampler is None or kind != self._kind or time != self._expected:
             self._flush()
             self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
