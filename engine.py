@@ -327,9 +327,13 @@ def epoch_stats(whole: dict, index: pd.DataFrame, device: torch.device) -> dict[
 
 @torch.inference_mode()
 def score_chunks(
-    model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, ranks: Ranks, stop: StopSignal, amp: str, what: str
-) -> pd.DataFrame:
+    model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, ranks: Ranks, stop: StopSignal, amp: str, what: str,
+    compile: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """Score chunks of an index in evaluation mode, the batches of all ranks together.
+
+    Args:
+        compile: compile the network with torch.compile.
 
     Returns:
         The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its order, and end_s
@@ -340,6 +344,7 @@ def score_chunks(
         Stopped: a signal asks to stop.
     """
     model.eval()
+    net = torch.compile(model) if compile else model
     ranks.spread(model.buffers())  # the running statistics are those of rank 0, which saves them
     rows = []
     for batch in tqdm(loader, unit="batch", desc=what, leave=False, disable=not ranks.is_main):
@@ -350,7 +355,7 @@ def score_chunks(
             tqdm.write(f"left out, can't be read: {why}")
         if not len(batch["row"]):
             continue
-        rows += zip(batch["row"].tolist(), *chunk_values(forward(model, batch, ranks.device, amp)).tolist(), strict=True)
+        rows += zip(batch["row"].tolist(), *chunk_values(forward(net, batch, ranks.device, amp)).tolist(), strict=True)
     ranks.meet()  # shares of the work differ, and so may the ranks, by hours
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):

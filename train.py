@@ -127,7 +127,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--gpu", type=number(int, 0), default=0, help="index of the GPU; torchrun gives each process its own (default: 0)")
     add("--amp", choices=AMP, default="off", help="mixed precision (default: off, float32)")
-    add("--compile", action="store_true", help="compile the network with torch.compile")
+    add("--compile", action="store_true", help="compile the network with torch.compile, for scoring too")
     add("--sync_bn", action="store_true", help="with torchrun: batch statistics over all processes' batches")
     add("--num_workers", type=number(int, 0, MAX_PROCESSES), help="loader processes of each process (default: its cores)")
     add("--print_freq", type=number(int, 1), default=10, help="steps between printed lines (default: 10)")
@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
             batches = scoring_batches(len(index), args.batch_size, ranks.rank, ranks.size)
             loader = build_loader(ChunkDataset(index, args.out_dir, model.img_dim), batches, num_workers, on_gpu)
             with naming_dead_workers():
-                return score_chunks(model, index, loader, ranks, stop, args.amp, what)
+                return score_chunks(model, index, loader, ranks, stop, args.amp, what, args.compile)
 
         if args.test:
             path = ranks.decide(lambda: find_best(run_dir, "--test") if args.test == NEWEST else args.test)

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,7 @@ class Step:
     command: str
     quick: str  # the same in miniature, on a CPU
     limit_s: int
-    in_background: bool = False  # runs beside the next step, which takes no time
+    beside: str = ""  # the step that comes next and that this one runs beside
 
 
 MAKE = "{python} benchmarks/learning.py --out {data}/learning --make_only"
@@ -48,16 +49,17 @@ LEARN = "{python} benchmarks/learning.py --out {data}/learning"
 TEST = "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/test_gpu.py"
 STEPS = (
     Step(
-        "right", "Is it right there?", TEST, f"{TEST} -k pinned", 95,
+        "right", "Is it right there?", TEST, f"{TEST} -k s3fd_equals", 95,
     ),
     Step(
         "make", "Videos for what follows", f"nice -n 19 {MAKE} --n_train 200 --n_test 50 --seconds 4 --crop_px 224",
-        f"{MAKE} --n_train 2 --n_test 2 --seconds 2 --crop_px 32", 115, in_background=True,
+        f"{MAKE} --n_train 2 --n_test 2 --seconds 2 --crop_px 32", 115, beside="step",
     ),
     Step(
         "step", "The training step and the scoring, beside the authors' way",
         "{python} benchmarks/step.py --trials --img_dim 224 112 --batch_size 8 32 128 --repeat 3 --budget_s 105",
-        "{python} benchmarks/step.py --trials --img_dim 32 --batch_size 2 --repeat 1 --device cpu --budget_s 0", 125,
+        "{python} benchmarks/step.py --trials 'as train.py' --img_dim 32 --batch_size 2 --repeat 1 --device cpu",
+        125,
     ),
     Step(
         "loader", "The loader beside the step",
@@ -127,8 +129,10 @@ def tables_of(text: str) -> list[list[dict[str, str]]]:
 
 
 def readable(printed: str) -> str:
-    """What a command printed, without progress bars, warnings and dots."""
-    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.splitlines()]
+    """What a command printed, without progress bars and warnings."""
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in printed.split("\n")]
+    was_progress = ["\r" in line and not line.rsplit("\r", 1)[-1].strip() for line in printed.split("\n")]
+    lines = [line for line, is_gone in zip(lines, was_progress, strict=True) if not is_gone]
     noise = re.compile(r"Warning|warnings\.warn|\d+%\||/s\]|USDT")
     return "\n".join(line for line in lines if not noise.search(line)).strip()
 
@@ -143,9 +147,8 @@ class Running:
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
-        self.process = subprocess.Popen(
-            command.split(), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )  # fmt: skip
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(shlex.split(command), cwd=ROOT, env=environment, start_new_session=True, **output)
         self.printed: list[bytes] = []
         self.log = log
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -232,11 +235,10 @@ def main(argv: list[str] | None = None) -> int:
     results: list[Result] = []
     beside: Running | None = None
     n_said = 0
+    chosen = [step for step in STEPS if step.name in args.steps and (step.quick or not args.quick)]
     with tempfile.TemporaryDirectory() as data:
-        for step in STEPS:
+        for i, step in enumerate(chosen):
             command = step.quick if args.quick else step.command
-            if step.name not in args.steps or not command:
-                continue
             command = command.format(data=data, python=sys.executable, cores=n_cores())
             limit_s = QUICK_LIMIT_S if args.quick else step.limit_s
             left = (len(STEPS) * limit_s if args.quick else BUDGET_S) - (time.monotonic() - begin) - TERMINATION_S
@@ -244,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
                 results.append(Result(step.name, step.title, command, limit_s))
             else:
                 running = Running(step, command, min(limit_s, left), log)
-                if step.in_background:
+                if step.beside and [other.name for other in chosen[i + 1 : i + 2]] == [step.beside]:
                     beside = running
                     continue
                 results.append(running.end())
@@ -257,9 +259,6 @@ def main(argv: list[str] | None = None) -> int:
             pictures = sorted(Path(data).rglob("learning_*.png"))[:PICTURES_MAX]
             for picture in pictures:
                 shutil.copyfile(picture, args.out / picture.name)
-            write(args.out, device, results)
-        if beside:
-            results.append(beside.end())
             write(args.out, device, results)
     print(f"{time.monotonic() - begin:.0f} s in all; written: {args.out / 'gpu.md'}, gpu.json, gpu.log")
     return 0 if all(result.status == "done" for result in results) else 1

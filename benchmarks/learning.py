@@ -132,7 +132,7 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
     """Make what is missing of a split and return its index, paths relative to `folder`."""
     last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
     missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
-    with ProcessPoolExecutor(min(n_cores(), max(1, len(missing))), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(n_cores(), max(1, len(missing))), mp_context=get_context("forkserver")) as pool:
         made = pool.map(partial(make_pair, folder, seconds=seconds, size=size), missing)
         list(tqdm(made, total=len(missing), unit="pair", desc=f"making {folder}"))
     rows = [

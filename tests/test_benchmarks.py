@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import gpu
+from benchmarks import gpu, step
 from tests.conftest import ROOT
 
 TABLE = "| what | step |\n|---|---|\n| as train.py | 0.1 s |\n| --compile | no time left |\n"
@@ -24,8 +25,9 @@ def test_every_figure_in_miniature(tmp_path):
     by_name = {result["name"]: result for result in results}
     assert by_name.keys() == {step.name for step in gpu.STEPS if step.quick}
     assert "1 passed" in by_name["right"]["text"]
-    names = [row["what"] for row in by_name["step"]["tables"][0]]
-    assert names[0] == "as train.py" and "the authors' way" in names and by_name["step"]["tables"][0][0]["step"] == "no time left"
+    (first,) = by_name["step"]["tables"][0]
+    assert first["what"] == "as train.py" and float(first["chunks/s"]) == pytest.approx(2 / float(first["step"][:-2]), abs=0.06)
+    assert min(float(first["TFLOP/s"]), float(first["scored chunks/s"]), float(first["peak memory"].split()[0])) > 0
     for name, column in (("loader", "trained chunks/s"), ("s3fd", "frames/s"), ("learning", "chunks/s")):
         assert float(by_name[name]["tables"][0][0][column]) > 0
     assert float(by_name["pre-process yunet"]["tables"][0][0]["s of video per s"]) > 0
@@ -35,22 +37,33 @@ def test_every_figure_in_miniature(tmp_path):
     assert len(files) <= 8 and {"gpu.json", "gpu.md", "gpu.log"} < set(files) and any(name.endswith(".png") for name in files)
 
 
+def test_trials_begin_only_while_there_is_time(monkeypatch, capsys):
+    monkeypatch.setattr(step, "peak_rate", lambda *_: 1.0)
+    monkeypatch.setattr(step, "tera_operations", lambda *_: 1.0)
+    step.run_trials(list(step.TRIALS), [224, 112], [8, 32, 128], torch.device("cpu"), 1, stop=0.0)
+    (rows,) = gpu.tables_of(capsys.readouterr().out)
+    assert {row["step"] for row in rows} == {"no time left"}
+    cases = [(row["frames"], row["batch"]) for row in rows if row["what"] == "as train.py"]
+    assert cases == [("224×224", "8"), ("224×224", "32"), ("224×224", "128"), ("112×112", "32")]
+    assert [row["batch"] for row in rows if row["what"] == "the authors' way"] == ["8", "8"]
+
+
 def test_the_limits_add_up():
-    assert sum(step.limit_s for step in gpu.STEPS if not step.in_background) <= gpu.BUDGET_S - gpu.TERMINATION_S == 475
+    assert sum(step.limit_s for step in gpu.STEPS if not step.beside) <= gpu.BUDGET_S - gpu.TERMINATION_S == 475
     assert all(step.limit_s <= 600 for step in gpu.STEPS)
 
 
 def test_steps_that_fail_or_take_too_long_are_rows(tmp_path, monkeypatch):
-    def step(name: str, code: str, limit_s: int = 20, **more: bool) -> gpu.Step:
+    def made(name: str, code: str, limit_s: int = 20, **more: str) -> gpu.Step:
         script = tmp_path / f"{name}.py"
         script.write_text(code)
         return gpu.Step(name, name, f"{sys.executable} {script}", f"{sys.executable} {script}", limit_s, **more)
 
     steps = (
-        step("beside", "print('made')", in_background=True),
-        step("fails", f"print({TABLE!r})\nraise SystemExit(3)"),
-        step("hangs", "import subprocess\nprint('begun', flush=True)\nsubprocess.run(['sleep', '1000'])", 1),
-        step("works", f"print({TABLE!r})"),
+        made("beside", "print('made')", beside="fails"),
+        made("fails", f"print({TABLE!r})\nraise SystemExit(3)"),
+        made("hangs", "import subprocess\nprint('begun', flush=True)\nsubprocess.run(['sleep', '1000'])", 1),
+        made("works", f"print({TABLE!r})"),
     )
     monkeypatch.setattr(gpu, "STEPS", steps)
     monkeypatch.setattr(gpu, "TERMINATION_S", 1)

@@ -361,6 +361,7 @@ def test_every_path_flag_with_something_else_there(name, value, odd_files, capsy
         try:
             # the only argument without a flag comes first
             script.main([*own, *also, *flags] if action.option_strings else [*flags, *own[1:]])
+            assert value, f"{flags[0]} took an empty path"
         except (UserError, SystemExit) as error:
             assert not isinstance(error, SystemExit) or error.code == 2, (flags, error)
             assert "\n" not in str(error)

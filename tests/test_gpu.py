@@ -15,7 +15,7 @@ from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
 from detectors import build_detector
 from detectors.s3fd.network import S3FDNet
-from engine import Trainer, chunk_values, forward
+from engine import SCORES, Trainer, score_chunks
 from model import TwoStreamNet, dissimilarity
 from tests.conftest import GOLDEN, ROOT
 from tests.golden import fill
@@ -23,7 +23,7 @@ from tests.test_model import REFERENCE, filled
 from tests.test_train import RUN, SMALL
 from tests.tiny_train import TINY
 from utils.checkpoint import list_checkpoints, load_checkpoint
-from utils.distributed import Ranks
+from utils.distributed import Ranks, StopSignal
 
 IS_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if IS_GPU else "cpu"
@@ -112,17 +112,20 @@ def test_mixed_precision_stays_finite_and_near_float32(amp):
 
 
 @needs_gpu
-def test_compiled_scores_are_the_same(monkeypatch):
+def test_compiled_scores_are_the_same(chunk_tree, monkeypatch):
     for name, value in TINY.items():
         monkeypatch.setattr(model_module, name, value)
     model = TwoStreamNet(img_dim=32, final_dim=16).to(DEVICE)
     trainer = Trainer(model, Ranks(DEVICE), lr=1e-4, weight_decay=0, margin=0.99, compile=True)
     batch = batch_of(4, 32)
     assert torch.isfinite(trainer.step([batch], 1)[0]).all()
-    model.eval()
-    with torch.inference_mode():
-        plain, compiled = (chunk_values(forward(net, batch, torch.device(DEVICE), "off")) for net in (model, trainer.net))
-    torch.testing.assert_close(plain, compiled, rtol=1e-2, atol=1e-3)
+    index = read_index(chunk_tree, "test")
+    scores = []
+    for compile in (False, True):
+        loader = build_loader(ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 8), num_workers=0)
+        scores.append(score_chunks(model, index, loader, Ranks(DEVICE), StopSignal("stopping"), "off", "test", compile))
+    plain, compiled = (table[list(SCORES)].to_numpy() for table in scores)
+    np.testing.assert_allclose(plain, compiled, rtol=1e-2, atol=1e-3)
 
 
 def test_s3fd_equals_the_reference(full_float32):

@@ -17,9 +17,10 @@ import pebble.pool.process
 import pytest
 from pebble import ProcessExpired
 
-from detectors.shared import SharedDetector, share
+from detectors.shared import share
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector
+from tests.pool_tasks import detect_by, die_at_start, die_on_two, nothing
 from utils.jobs import claimed, sweep
 from utils.parallel import run_in_pool
 
@@ -200,16 +201,6 @@ def busy_in_tree(pid: int, out_dir: Path) -> int | None:
     return None
 
 
-def die_on_two(number: int) -> int:
-    if number in (2, 3):  # twice in a row
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number**2
-
-
-def nothing() -> None:
-    pass
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_the_start_of_the_workers(number, monkeypatch):
     """Also one that another thread than the main one takes, as happens where a library has started some."""
@@ -245,14 +236,6 @@ def test_the_pool_outlives_its_workers():
     assert results == {0: 0, 1: 1, 4: 16, 5: 25}
 
 
-def die_at_start(folder: Path, n_times: int) -> None:
-    """Kill this worker while it starts, the first `n_times` that one does."""
-    n_before = len(list(folder.iterdir()))
-    (folder / str(os.getpid())).touch()
-    if n_before < n_times:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_workers_that_are_killed_while_they_start(tmp_path):
     """Twice in a row, they cost nothing; for ever, the run ends."""
     for n_times in (2, 99):
@@ -280,10 +263,6 @@ def test_a_job_belongs_to_one_process(tmp_path):
     (tmp_path / ".work" / f"{'c' * 32}.lock").touch()  # as a killed process leaves them
     sweep(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def detect_by(handle: tuple, n: int) -> list[np.ndarray]:
-    return SharedDetector(*handle).detect([np.full((40, 60, 3), i, np.uint8) for i in range(n)])
 
 
 def test_a_shared_detector_serves_all_workers():
