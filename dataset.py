@@ -27,11 +27,10 @@ from utils.cli import UserError
 from utils.faces import CROP_SIZE_PX
 from utils.files import read_bytes, read_frame
 from utils.labels import LABELS
-from utils.media import CHUNK_FRAMES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
+from utils.media import CHUNK_FRAMES, MAX_FRAME_BYTES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
 from utils.scoring import GROUP_COLUMNS, checked_labels
 
 JPEG_END = b"\xff\xd9"
-MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to
 INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
 SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux

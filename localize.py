@@ -44,7 +44,8 @@ from utils.media import FPS, VideoError
 from utils.probe import probe
 from utils.verdict import headline, is_mixed
 
-LASTING = ("crash", "time")  # failures that are remembered in verdict.json, so that such a file is not read again
+# failures that are remembered in verdict.json, so that such a file is not read again with the same settings
+LASTING = ("crash", "time")
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
                    "stage", "reason")  # fmt: skip
@@ -227,7 +228,7 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
                 raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise UserError(f"out of memory at {name}; try a lower --batch_size.") from error
-            if known and known["identity"].get("source") != source:  # of an earlier file of this name
+            if known and source and known["identity"].get("source") != source:  # of an earlier file of this name
                 discard(target, work)
             stage = error.stage if isinstance(error, VideoError) else "unexpected"
             words = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}".splitlines()[0]

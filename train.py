@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
             batches = scoring_batches(len(index), args.batch_size, ranks.rank, ranks.size)
             loader = build_loader(ChunkDataset(index, args.out_dir, model.img_dim), batches, num_workers, on_gpu)
             with naming_dead_workers():
-                return score_chunks(model, index, loader, ranks, stop, args.amp, what, args.compile)
+                return score_chunks(model, index, loader, ranks, stop, args.amp, what, compile=args.compile)
 
         if args.test:
             path = ranks.decide(lambda: find_best(run_dir, "--test") if args.test == NEWEST else args.test)

@@ -260,6 +260,9 @@ def main(argv: list[str] | None = None) -> int:
             for picture in pictures:
                 shutil.copyfile(picture, args.out / picture.name)
             write(args.out, device, results)
+        if beside:  # there was no time for the step beside it
+            results.append(beside.end())
+            write(args.out, device, results)
     print(f"{time.monotonic() - begin:.0f} s in all; written: {args.out / 'gpu.md'}, gpu.json, gpu.log")
     return 0 if all(result.status == "done" for result in results) else 1
 

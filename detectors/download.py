@@ -113,7 +113,7 @@ def transfer(url: str, target: Path, at_most: int, is_over: threading.Event) -> 
         raise WeightsError("a web page came instead of the weights")
 
 
-def sweep(weights: WeightsFile) -> None:
+def sweep_partials(weights: WeightsFile) -> None:
     """Remove what killed processes left of downloads of this file."""
     name = re.compile(rf"\.{re.escape(weights.name)}\.[0-9]+\.tmp")
     for path in cache_folder().glob(".*.tmp"):
@@ -140,7 +140,7 @@ def fetch(weights: WeightsFile) -> Path:
     failures = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(weights)
+        sweep_partials(weights)
         partial = path.with_name(f".{weights.name}.{os.getpid()}.tmp")
         partial.unlink(missing_ok=True)
         partial.touch()

@@ -76,6 +76,14 @@ def test_steps_that_fail_or_take_too_long_are_rows(tmp_path, monkeypatch):
     ]
     assert results["hangs"]["text"] == "begun" and results["hangs"]["seconds"] < 10
     assert "out of time after 1 s" in (tmp_path / "out" / "gpu.md").read_text()
+    monkeypatch.setattr(gpu, "BUDGET_S", gpu.TERMINATION_S + 1.5)  # enough to begin the first, not the one beside it
+    (tmp_path / "beside.py").write_text("import time\nprint('made')\ntime.sleep(3)")
+    monkeypatch.setattr(gpu.time, "monotonic", iter([0.0, *[0.1] * 2, *[100.0] * 50]).__next__)
+    assert gpu.main(["--out", str(tmp_path / "late"), "--steps", "beside", "fails"]) == 1
+    monkeypatch.undo()
+    late = {r["name"]: r["status"] for r in json.loads((tmp_path / "late" / "gpu.json").read_text())["steps"]}
+    assert late.keys() == {"beside", "fails"} and late["fails"].startswith("not begun")
+    monkeypatch.setattr(gpu, "STEPS", steps)
     monkeypatch.setattr(gpu, "BUDGET_S", 0)
     assert gpu.main(["--out", str(tmp_path / "none"), "--steps", "works"]) == 1
     assert "not begun: no time left" in (tmp_path / "none" / "gpu.md").read_text()

@@ -477,6 +477,19 @@ def test_a_file_that_ends_its_reader_ends_nothing_else(checkpoint, clip, localiz
     assert localize(*arguments) == 0 and "2 fake" in capsys.readouterr().out
 
 
+def test_a_verdict_stays_while_the_disk_of_its_video_is_away(checkpoint, clip, localize, tmp_path):
+    (tmp_path / "disk").mkdir()
+    shutil.copyfile(clip, tmp_path / "disk" / "a.mp4")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "a.mp4").symlink_to(tmp_path / "disk" / "a.mp4")
+    arguments = (tmp_path / "videos", "--model", checkpoint, "--out", tmp_path / "out", "--brief")
+    assert localize(*arguments) == 0
+    verdict = (tmp_path / "out" / "a.mp4" / "verdict.json").read_bytes()
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    assert localize(*arguments) == 1
+    assert (tmp_path / "out" / "a.mp4" / "verdict.json").read_bytes() == verdict
+
+
 def test_a_reader_that_was_killed_is_not_remembered(checkpoint, clip, localize, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
     arguments = (clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief")

@@ -618,6 +618,19 @@ def test_colours_by_matrix_and_range(space, kr, kb, color_range, bits):
         np.testing.assert_allclose(shown[32, 4::8], rgb, atol=3)
 
 
+def test_a_first_packet_that_is_lost_costs_its_own_frame(tmp_path):
+    pictures = [np.full((64, 64, 3), 40 + i, np.uint8) for i in range(100)]
+    path = write_clip(tmp_path / "a.avi", pictures, fps=20, sound=tone(5), codecs=("mjpeg", "pcm_s16le"), pix_fmt="yuvj420p")
+    data = bytearray(path.read_bytes())
+    first = data.index(b"00dc", data.index(b"movi"))
+    size = int.from_bytes(data[first + 4 : first + 8], "little")
+    data[first + 8 : first + 8 + size] = bytes(size)
+    path.write_bytes(data)
+    with open_source(path) as source:
+        assert sum(n for _, n in source.frames()) >= 149
+    assert all(stop <= 2 for _, stop in source.damaged())
+
+
 @pytest.mark.parametrize("first", [0.3, 0.9, 1.34])
 def test_copied_cuts_begin_where_their_edit_list_says(tmp_path, first):
     """A cut at any picture, made without coding anything again: decoding begins at the key frame before, showing does not."""

@@ -246,6 +246,47 @@ def test_chunks_of_a_video_that_is_gone_do_not_stay(tmp_path, pre_process, capsy
     assert f"chunks without a video in 1 folders, the first {out / 'a.mkv'}" in capsys.readouterr().out
 
 
+def test_chunks_stay_while_the_disk_of_their_videos_is_away(tmp_path, pre_process):
+    """collect.py links to the videos: where the links lead nowhere for a while, what was made of them stays."""
+    source = write_clip(tmp_path / "disk" / "a.mp4", face_pictures(50), sound=tone(2))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").symlink_to(source)
+    arguments = ["--out_dir", str(tmp_path), "--preview"]
+    assert pre_process(arguments) == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("p[yr]*/real/**/*") if path.is_file()}
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    assert pre_process(arguments) == 1 and failures(tmp_path).keys() == {"real/a.mp4"}
+    (tmp_path / "unmounted").rename(tmp_path / "disk")
+    assert len(before) > 60 and before == {path: path.read_bytes() for path in before}
+    assert pre_process(arguments) == 0
+
+
+def test_a_crash_of_an_earlier_file_is_forgotten_by_a_run_that_is_stopped(tmp_path, pre_process, monkeypatch):
+    write_clip(tmp_path / "real" / "a.mp4", face_pictures(50), sound=tone(2))
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "failures.csv").write_text("video,stage,reason\nreal/b.mp4,crash,the worker died of it\n")
+    time.sleep(0.02)
+    write_clip(tmp_path / "real" / "b.mp4", face_pictures(50), sound=tone(2))  # mended
+    monkeypatch.setattr(jobs, "process_video", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pre_process(["--out_dir", str(tmp_path)])
+    monkeypatch.setattr(jobs, "process_video", process_into)
+    assert pre_process(["--out_dir", str(tmp_path)]) == 0
+
+
+def test_a_video_whose_first_pictures_lie_beyond_the_sound(tmp_path, fixed_detector, monkeypatch):
+    source = write_clip(tmp_path / "a.mp4", face_pictures(90), fps=30, sound=tone(3))
+    frames = Source.frames
+
+    def late(self):
+        yield None, 30
+        yield from itertools.islice(frames(self), 30, None)
+
+    monkeypatch.setattr(Source, "frames", late)
+    record = process_video(source, tmp_path / "out", fixed_detector, Settings("x"))
+    assert [chunk["first_frame"] for chunk in record["chunks"]] == [30, 60]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 def test_file_names_that_are_not_text(tmp_path, pre_process, scripts):
     source = write_clip(tmp_path / "train" / "real" / "a.mp4", face_pictures(50), sound=tone(2))

@@ -12,7 +12,7 @@ from utils.chunking import Settings, process_video
 from utils.faces import Track
 from utils.jobs import outcome_of
 from utils.media import SAMPLES_PER_FRAME, Sound
-from utils.speech import FaceMotion, choose_speaker, faces_at_once, loudness, speech_evidence
+from utils.speech import FaceMotion, choose_speaker, faces_at_once, frame_loudness, speech_evidence
 
 SIZE, SECONDS = 144, 4.0
 
@@ -156,7 +156,7 @@ def test_the_choice_among_tracks():
     rng = np.random.default_rng(1)
     loud = np.repeat(rng.uniform(0, 9000, 120), 5)  # 20 s
     sound, noise = Given(loud), np.repeat(rng.uniform(0, 9000, 120), 5)
-    np.testing.assert_allclose(loudness(sound, 7, 100), loud[7:107].astype(int), atol=1)
+    np.testing.assert_allclose(frame_loudness(sound, 7, 100), loud[7:107].astype(int), atol=1)
 
     def choose(*given):
         tracks = [track(i, first, n, side) for i, (first, n, side, _) in enumerate(given)]
@@ -192,8 +192,7 @@ def test_faces_at_the_same_time():
 
 
 def test_no_rival_is_deleted_before_the_choice(tmp_path):
-    """The speaker is seen from 1 to 4 s of 4 s and then a third face in his place: he is kept, though he is not the longest, and
-    the folders of those that nobody may choose are gone by then."""
+    """The speaker is seen from 1 s on and the listener all the time: the speaker is kept, though not the longest."""
     source = two_heads(tmp_path / "two.mp4", 5, 1, "silent")
 
     class Late(Side):

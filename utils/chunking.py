@@ -100,6 +100,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
     batch: list[tuple[np.ndarray, np.ndarray, list[Picture]]] = []  # image, its pixels -> the video's, where it is shown
     in_flight: deque[tuple[Future, list[tuple]]] = deque()
     n_frames = 0
+    size: tuple[int, int] | None = None  # of the pictures, once there is one
     has_jumped = False
 
     def detect(images: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
@@ -134,7 +135,7 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                 has_jumped = True
                 continue
             image = to_rgb(frame)
-            if n_frames == 0:
+            if size is None:
                 size = (image.shape[1], image.shape[0])
                 if max(size) <= MIN_SIZE_PX:
                     raise VideoError("face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px")
@@ -394,11 +395,11 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
                 chunks.setdefault(kind, []).append({"chunk": name, "first_frame": first})
                 clock.lap("write")
         if not chunks["chunks"]:
-            raise VideoError(
-                "chunk",
-                f"no second of the face track can be used: {len(chunks['without_sound'])} without sound (there are "
-                f"{source.sound.n_decoded / CHUNK_SAMPLES:.2f} s of it), {len(chunks['damaged'])} with damaged frames",
-            )
+            n_silent, n_damaged, n_still = (len(chunks.get(kind, ())) for kind in ("without_sound", "damaged", "still"))
+            sound_s = source.sound.n_decoded / CHUNK_SAMPLES
+            what = f"{n_silent} without sound (there are {sound_s:.2f} s of it), {n_damaged} with damaged frames"
+            still = f", {n_still} of a face that never moves" if n_still else ""
+            raise VideoError("chunk", f"no second of the face track can be used: {what}{still}")
         record = {
             "source": path.name,
             "source_bytes": path.stat().st_size,

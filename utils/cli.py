@@ -61,7 +61,7 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = main() or 0
     except (UserError, OSError) as error:
-        words = in_words(error) if isinstance(error, OSError) and error.strerror else str(error)
+        words = system_words(error) if isinstance(error, OSError) and error.strerror else str(error)
         print(f"{Path(sys.argv[0]).name}: {legible(words)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
@@ -70,7 +70,7 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
     sys.exit(status)
 
 
-def in_words(error: OSError) -> str:
+def system_words(error: OSError) -> str:
     """What the system says of a file, without its number."""
     name = error.filename2 or error.filename
     return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes, os.PathLike)) else error.strerror

@@ -141,7 +141,7 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
                 cause = error.__cause__ if isinstance(error, UserError) else error
                 if isinstance(cause, OSError) and cause.errno in NO_ROOM:
                     raise cause from None
-                if not is_whole:
+                if not is_whole and source.is_file():  # else its disk may be away, and the chunks are all that is there
                     discard(target, work)  # chunks of an earlier file of this name
                 if isinstance(error, VideoError):
                     return Outcome("failed", error.stage, str(error))

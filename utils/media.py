@@ -49,10 +49,11 @@ MAX_GAP_S = Fraction(1, 10)  # a picture that stands still for longer than that 
 # 8K of the cinema and what codecs round it up to; a frame takes 54 MB in 4:2:0, and up to some 50 are held
 MAX_PIXELS = 8192 * 4352
 MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
+MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
 SAMPLE_RATES_HZ = (4_000, 768_000)  # beyond these, resampling takes memory without end
 MAX_CHANNELS = 64
-# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at once or later
 MAX_REORDERED = 64  # packets a decoder may hold back
+# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at once or later
 DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
 SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -71,8 +72,8 @@ READING = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file
 
 
 class VideoError(Exception):
-    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk, time), the text
-    says why.
+    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk, and of
+    a reader in a process of its own crash, time, killed), the text says why.
     """
 
     def __init__(self, stage: str, reason: str):
@@ -502,7 +503,7 @@ class Source:
         if stop - held_index > MAX_STILL_FRAMES:
             stop = held_index + 1
         yield from self._show(held, held_index, stop)
-        self._losses = [replace(loss, stop=loss.stop or stop) for loss in self._losses]
+        self._losses = [replace(loss, stop=stop if loss.stop is None else loss.stop) for loss in self._losses]
         self._end = end - origin
         self._warn()
 
@@ -846,7 +847,7 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
                     size = first.streams.video[0].codec_context
                     video = out.add_stream("mjpeg", rate=Fraction(fps))
                     video.width, video.height, video.pix_fmt = size.width, size.height, size.pix_fmt
-                packets = (av.Packet(read_bytes(frame, 3 * MAX_FRAME_PIXELS)) for frame in frames)
+                packets = (av.Packet(read_bytes(frame, MAX_FRAME_BYTES)) for frame in frames)
                 time_base = 1 / Fraction(fps)
             else:
                 source = stack.enter_context(open_container(pictures))

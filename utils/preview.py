@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from utils.cli import legible
 from utils.faces import CROP_SIZE_PX
 from utils.files import read_bytes, replacing
 from utils.media import (
     CHUNK_FRAMES,
     CHUNK_SAMPLES,
     FPS,
+    MAX_FRAME_BYTES,
     MAX_FRAME_PIXELS,
     SAMPLE_RATE_HZ,
     jpeg_pixels,
@@ -41,10 +43,13 @@ def read_frame(path: Path, number: int) -> np.ndarray:
 
 def read_jpeg(path: Path) -> np.ndarray:
     """A crop as (H, W, 3) uint8 RGB. OpenCV's own reading fails on names that are not text."""
-    data = read_bytes(path, 3 * MAX_FRAME_PIXELS)
+    data = read_bytes(path, MAX_FRAME_BYTES)
     if not 0 < jpeg_pixels(data) <= MAX_FRAME_PIXELS:
         raise ValueError(f"{path} is no crop")
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError(f"{path} is damaged")
+    return image
 
 
 def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
@@ -78,7 +83,7 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
             x1, y1, x2, y2 = track["boxes"][number - track["first_frame"]]
             top.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, color=f"C{i}"))
             top.text(max(x1, 0), max(y1, 0), f"track {i}", color="white", va="top", fontsize=7, bbox={"color": f"C{i}", "pad": 1})
-    name = record["source"].encode(errors="surrogateescape").decode(errors="replace")  # it need not be text
+    name = legible(record["source"])
     left_out = f", {len(seconds) - len(record['chunks'])} left out" if len(seconds) > len(record["chunks"]) else ""
     hidden = f", the last {n_hidden} not shown" if n_hidden else ""
     what = f"{record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks{left_out}{hidden}"

@@ -1,5 +1,6 @@
 """What a training run says about itself: its settings, surroundings, log and TensorBoard scalars."""
 
+import contextlib
 import json
 import os
 import platform
@@ -21,7 +22,7 @@ from tensorboardX.summary import scalar
 
 from utils.checkpoint import list_checkpoints
 from utils.cli import UserError, n_cores
-from utils.files import plain, replacing
+from utils.files import load_json, plain, replacing
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "opencv-python-headless", "opencv-python",
             "python_speech_features", "tensorboardX")  # fmt: skip
@@ -48,11 +49,8 @@ def command_of(run_dir: Path, defaults: dict, leave_out: Sequence[str]) -> str:
     """The flags that name a run: its folder's and those of its args.json, if it can be read, that are not the defaults."""
     named = RUN_NAME.fullmatch(run_dir.name).groupdict()
     values: dict = {}
-    try:
-        with (run_dir / "args.json").open(encoding="utf-8", errors="surrogateescape") as file:
-            values = json.loads(file.read(MAX_ARGS_BYTES))
-    except (OSError, ValueError, RecursionError):
-        pass
+    with contextlib.suppress(OSError, ValueError):
+        values = load_json(run_dir / "args.json", MAX_ARGS_BYTES)
     values = values if isinstance(values, dict) else {}
     values |= {"net": f"resnet{named['depth']}", "img_dim": named["img_dim"], "batch_size": named["batch_size"]}
     values |= {"lr": named["lr"], "log_dir": run_dir.parent}

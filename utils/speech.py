@@ -83,7 +83,7 @@ class FaceMotion:
         return len(self._changes) > 0 and float(np.percentile(self._changes, 75)) < MAX_STILL
 
 
-def loudness(sound: Sound, first_frame: int, n_frames: int) -> np.ndarray:
+def frame_loudness(sound: Sound, first_frame: int, n_frames: int) -> np.ndarray:
     """(n_frames,) float64, the root mean square of the sound under each frame, 0 to 32768."""
     values = []
     start, stop = first_frame * SAMPLES_PER_FRAME, (first_frame + n_frames) * SAMPLES_PER_FRAME
@@ -165,7 +165,7 @@ def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound
         if not overlap(tracks[best], tracks[i]):
             continue
         first, stop = shared_frames(tracks[best], tracks[i])
-        loud = loudness(sound, first, stop - first)
+        loud = frame_loudness(sound, first, stop - first)
         mouths = [motions[k].mouth[first - tracks[k].first_frame : stop - tracks[k].first_frame] for k in (best, i)]
         own, other = speech_evidence(mouths, loud)
         # one that is there for a small part of the time must speak clearly: by two standard errors of its correlation

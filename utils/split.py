@@ -121,7 +121,7 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
                 f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo what has others."
             )
         is_whole = is_complete(record, source, settings)
-        if not is_whole and not any(folder.is_symlink() for folder in (sheet.parent, sheet.parent.parent)):
+        if not is_whole and source.is_file() and not any(folder.is_symlink() for folder in (sheet.parent, sheet.parent.parent)):
             sheet.unlink(missing_ok=True)  # it shows what is done again now
         if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)
@@ -141,6 +141,7 @@ def write_tables(out_dir: Path, outcomes: dict[str, Outcome], is_all: bool) -> N
 
     Rows of earlier runs stay where they still hold: failures and warnings of videos that another run has in hand, times of
     complete ones, and unless `outcomes` are those of all videos (`is_all`), every row of a video that they do not name.
+    Failures of a file that has changed since do not hold: `remembered` goes by the time of failures.csv.
     """
     kept = {name: ("busy",) if is_all else ("busy", None) for name in ("failures", "warnings")}
     kept["timings"] = ("complete", *kept["failures"])
@@ -159,8 +160,9 @@ def write_tables(out_dir: Path, outcomes: dict[str, Outcome], is_all: bool) -> N
         for name, (header, rows) in tables.items():
             path = out_dir / f"{name}.csv"
             for row in read_table(path):
-                outcome = outcomes.get(row.get("video"))
-                if (outcome and outcome.status) in kept[name]:
+                outcome, source = outcomes.get(row.get("video")), out_dir / str(row.get("video"))
+                is_of_another = name == "failures" and source.is_file() and source.stat().st_ctime >= path.stat().st_mtime
+                if (outcome and outcome.status) in kept[name] and not is_of_another:
                     rows.append(tuple(str(row.get(column) or "") for column in header))
             write_table(path, header, sorted(rows))
     sweep(out_dir)

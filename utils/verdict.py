@@ -23,7 +23,7 @@ UNDECIDED = 10  # a probability less than so many percent, as they are shown, fr
 MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
 MIN_GAP_S = 0.1  # shorter gaps are not worth a word
 MAX_LISTED = 5
-POLARITY = "higher is more fake; fake from the threshold on"
+DECISION = "higher is more fake; fake from the threshold on"
 CAVEATS = (
     "The score is a distance, not a probability: how little the lips and the sound of a second agree, as the model that was used "
     "measures it. How often that model is right, a test on videos of the same kind must say (test.py), not this page.",
@@ -151,7 +151,7 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
         "verdict": worst["verdict"],
         "mds": worst["mds"],
         "threshold": threshold,
-        "polarity": POLARITY,
+        "polarity": DECISION,
         "track": worst["track"],
         "spans": sorted(spans, key=lambda span: (span["start_s"], span["track"])),
         "modalities": {
