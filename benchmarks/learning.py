@@ -66,6 +66,7 @@ RECIPES = {
     "cross": Recipe("torch", "standardised", 2.5e-4, norm="clip", cross=True),
 }
 CROSS_CHUNKS = 4  # of a video in a batch
+N_ALONE = 4  # pairs that are made sooner than other processes start
 COLOURS = ("tab:grey", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple")
 
 
@@ -132,9 +133,13 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
     """Make what is missing of a split and return its index, paths relative to `folder`."""
     last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
     missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
-    with ProcessPoolExecutor(min(n_cores(), max(1, len(missing))), mp_context=get_context("forkserver")) as pool:
-        made = pool.map(partial(make_pair, folder, seconds=seconds, size=size), missing)
-        list(tqdm(made, total=len(missing), unit="pair", desc=f"making {folder}"))
+    make, progress = partial(make_pair, folder, seconds=seconds, size=size), {"unit": "pair", "desc": f"making {folder}"}
+    if len(missing) <= N_ALONE:
+        for i in tqdm(missing, **progress):
+            make(i)
+    else:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            list(tqdm(pool.map(make, missing), total=len(missing), **progress))
     rows = [
         (f"{label}/{i:05d}", code, 0, f"{chunk:05d}", f"{label}/{i:05d}/{chunk:05d}", float(chunk))
         for label, code in LABELS.items()

@@ -32,8 +32,6 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from benchmarks.detection import random_s3fd
-from demo.make_videos import Scene, speak, write_video
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from utils.chunking import Settings, detection_size, process_video
@@ -73,6 +71,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_video(path: Path, seconds: float) -> None:
     """Write a talking head in the middle of 1920x1080 pixels, 30 fps."""
+    from demo.make_videos import Scene, speak, write_video  # here: a worker that measures memory imports this file too
+
     cv2.setNumThreads(1)
     scene = Scene(np.random.default_rng(int(path.stem)), 540, round(seconds * FPS), FPS)
     speech = speak(np.random.default_rng(int(path.stem)), seconds, scene.pitch_hz, FPS)
@@ -277,6 +277,8 @@ def main(argv: list[str] | None = None) -> None:
     device = str(pick_device(args.device)) if args.detector == "s3fd" else "cpu"
     is_stand_in = args.detector == "s3fd" and not args.weights
     if is_stand_in:
+        from benchmarks.detection import random_s3fd  # here: a worker imports this file too, and PyTorch takes its memory
+
         detector = StandIn(TimedDetector(random_s3fd(device, args.half)))
     else:
         detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
@@ -291,8 +293,11 @@ def main(argv: list[str] | None = None) -> None:
         videos = args.videos
         if args.generate:
             videos = [Path(folder) / f"{i}.mp4" for i in range(args.generate)]
-            with ProcessPoolExecutor(min(args.generate, n_cores()), mp_context=get_context("spawn")) as pool:
-                list(pool.map(make_video, videos, [args.seconds] * len(videos)))
+            if args.generate == 1:
+                make_video(videos[0], args.seconds)
+            else:
+                with ProcessPoolExecutor(min(args.generate, n_cores()), mp_context=get_context("spawn")) as pool:
+                    list(pool.map(make_video, videos, [args.seconds] * len(videos)))
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
         print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"

@@ -1,5 +1,6 @@
 """Picture and sound on one clock, whatever the source."""
 
+import gc
 import itertools
 from fractions import Fraction
 
@@ -18,6 +19,7 @@ from utils.media import (
     Source,
     VideoError,
     open_source,
+    orientation,
     read_wav,
     remux,
     rgb_patch,
@@ -616,6 +618,22 @@ def test_colours_by_matrix_and_range(space, kr, kb, color_range, bits):
     frame.colorspace, frame.color_range = space, color_range
     for shown in (to_rgb(frame), rgb_patch(frame, (0, 64, 0, 64))[0]):
         np.testing.assert_allclose(shown[32, 4::8], rgb, atol=3)
+
+
+def test_pictures_are_freed_as_they_are_shown(tmp_path):
+    """Nothing that holds a picture waits for the garbage collector: they have up to 54 MB each."""
+    path = write_clip(tmp_path / "a.mp4", [np.full((64, 64, 3), i, np.uint8) for i in range(100)], fps=30, sound=tone(3.3))
+    set_rotation(path, 90)
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(path) as source:
+            for frame, _ in source.frames():
+                assert to_rgb(frame).shape == (64, 64, 3) and orientation(frame).is_turned
+            del frame
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
 
 
 def test_a_first_packet_that_is_lost_costs_its_own_frame(tmp_path):

@@ -17,8 +17,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
+import cv2
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
@@ -459,6 +461,8 @@ class Source:
         self._pixel_aspect: Fraction | None = None  # width by height, known with the first picture
         self._n_pictures = 0
         self._beyond_sound: int | None = None  # the first output frame that is
+        self._orientation: Orientation | None = None  # of the pictures
+        self._rotation = 0  # in degrees, as PyAV tells it
         self._n_corrupt = {"video": 0, "audio": 0}
         self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
         self._losses: list[Loss] = []
@@ -521,7 +525,11 @@ class Source:
             yield None, stop - start - 1
 
     def _with_square_pixels(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """A frame as it is shown: made wider or higher if its pixels are not square."""
+        """A frame as it is shown: made wider or higher if its pixels are not square, its orientation noted on it."""
+        if self._orientation is None or frame.rotation != self._rotation:
+            frame.opaque = None
+            self._orientation, self._rotation = orientation(frame), frame.rotation
+        frame.opaque = self._orientation
         if self._pixel_aspect is None:
             aspect = Fraction(self._video.sample_aspect_ratio or 1) or Fraction(1)
             low, high = PIXEL_ASPECTS
@@ -529,7 +537,7 @@ class Source:
                 self.warnings.append(f"pixels {aspect} times as wide as high are not believed, taken for square ones")
                 aspect = Fraction(1)
             self._pixel_aspect = aspect
-            tilt = orientation(frame)[3]
+            tilt = self._orientation.degrees
             if abs(tilt) > MAX_TILT_DEGREES:
                 self.warnings.append(
                     f"says that it is turned by {tilt:.0f} degrees more than a quarter turn, which is not undone"
@@ -714,16 +722,29 @@ def is_like(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
     return (frame.width, frame.height) == (other.width, other.height)
 
 
-def orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool, float]:
-    """How a frame is to be shown by its metadata: whether rows and columns change places, then whether the picture is flipped
-    from left to right, and upside down; and by how many degrees the metadata go beyond these eight ways.
+class Orientation(NamedTuple):
+    """How a frame is to be shown by its metadata."""
+
+    is_turned: bool  # rows and columns change places, and then:
+    is_mirrored: bool  # from left to right
+    is_upside_down: bool
+    degrees: float  # by which the metadata go beyond these eight ways
+
+
+def orientation(frame: av.VideoFrame) -> Orientation:
+    """How a frame is to be shown; `Source` has noted it on its frames.
+
+    What PyAV gives of a frame's metadata and the frame hold each other, so that its memory is kept for long: they are read as
+    seldom as can be.
     """
+    if isinstance(frame.opaque, Orientation):
+        return frame.opaque
     data = frame.side_data.get(SideData.DISPLAYMATRIX)
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist() if data is not None else (1, 0, 0, 0, 1)
     is_turned = abs(b) + abs(c) > abs(a) + abs(d)  # a point goes to column a x + c y, row b x + d y
     degrees = math.degrees(math.atan2(b, a))
     to_right, to_bottom = (c, b) if is_turned else (a, d)
-    return is_turned, to_right < 0, to_bottom < 0, (degrees + 45) % 90 - 45
+    return Orientation(is_turned, to_right < 0, to_bottom < 0, (degrees + 45) % 90 - 45)
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
@@ -731,8 +752,10 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     rgb = frame.to_ndarray(format="rgb24", threads=1)  # by default swscale starts threads for every frame
     is_turned, is_mirrored, is_upside_down, _ = orientation(frame)
     if is_turned:
-        rgb = rgb.transpose(1, 0, 2)
-    return np.ascontiguousarray(rgb[:: -1 if is_upside_down else 1, :: -1 if is_mirrored else 1])
+        rgb = cv2.transpose(rgb)  # ten times as fast as NumPy
+    if is_mirrored or is_upside_down:
+        rgb = cv2.flip(rgb, 0 if not is_mirrored else -1 if is_upside_down else 1)
+    return rgb
 
 
 def even_span(start: int, stop: int, size: int) -> tuple[int, int]:
