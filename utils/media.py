@@ -375,17 +375,22 @@ class DisplayTimes:
 
     def note(self, packet: av.Packet) -> int:
         """Take note of a packet that goes to the decoder next; its number."""
-        packet.opaque, self._n_packets = self._n_packets, self._n_packets + 1
+        number, self._n_packets = self._n_packets, self._n_packets + 1
+        packet.opaque = [number]  # an object of its own: PyAV keeps them by identity, for as long as the first frame that has it
         if self.is_guess:
             if not self._is_avi and packet.pts is not None and packet.dts is not None:
                 self._lead = packet.pts - packet.dts if self._lead is None else self._lead
                 self.is_guess = packet.pts - packet.dts == self._lead  # else the container knows both
             time = packet.dts if self._is_avi or packet.pts is None else packet.pts
             if time is not None and not packet.is_discard:  # outside the edit list: no picture comes of it
-                self._free[packet.opaque] = time
+                self._free[number] = time
                 if len(self._free) > MAX_REORDERED:
                     del self._free[next(iter(self._free))]
-        return packet.opaque
+        return number
+
+    def number_of(self, frame: av.VideoFrame) -> int | None:
+        """The number of the packet that a decoded picture came in."""
+        return frame.opaque[0] if frame.opaque else None
 
     def forget(self, number: int) -> None:
         """A packet could not be decoded."""
@@ -393,7 +398,7 @@ class DisplayTimes:
 
     def of(self, frame: av.VideoFrame) -> int | None:
         """The time of the next decoded picture, in ticks of its stream."""
-        number = frame.opaque
+        number = self.number_of(frame)
         if not self.is_guess or (self._context.reorder_depth == 0 and not self._is_avi):
             self._free.pop(number, None)
             return frame.pts
@@ -529,7 +534,7 @@ class Source:
         if self._orientation is None or frame.rotation != self._rotation:
             frame.opaque = None
             self._orientation, self._rotation = orientation(frame), frame.rotation
-        frame.opaque = self._orientation
+        frame.opaque = Orientation(*self._orientation)  # an object of its own, as above
         if self._pixel_aspect is None:
             aspect = Fraction(self._video.sample_aspect_ratio or 1) or Fraction(1)
             low, high = PIXEL_ASPECTS
@@ -837,7 +842,7 @@ def display_times(path: Path) -> tuple[dict[int, int], int]:
                 decoded[times.note(packet)] = packet.dts
             with contextlib.suppress(av.error.InvalidDataError):
                 for frame in packet.decode():
-                    number, time = frame.opaque, times.of(frame)
+                    number, time = times.number_of(frame), times.of(frame)
                     if number is not None and time is not None:
                         shown[number] = time
                         delay = max(delay, decoded[number] - time)
