@@ -631,7 +631,7 @@ def test_pictures_are_freed_as_they_are_shown(tmp_path):
             for frame, _ in source.frames():
                 assert to_rgb(frame).shape == (64, 64, 3) and orientation(frame).is_turned
             del frame
-        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) <= 2
     finally:
         gc.enable()
 
