@@ -46,6 +46,7 @@ from utils.verdict import headline, is_mixed
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
+MADE = ("pytmp", "preview")  # folders of pre-process.py in a split
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
 SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
                    "stage", "reason")  # fmt: skip
@@ -112,6 +113,8 @@ def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
                 if VERDICT in files or (folder != whole and os.path.realpath(folder) == real_out):
                     subfolders.clear()
                     continue
+                if any(label in subfolders for label in LABELS):  # a split: what pre-process.py made of it is no video
+                    subfolders[:] = [subfolder for subfolder in subfolders if subfolder not in MADE]
                 found.update(os.path.join(folder, file) for file in files if is_video_name(file))
                 others += [os.path.join(folder, file) for file in files if not is_video_name(file) and not is_system_file(file)]
         elif os.path.exists(whole):

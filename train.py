@@ -198,17 +198,17 @@ def find_run(args: argparse.Namespace, run_dir: Path) -> Path:
         runs = alike or runs
     if runs and args.resume == NEWEST:
         new_rate = f" --reset_lr --lr {args.lr:g}" if args.reset_lr else ""
-        commands = [resume_command(run, args.out_dir) + new_rate for run in runs]
+        commands = [resume_command(run, args.out_dir, args.epochs) + new_rate for run in runs]
         raise UserError(f"--resume: {run_dir} holds no checkpoint; to go on with one of the runs that are there: "
                         f"{in_one_line(commands)}; to start this one leave --resume out or name another --log_dir.")  # fmt: skip
     return run_dir
 
 
-def resume_command(run: Path, out_dir: Path) -> str:
-    """The command line that goes on with a run."""
+def resume_command(run: Path, out_dir: Path, epochs: int) -> str:
+    """The command line that goes on with a run, to `epochs` in all."""
     defaults = vars(parse_args(["--out_dir", str(out_dir)]))
-    flags = command_of(run, defaults, (*MODE_FLAGS, "asked"))
-    return f"python train.py --resume --out_dir {shlex.quote(str(out_dir))} {flags}".strip()
+    flags = command_of(run, defaults, (*MODE_FLAGS, "asked", "epochs"))
+    return f"python train.py --resume --epochs {epochs} --out_dir {shlex.quote(str(out_dir))} {flags}".strip()
 
 
 def find_best(run_dir: Path, flag: str) -> Path:

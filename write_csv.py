@@ -98,6 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     if not args.out_dir.is_dir():
         raise UserError(f"--out_dir {args.out_dir}: there is no such folder; expected one with train/ and test/ in it.")
     splits = [split for split in SPLITS if (args.out_dir / split / "pytmp").is_dir()]
+    if not splits and (args.out_dir / "pytmp").is_dir():
+        raise UserError(f"{args.out_dir} is a split; did you mean --out_dir {args.out_dir.absolute().parent}, which holds it?")
     if not splits:
         raise UserError(
             f"neither train/pytmp nor test/pytmp exists in {args.out_dir}; run pre-process.py --out_dir "

@@ -490,6 +490,15 @@ def test_a_verdict_stays_while_the_disk_of_its_video_is_away(checkpoint, clip, l
     assert (tmp_path / "out" / "a.mp4" / "verdict.json").read_bytes() == verdict
 
 
+def test_chunks_in_a_split_are_no_videos(checkpoint, clip, localize, tmp_path, capsys):
+    for name in ("real/a.mp4", "pytmp/real/a/00000.mp4", "preview/real/b.mp4"):
+        (tmp_path / "test" / name).parent.mkdir(parents=True)
+        shutil.copyfile(clip, tmp_path / "test" / name)
+    assert localize(tmp_path / "test", "--model", checkpoint, "--out", tmp_path / "out", "--brief") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("real/a.mp4: ") and "b.mp4" not in printed and "00000.mp4" not in printed
+
+
 def test_a_reader_that_was_killed_is_not_remembered(checkpoint, clip, localize, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
     arguments = (clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief")

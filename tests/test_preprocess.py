@@ -539,6 +539,12 @@ def test_videos_made_with_different_settings_are_noticed(tmp_path, chunk_tree, s
     assert "pre-processed with 2 different settings" in capsys.readouterr().out
 
 
+def test_index_of_a_split_in_place_of_the_folder_that_holds_it(tmp_path, scripts):
+    (tmp_path / "train" / "pytmp" / "real").mkdir(parents=True)
+    with pytest.raises(UserError, match=f"train is a split; did you mean --out_dir {tmp_path}, which holds it"):
+        scripts["write_csv"].main(["--out_dir", str(tmp_path / "train")])
+
+
 def test_index_without_chunks(tmp_path, scripts):
     with pytest.raises(UserError, match="run pre-process.py"):
         scripts["write_csv"].main(["--out_dir", str(tmp_path)])

@@ -506,6 +506,9 @@ def test_forgotten_flags_name_the_runs_that_are_there(runs, chunk_tree, scripts,
     one_line(scripts["train"].main, [*flags, "--test"], match=f"or name a checkpoint: --test {best}.")
     one_line(scripts["train"].main, [*flags, "--export", str(tmp_path / "x")], match=f"--export {tmp_path / 'x'} {best}.")
     one_line(scripts["train"].main, [*flags, "--resume"], match="holds no checkpoint; to go on with one of the runs")
+    one_line(
+        scripts["train"].main, [*flags, "--resume", "--epochs", "77"], match="python train.py --resume --epochs 77 --out_dir"
+    )
     assert [p.name for p in log_dir.iterdir() if p.is_dir()] == [RUN]
     (tmp_path / RUN / "model").mkdir(parents=True)
     (tmp_path / RUN / "model" / "epoch1.pth.tar").touch()
