@@ -288,7 +288,7 @@ def collate(items: list[dict]) -> dict:
     return batch
 
 
-def _start_worker(_: int) -> None:
+def _start_loader_process(_: int) -> None:
     """In a loader process: leave Ctrl-C and, for minutes, termination to the training process, which may want a batch yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # else Windows
@@ -333,7 +333,7 @@ def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: i
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_start_loader_process,
         generator=torch.Generator(),  # else each start of a loader would draw from the generator that dropout draws from
     )
 

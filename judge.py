@@ -32,7 +32,7 @@ from utils.pages import data_uri, write_page
 from utils.runs import device_name, git_commit
 from utils.timeline import MAX_NAMED, TRACK_COLOURS, page_curve, plot_timeline
 from utils.timing import Stopwatch
-from utils.verdict import CAVEATS, WHY, TrackScores, apart, chunk_starts, give_verdict, headline, in_words, looks
+from utils.verdict import CAVEATS, WHY, TrackScores, apart, chunk_starts, give_verdict, in_capitals, in_words, looks
 
 MAX_CARDS = 60  # seconds shown with pictures and maps on a page
 MAX_PAGE_MB = 64  # of video inside a page
@@ -290,7 +290,7 @@ class Judge:
         write_page(
             folder / "report.html",
             "verdict.html",
-            title=f"{name}: {headline(verdict)}",
+            title=f"{name}: {in_capitals(verdict)}",
             name=name,
             mds_text=mds_text,
             threshold_text=threshold_text,

@@ -42,7 +42,7 @@ from utils.listing import is_system_file, is_video_name, left_out_words, walk
 from utils.localization import SMOOTH_S, checked_spans, name_as_labelled, read_labels
 from utils.media import FPS, VideoError
 from utils.probe import probe
-from utils.verdict import headline, is_mixed
+from utils.verdict import in_capitals, is_mixed
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
@@ -281,7 +281,7 @@ def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool)
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
         where = f"{legible(str(target / (VERDICT if brief else 'report.html')))}  (time spent: {spent})"
-        title = f"{legible(verdict['file'])}: {headline(verdict)}{' (judged before)' if is_known else ''}"
+        title = f"{legible(verdict['file'])}: {in_capitals(verdict)}{' (judged before)' if is_known else ''}"
         tqdm.write("\n  ".join([title, *map(legible, verdict["words"]), where]) + "\n")
 
 

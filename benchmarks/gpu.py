@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from utils.cli import n_cores, run, to_path
+from utils.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 TERMINATION_S = 5
@@ -206,9 +207,8 @@ def write(out: Path, device: str, results: list[Result]) -> None:
         "gpu.md": "\n".join(lines) + "\n",
     }
     for name, content in contents.items():
-        partial = out / f".{name}.tmp"
-        partial.write_text(content)
-        partial.replace(out / name)
+        with replacing(out / name) as path:
+            path.write_text(content)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -74,6 +74,7 @@ class CrossTrainer(Trainer):
     """Trains by the contrastive term alone, on every picture with every sound of the same video in the batch.
 
     Real videos are enough: a picture with its own second of sound is real, with another second's it is fake.
+    A step is one batch.
 
     Args:
         groups: (n,) the number of the video of each row of the index.

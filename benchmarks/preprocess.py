@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def make_video(path: Path, seconds: float) -> None:
+def make_wide_video(path: Path, seconds: float) -> None:
     """Write a talking head in the middle of 1920x1080 pixels, 30 fps."""
     from demo.make_videos import Scene, speak, write_video  # here: a worker that measures memory imports this file too
 
@@ -173,7 +173,7 @@ def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
     return start, end, seconds, record["n_frames"], peak_mb, cpu_s
 
 
-def measure(
+def measure_workers(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
     """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
@@ -214,7 +214,7 @@ def cpu_ms(function: Callable, items: list) -> float:
     return (time.process_time() - start) / len(items) * 1000
 
 
-def run_trials(video: Path, detector: Detector) -> None:
+def time_steps(video: Path, detector: Detector) -> None:
     """Print CPU time per frame of single steps, done as pre-process.py does (first) and otherwise."""
     import torch
     from torchvision.io import encode_jpeg
@@ -294,20 +294,20 @@ def main(argv: list[str] | None = None) -> None:
         if args.generate:
             videos = [Path(folder) / f"{i}.mp4" for i in range(args.generate)]
             if args.generate == 1:
-                make_video(videos[0], args.seconds)
+                make_wide_video(videos[0], args.seconds)
             else:
                 with ProcessPoolExecutor(min(args.generate, n_cores()), mp_context=get_context("spawn")) as pool:
-                    list(pool.map(make_video, videos, [args.seconds] * len(videos)))
+                    list(pool.map(make_wide_video, videos, [args.seconds] * len(videos)))
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
         print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
               + (f" on {device}" if detector.is_shared else "") + f", --detect_every {args.detect_every}\n")  # fmt: skip
         if args.trials:
-            run_trials(videos[0], detector.detector)
+            time_steps(videos[0], detector.detector)
             return
         measured = []
         for n_workers in args.workers:
-            measured.append(measure(videos, build, settings, n_workers, args.repeat))
+            measured.append(measure_workers(videos, build, settings, n_workers, args.repeat))
             print(f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True)  # the table may take too long
             if detector.is_shared:
                 timed = detector.detector if is_stand_in else detector

@@ -34,8 +34,15 @@ OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in S
 # get a name, of the same length, instead of the number: then onnxruntime takes any size.
 DECLARED_SIZE = b"\x0a\x03\x08\x80\x05\x0a\x03\x08\x80\x05"  # dim { dim_value: 640 } dim { dim_value: 640 }
 ANY_SIZE = b"\x0a\x03\x12\x01h\x0a\x03\x12\x01w"  # dim { dim_param: "h" } dim { dim_param: "w" }
-NO_NETWORK = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NoModel,
-              errors.NotImplemented, errors.RuntimeException)  # fmt: skip
+NO_NETWORK = (
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoModel,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
 
 
 @functools.lru_cache(maxsize=8)
@@ -48,7 +55,7 @@ def grid_cells(height: int, width: int) -> np.ndarray:
     return np.concatenate(grids).astype(np.float32)
 
 
-def decode(cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def decode_outputs(cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """The network's outputs for one frame, (n,), (n,), (n, 4) for n cells, as faces: (m, 5) x1 y1 x2 y2 score, best first."""
     scores = np.sqrt(cls.clip(0, 1) * obj.clip(0, 1))
     likely = scores > MIN_SCORE
@@ -93,5 +100,5 @@ class YuNet:
             image[0, :, :height, :width] = frame.transpose(2, 0, 1)[::-1]  # blue first, 0..255
             outputs = self.net.run(OUTPUTS, {"input": image}, self.run_options)
             cls, obj, bbox = (np.concatenate(outputs[i : i + 3], 1)[0] for i in (0, 3, 6))
-            faces.append(decode(cls[:, 0], obj[:, 0], bbox, grid_cells(*image.shape[2:])))
+            faces.append(decode_outputs(cls[:, 0], obj[:, 0], bbox, grid_cells(*image.shape[2:])))
         return faces

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import model
+from detectors.s3fd.network import S3FDNet
 from tests.clips import face_pictures, tone, write_clip
+from tests.golden import fill
 from tests.tiny_train import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +57,16 @@ class FixedDetector:
 
     def detect(self, frames):
         return [np.array([[f.shape[1] * 0.25, f.shape[0] * 0.25, f.shape[1] * 0.75, f.shape[0] * 0.75, 1]]) for f in frames]
+
+
+@pytest.fixture(scope="session")
+def s3fd_weights(tmp_path_factory) -> Path:
+    """A weights file of S3FD, filled as for the reference figures."""
+    net = S3FDNet()
+    fill.fill_state_dict(net)
+    path = tmp_path_factory.mktemp("s3fd") / "s.pth"
+    torch.save(net.state_dict(), path)
+    return path
 
 
 @pytest.fixture

@@ -377,8 +377,11 @@ def test_a_crash_is_not_tried_again_until_the_file_changes(run, tmp_path):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_what_is_stuck_is_killed_and_what_goes_on_is_not():
-    stuck = "import time; from utils.timing import *\nwith killed_if_stalled(0.5):\n    time.sleep(60)"
-    slow = "import time; from utils.timing import *\nwith killed_if_stalled(5):\n  for _ in range(4): time.sleep(0.3); go_on(0.9)"
+    stuck = "import time; from utils.timing import killed_if_stalled\nwith killed_if_stalled(0.5):\n    time.sleep(60)"
+    slow = (
+        "import time; from utils.timing import go_on, killed_if_stalled\n"
+        "with killed_if_stalled(5):\n  for _ in range(4): time.sleep(0.3); go_on(0.9)"
+    )
     codes = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode for code in (stuck, slow)]
     assert codes == [-signal.SIGALRM, 0]
     assert cause_of_death(codes[0]) == ("time", "no new picture for 30 minutes")

@@ -100,10 +100,10 @@ def test_yunet_decodes_by_its_definition():
         if tuple(cell) in faces:
             cls[i] = faces[tuple(cell)] ** 2
             bbox[i] = [0.5, 0.25, np.log(3), np.log(2)]  # the last 8-px one overlaps the first: 24x16, 8 px further, IoU 1/2
-    found = yunet.decode(cls, obj, bbox, cells)
+    found = yunet.decode_outputs(cls, obj, bbox, cells)
     box_8, box_32 = ([48 - 4 - 12, 58 - 8, 44 + 12, 58 + 8], [80 - 48, 40 - 32, 80 + 48, 40 + 32])
     np.testing.assert_allclose(found, [[*box_32, 1.0], [*box_8, 0.9]], rtol=1e-6)
-    assert yunet.decode(cls * 0, obj, bbox, cells).shape == (0, 5)
+    assert yunet.decode_outputs(cls * 0, obj, bbox, cells).shape == (0, 5)
 
 
 def onnx_identity() -> bytes:
@@ -167,11 +167,8 @@ def test_s3fd_network_equals_the_reference():
     assert gap.max(2).min(0).max() < 1e-5 and gap.max(2).min(1).max() < 1e-5
 
 
-def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
-    net = S3FDNet()
-    fill.fill_state_dict(net)
-    torch.save(net.state_dict(), tmp_path / "s.pth")
-    detector = build_detector("s3fd", weights=tmp_path / "s.pth")
+def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path, s3fd_weights):
+    detector = build_detector("s3fd", weights=s3fd_weights)
     frames = [np.random.default_rng(i).integers(0, 256, (96, 128, 3), np.uint8) for i in range(3)]
     together = detector.detect(frames)
     assert all(faces.shape[1] == 5 and (faces[:, 4] > 0.9).all() for faces in together)
@@ -180,7 +177,7 @@ def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
     by_hand = torch.from_numpy(frames[0].astype(np.float32)).permute(2, 0, 1)[None]
     by_hand -= torch.tensor([123.0, 117.0, 104.0])[:, None, None]  # red, green, blue
     with torch.no_grad():
-        best = decode(*net.eval()(by_hand))[0][0].numpy()
+        best = decode(*detector.net(by_hand))[0][0].numpy()
     np.testing.assert_allclose(together[0][0], best * [128, 96, 128, 96, 1], rtol=1e-3)
     for content in (b"<html>not found</html>", b""):
         (tmp_path / "bad.pth").write_bytes(content)
@@ -190,14 +187,11 @@ def test_s3fd_detects_in_batches_and_refuses_other_files(tmp_path):
         build_detector("s3fd", weights=tmp_path / "nowhere.pth")
 
 
-def test_s3fd_frees_a_pass_that_ran_out_of_memory_before_it_tries_again(tmp_path, monkeypatch):
-    net = S3FDNet()
-    fill.fill_state_dict(net)
-    torch.save(net.state_dict(), tmp_path / "s.pth")
-    detector = build_detector("s3fd", weights=tmp_path / "s.pth")
+def test_s3fd_frees_a_pass_that_ran_out_of_memory_before_it_tries_again(s3fd_weights, monkeypatch):
+    detector = build_detector("s3fd", weights=s3fd_weights)
     frames = [np.random.default_rng(i).integers(0, 256, (32, 48, 3), np.uint8) for i in range(3)]
     expected = detector.detect(frames)
-    sizes, is_alive = [], []
+    net, sizes, is_alive = detector.net, [], []
 
     class Activations(torch.Tensor):
         """What a pass takes; another tensor of this kind must not be there when the next pass begins."""
@@ -212,7 +206,6 @@ def test_s3fd_frees_a_pass_that_ran_out_of_memory_before_it_tries_again(tmp_path
         return net(images)
 
     held: list = []
-    net.eval()
     monkeypatch.setattr(detector, "net", passing)
     gc.disable()  # nothing may have to wait for the collector
     try:

@@ -139,11 +139,8 @@ def test_s3fd_equals_the_reference(full_float32):
 
 
 @pytest.fixture
-def s3fd(tmp_path):
-    net = S3FDNet()
-    fill.fill_state_dict(net)
-    torch.save(net.state_dict(), tmp_path / "s.pth")
-    return build_detector("s3fd", device=DEVICE, weights=tmp_path / "s.pth")
+def s3fd(s3fd_weights):
+    return build_detector("s3fd", device=DEVICE, weights=s3fd_weights)
 
 
 @needs_gpu

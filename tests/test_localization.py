@@ -12,13 +12,13 @@ from utils.localization import (
     best_proposals,
     cells,
     find_spans,
-    iou,
     localization_metrics,
     name_as_labelled,
     propose,
     read_labels,
     read_proposals,
     smooth,
+    span_iou,
 )
 
 AP, AR = ("0.5", "0.75", "0.9", "0.95"), ("100", "50", "20", "10", "5")
@@ -29,9 +29,9 @@ def ap(labels, proposals, threshold=0.5, official=False) -> float:
 
 
 def test_iou_by_hand():
-    spans = iou([[0.9, 0, 4], [0.8, 2, 3], [0.7, 5, 6]], [[0, 2], [2, 4]])
+    spans = span_iou([[0.9, 0, 4], [0.8, 2, 3], [0.7, 5, 6]], [[0, 2], [2, 4]])
     assert spans.tolist() == [[0.5, 0.5], [0.0, 0.5], [0.0, 0.0]]
-    assert iou([[1, 1]], [[1, 1]]).tolist() == [[0.0]] and iou([], [[0, 1]]).shape == (0, 1)
+    assert span_iou([[1, 1]], [[1, 1]]).tolist() == [[0.0]] and span_iou([], [[0, 1]]).shape == (0, 1)
 
 
 def test_perfect_proposals_have_an_ap_of_1_and_officially_less():

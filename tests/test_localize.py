@@ -24,7 +24,7 @@ from utils.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annota
 from utils.cli import UserError
 from utils.media import open_source
 from utils.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
-from utils.verdict import TrackScores, apart, chunk_starts, coverage, give_verdict, headline, in_words, score_at
+from utils.verdict import TrackScores, apart, chunk_starts, coverage, give_verdict, in_capitals, in_words, score_at
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
 
@@ -566,8 +566,8 @@ def test_the_picture_says_what_the_screen_says(tmp_path, monkeypatch):
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         texts = apart(1.5, threshold)
         title = figure.axes[0].get_title()
-        assert title.endswith(f"long .mp4: {headline(verdict)}, MDS {texts[0]}") and len(title) < 130 and texts[0] != texts[1]
-        assert headline(verdict).startswith("FAKE" if threshold <= 1.5 else "REAL")
+        assert title.endswith(f"long .mp4: {in_capitals(verdict)}, MDS {texts[0]}") and len(title) < 130 and texts[0] != texts[1]
+        assert in_capitals(verdict).startswith("FAKE" if threshold <= 1.5 else "REAL")
         assert f"threshold {texts[1]}" in legend and f"track 0, MDS {texts[0]}" in legend
         assert f"is {texts[0]}, " in in_words(verdict)[0] and f"the threshold of {texts[1]};" in in_words(verdict)[0]
 

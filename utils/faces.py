@@ -67,7 +67,7 @@ class Track:
         return crop_windows(boxes)[start - begin : stop - begin]
 
 
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two boxes x1 y1 x2 y2."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
@@ -97,7 +97,7 @@ class Tracker:
         if boxes is not None:
             free = np.asarray(boxes, np.float64)[:, :4].tolist()
             for track in self.live:
-                match = next((box for box in free if iou(box, track.last_box) > MIN_IOU), None)
+                match = next((box for box in free if box_iou(box, track.last_box) > MIN_IOU), None)
                 if match is not None:
                     free.remove(match)
                     track.add(frame, match)

@@ -123,7 +123,7 @@ def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[l
     spans = {span[1:]: span[0] for level in levels for span in find_spans(start_s, scores, level)}
     spans |= {span[1:]: span[0] for span in found}
     blocks = [list(spans)[i : i + BLOCK] for i in range(0, len(spans), BLOCK)]
-    nearest = np.concatenate([iou(block, found).max(1, initial=MIN_NEARNESS) for block in blocks])
+    nearest = np.concatenate([span_iou(block, found).max(1, initial=MIN_NEARNESS) for block in blocks])
     rounded = [(round(begin_s, 3), round(end_s, 3)) for begin_s, end_s in spans]
     scored = zip(spans.values(), nearest.tolist(), rounded, strict=True)
     return best_proposals([mean * near**2, *span] for mean, near, span in scored)
@@ -133,12 +133,12 @@ def best_proposals(proposals: Iterable[Sequence[float]]) -> list[list[float]]:
     """Of proposals that are nearly the same the best; at most `MAX_PROPOSALS`, the best first."""
     kept: list[list[float]] = []
     for proposal in sorted(proposals, key=lambda p: (-p[0], *p[1:])):
-        if len(kept) < MAX_PROPOSALS and not (kept and iou([proposal], kept).max() > SAME_IOU):
+        if len(kept) < MAX_PROPOSALS and not (kept and span_iou([proposal], kept).max() > SAME_IOU):
             kept.append(list(proposal))
     return kept
 
 
-def iou(a: Spans, b: Spans) -> np.ndarray:
+def span_iou(a: Spans, b: Spans) -> np.ndarray:
     """Intersection over union of spans; the last two numbers of each are begin and end: (len(a), len(b)), 0..1."""
     a, b = (np.array([span[-2:] for span in spans], np.float64).reshape(-1, 2) for spans in (a, b))
     shared = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
@@ -149,7 +149,7 @@ def iou(a: Spans, b: Spans) -> np.ndarray:
 def hits(proposals: Spans, labels: Spans, threshold: float, official: bool) -> np.ndarray:
     """Which proposals of a file, in their order, hit a true span that none before has hit: (n,) bool."""
     is_hit = np.zeros(len(proposals), bool)
-    overlap = iou(proposals, labels)
+    overlap = span_iou(proposals, labels)
     if official:  # each true span in turn takes the first proposal that is left
         for j in range(len(labels)):
             free = np.flatnonzero((overlap[:, j] > threshold) & ~is_hit)
@@ -190,7 +190,7 @@ def average_recall(labels: dict[str, Spans], proposals: dict[str, Spans], n: int
     n_met, best = np.zeros(len(AR_IOUS)), []
     for file, spans in labels.items():
         if len(spans):
-            overlap = iou(proposals[file][:n], spans)
+            overlap = span_iou(proposals[file][:n], spans)
             best.append(overlap.max(0) if len(overlap) else np.zeros(len(spans)))
     for best_iou in best:
         reached = best_iou[:, None] > AR_IOUS if official else best_iou[:, None] >= np.subtract(AR_IOUS, EPS)

@@ -30,7 +30,7 @@ WAVE_POINTS = 1200  # in a row
 LETTERS_PER_IN = 10  # of a title: what fits even if they are wide
 
 
-def read_frame(path: Path, number: int) -> np.ndarray:
+def frame_at(path: Path, number: int) -> np.ndarray:
     """Frame `number` at 30 fps of a video as (H, W, 3) uint8 RGB."""
     n_frames = 0
     with open_source(path) as source:
@@ -73,7 +73,7 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
     tracks = tracks[:MAX_ROWS]
     n_columns = max(len(own) for _, own in tracks)
     number = record["chunks"][0]["first_frame"]
-    frame = read_frame(source, number)
+    frame = frame_at(source, number)
     width_in = max(6, 1.17 * n_columns)
     figure = Figure(figsize=(width_in, 3.4 + 2.1 * len(tracks)), layout="constrained")
     top, *rows = figure.subplots(1 + 2 * len(tracks), 1, height_ratios=[4, *[2, 1] * len(tracks)])

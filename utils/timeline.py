@@ -11,7 +11,7 @@ from utils.cli import legible
 from utils.files import replacing
 from utils.localization import CHUNK_S, cells
 from utils.pages import FAKE_COLOUR
-from utils.verdict import TrackScores, apart, gaps, headline
+from utils.verdict import TrackScores, apart, gaps, in_capitals
 
 TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
 GREY = "#8f8f8f"
@@ -57,7 +57,7 @@ def plot_timeline(name: str, tracks: Sequence[TrackScores], verdict: dict, true_
     axes.set(xlim=(0, duration_s), ylim=(0, top), xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
     shown = legible(name)
     shown = shown if len(shown) <= MAX_NAME else f"…{shown[-MAX_NAME:]}"
-    axes.set_title(f"{shown}: {headline(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
+    axes.set_title(f"{shown}: {in_capitals(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter of the name that the font lacks

@@ -185,7 +185,7 @@ def gaps(verdict: dict) -> list[dict]:
     return [gap for gap in verdict["coverage"]["no_opinion"] if gap["end_s"] - gap["start_s"] >= MIN_GAP_S]
 
 
-def headline(verdict: dict) -> str:
+def in_capitals(verdict: dict) -> str:
     """The verdict in a word or two, the same wherever it is shown."""
     return verdict["verdict"].upper() + (", with suspicious parts" if is_mixed(verdict) else "")
 
