@@ -1,7 +1,7 @@
 """A verdict on raw videos: fake or not, when, which face, and what can't be said.
 
     python localize.py video.mp4 --model mds.pth
-    python localize.py folder --model mds.pth --out verdicts --json
+    python localize.py folder --model mds.pth --out localized --json
 
 Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into <out>/<video>/:
 verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a page that holds all of it.  Over all
@@ -59,7 +59,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("videos", type=to_path, nargs="+", metavar="VIDEO", help="video files, or folders to search for them")
     add("--model", type=to_path, required=True, metavar="CHECKPOINT", help="of train.py, exported or not")
-    add("--out", type=to_path, default=Path("verdicts"), metavar="DIR", help="where results go (default: verdicts)")
+    add("--out", type=to_path, default=Path("localized"), metavar="DIR", help="where results go (default: localized)")
     add("--threshold", type=number(float, 0), help="dissimilarity that counts as fake (default: the model's, from its training)")
     add("--stride_s", type=number(float, 1 / FPS, 1), default=0.2, metavar="S",
         help="seconds from one chunk to the next, 1 for no overlap (default: 0.2)")  # fmt: skip
