@@ -26,11 +26,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from corpora.base import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
+from corpora.splits import GROUPINGS, periods_text, shared, split_entries
 from utils.cli import MAX_SEED, UserError, legible, number, run, to_path
-from utils.datasets import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
+from utils.constants import LABELS, SPLITS
 from utils.files import read_table, read_text, replacing, write_table
-from utils.labels import LABELS, SPLITS
-from utils.leaks import GROUPINGS, periods_text, shared, split_entries
 from utils.listing import is_video_name
 from utils.media import remux
 

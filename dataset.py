@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from augmentation import Augmentation
-from utils.audio import chunk_mfcc
+from evaluation.metrics import GROUP_COLUMNS, checked_labels
+from preprocessing.faces import CROP_SIZE_PX
 from utils.cli import UserError
-from utils.faces import CROP_SIZE_PX
+from utils.constants import LABELS
 from utils.files import read_bytes, read_frame
-from utils.labels import LABELS
 from utils.media import CHUNK_FRAMES, MAX_FRAME_BYTES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
-from utils.scoring import GROUP_COLUMNS, checked_labels
+from utils.mfcc import chunk_mfcc
 
 JPEG_END = b"\xff\xd9"
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to

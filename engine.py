@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
+from evaluation.metrics import mean_mds, video_scores
 from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
 from utils.cli import UserError
-from utils.distributed import Ranks, Stopped, StopSignal
-from utils.labels import LABELS
+from utils.constants import LABELS
 from utils.media import CHUNK_FRAMES, FPS
+from utils.ranks import Ranks, Stopped, StopSignal
 from utils.runs import peak_memory_mb
-from utils.scoring import mean_mds, video_scores
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")

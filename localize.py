@@ -30,19 +30,19 @@ from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
 from engine import AMP
-from judge import Judge
+from evaluation.spans import SMOOTH_S, checked_spans, name_as_labelled, read_labels
 from model import RESNETS
+from preprocessing.chunking import Settings
+from preprocessing.jobs import NO_ROOM, claimed, sweep
 from utils.checkpoint import load_checkpoint, refuse_other_network
-from utils.chunking import Settings
 from utils.cli import MAX_IMG_DIM, UserError, legible, number, parse_asked, pick_device, run, to_path
+from utils.constants import LABELS
 from utils.files import MAX_RECORD_BYTES, discard, load_json, plain, read_table, read_text, write_json, write_table
-from utils.jobs import NO_ROOM, claimed, sweep
-from utils.labels import LABELS
 from utils.listing import is_system_file, is_video_name, left_out_words, walk
-from utils.localization import SMOOTH_S, checked_spans, name_as_labelled, read_labels
 from utils.media import FPS, VideoError
 from utils.probe import probe
-from utils.verdict import in_capitals, is_mixed
+from verdicts.judge import Judge
+from verdicts.verdict import in_capitals, is_mixed
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")

@@ -32,12 +32,12 @@ from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
-from utils.chunking import TRACKS, Settings
+from preprocessing.chunking import TRACKS, Settings
+from preprocessing.jobs import Job, Outcome, do_jobs, sweep
+from preprocessing.plan import plan, report, video_name, write_tables
+from preprocessing.pool import Group
 from utils.cli import MAX_PROCESSES, UserError, legible, n_cores, number, pick_device, run, to_path
-from utils.jobs import Job, Outcome, do_jobs, sweep
-from utils.labels import LABELS
-from utils.parallel import Group
-from utils.split import plan, report, video_name, write_tables
+from utils.constants import LABELS
 
 MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken
 

@@ -19,12 +19,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 from pathlib import Path
 
-from utils.cli import number, run, to_path
-from utils.files import replacing, write_frame, write_json
-from utils.labels import SPLITS
-from utils.localization import localization_lines, read_json, read_labels, read_proposals, score_proposals
-from utils.report import metric_lines, plot_roc, versus_lines, write_report
-from utils.scoring import (
+from evaluation.metrics import (
     AUTHORS_THRESHOLD,
     compare_scores,
     decisions,
@@ -33,6 +28,11 @@ from utils.scoring import (
     read_summary,
     video_metrics,
 )
+from evaluation.report import metric_lines, plot_roc, versus_lines, write_report
+from evaluation.spans import localization_lines, read_json, read_labels, read_proposals, score_proposals
+from utils.cli import number, run, to_path
+from utils.constants import SPLITS
+from utils.files import replacing, write_frame, write_json
 
 SCORES = "scores.csv"
 
@@ -105,7 +105,7 @@ def report_shortcuts(out_dir: Path, split: str, folder: Path) -> None:
     """Print and write what trivial cues of a split's videos give away."""
     # here, since only this needs PyTorch
     from dataset import read_index
-    from utils.shortcuts import measure_cues, shortcut_figures, shortcut_lines
+    from evaluation.shortcuts import measure_cues, shortcut_figures, shortcut_lines
 
     cues = measure_cues(read_index(out_dir, split), out_dir, split)
     result = {"split": split} | shortcut_figures(cues)

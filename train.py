@@ -55,6 +55,8 @@ from engine import (
     score_chunks,
     video_auc,
 )
+from evaluation.metrics import GROUP_COLUMNS, calls_all_alike, mean_mds, track_scores, video_scores
+from evaluation.report import plot_curves
 from model import DISTANCES, INITS, RESNETS, TwoStreamNet
 from utils.checkpoint import (
     POLARITY,
@@ -71,10 +73,9 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import MAX_FINAL_DIM, MAX_IMG_DIM, MAX_PROCESSES, MAX_SEED, UserError, n_cores, number, parse_asked, run, to_path
-from utils.distributed import Ranks, Stopped, StopSignal
+from utils.constants import LABELS
 from utils.files import make_folder, plain, replacing, write_frame, write_json
-from utils.labels import LABELS
-from utils.report import plot_curves
+from utils.ranks import Ranks, Stopped, StopSignal
 from utils.runs import (
     RUN_NAME,
     Scalars,
@@ -87,7 +88,6 @@ from utils.runs import (
     run_name,
     write_log,
 )
-from utils.scoring import GROUP_COLUMNS, calls_all_alike, mean_mds, track_scores, video_scores
 
 NEWEST = Path("newest")  # value of --resume and --test without a path
 BALANCES = ("none", "sampler", "loss")

@@ -20,12 +20,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset import INDEX_COLUMNS, index_path, read_video
-from utils.chunking import read_record
+from evaluation.metrics import GROUP_COLUMNS
+from preprocessing.chunking import read_record
 from utils.cli import UserError, legible, run, to_path
+from utils.constants import LABELS, SPLITS
 from utils.files import read_table, write_table
-from utils.labels import LABELS, SPLITS
 from utils.media import CHUNK_FRAMES, FPS, read_wav
-from utils.scoring import GROUP_COLUMNS
 
 COLLECTED = "index.csv"  # of a split, by collect.py
 N_THREADS = 8  # they wait for the disk and for the decoder, which works outside Python's lock

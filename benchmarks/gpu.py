@@ -47,7 +47,7 @@ class Step:
 
 MAKE = "{python} benchmarks/learning.py --out {data}/learning --make_only"
 LEARN = "{python} benchmarks/learning.py --out {data}/learning"
-TEST = "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/test_gpu.py"
+TEST = "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/training/test_gpu.py"
 STEPS = (
     Step(
         "right", "Is it right there?", TEST, f"{TEST} -k s3fd_equals", 95,

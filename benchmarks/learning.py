@@ -35,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
 from engine import AMP, Epoch, Trainer, epoch_stats, forward, score_chunks, video_auc
+from evaluation.metrics import video_scores
 from model import TwoStreamNet
 from utils.cli import n_cores, number, run, to_path
-from utils.distributed import Ranks, StopSignal
-from utils.labels import LABELS
+from utils.constants import LABELS
 from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, write_wav
+from utils.ranks import Ranks, StopSignal
 from utils.runs import device_name
-from utils.scoring import video_scores
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
 MARGIN = 0.99  # of the contrastive loss, the authors'

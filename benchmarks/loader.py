@@ -33,10 +33,10 @@ from augmentation import IMAGENET_MEAN, IMAGENET_STD
 from dataset import ChunkDataset, build_loader, chunk_frames, epoch_batches, read_index, read_video, scoring_batches
 from engine import AMP, Epoch, Trainer
 from model import TwoStreamNet
-from utils.audio import N_FFT, chunk_mfcc
 from utils.cli import n_cores, number, run, to_path
-from utils.distributed import Ranks
 from utils.media import CHUNK_FRAMES, SAMPLE_RATE_HZ, read_wav
+from utils.mfcc import N_FFT, chunk_mfcc
+from utils.ranks import Ranks
 from utils.runs import device_name
 
 AMP_NAMES = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}

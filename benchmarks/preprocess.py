@@ -34,13 +34,13 @@ from scenedetect.detectors import ContentDetector
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
-from utils.chunking import Settings, detection_size, process_video
+from preprocessing.chunking import Settings, detection_size, process_video
+from preprocessing.faces import crop_face
+from preprocessing.jobs import start_worker, worker_state
+from preprocessing.pool import run_in_pool
+from preprocessing.shots import ShotDetector
 from utils.cli import UserError, n_cores, number, pick_device, run, to_path
-from utils.faces import crop_face
-from utils.jobs import start_worker, worker_state
 from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
-from utils.parallel import run_in_pool
-from utils.shots import ShotDetector
 
 N_TRIAL_FRAMES = 100
 STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")

@@ -37,7 +37,7 @@ from augmentation import normalize
 from engine import AMP, Trainer, forward
 from model import ClipNorm3d, FoldedConv3d, TwoStreamNet
 from utils.cli import number, run
-from utils.distributed import Ranks
+from utils.ranks import Ranks
 from utils.runs import device_name, peak_memory_mb
 
 WARM_UP = 2

@@ -13,7 +13,7 @@ import model
 from detectors.s3fd.network import S3FDNet
 from tests.clips import face_pictures, tone, write_clip
 from tests.golden import fill
-from tests.tiny_train import TINY
+from tests.training.tiny_train import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -51,8 +51,8 @@ def limit_memory(n_bytes: int) -> None:
 
 def pre_process(clip: str, seeds: list[int], folder: str) -> None:
     """`process_video` of mutants; a line of JSON for each: what became of it."""
+    from preprocessing.chunking import Settings, process_video
     from tests.conftest import FixedDetector
-    from utils.chunking import Settings, process_video
     from utils.media import VideoError
 
     limit_memory(2**30)
@@ -81,7 +81,7 @@ def localize(arguments: list[str]) -> None:
 
     import model
     from tests.conftest import FixedDetector, load_script
-    from tests.tiny_train import TINY
+    from tests.training.tiny_train import TINY
     from utils.cli import run
 
     torch.set_num_threads(1)

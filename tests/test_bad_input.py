@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from scipy.signal import chirp, correlate
 
+from preprocessing.chunking import Settings, process_video
 from tests.clips import add_cover_art, face_pictures, set_rotation, tone, write_clip
 from tests.conftest import ROOT
-from utils.chunking import Settings, process_video
 from utils.cli import UserError
 from utils.media import read_wav
 from utils.probe import cause_of_death

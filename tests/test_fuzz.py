@@ -45,7 +45,7 @@ def clips(tmp_path_factory) -> dict[str, Path]:
 def start(log: Path, function, *arguments):
     """Call a function of `fuzz_child` in a process of its own, its output in a file."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.tiny_train", "localize", "write_csv"])
+    context.set_forkserver_preload(["tests.training.tiny_train", "localize", "write_csv"])
     process = context.Process(target=fuzz_child.logged, args=(log, function, *arguments))
     process.start()
     return process
@@ -88,7 +88,7 @@ def test_mutants_of_a_video_through_pre_processing(clips, suffix, tmp_path):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    from tests.tiny_train import TINY
+    from tests.training.tiny_train import TINY
 
     config = {"net": "resnet18", "img_dim": 32, "final_dim": 16, "dropout": 0.5, "distance": "authors"}
     path = tmp_path_factory.mktemp("model") / "model.pth.tar"
@@ -227,8 +227,8 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
 
 def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     from utils.pages import write_page
-    from utils.timeline import TRACK_COLOURS, page_curve, plot_timeline
-    from utils.verdict import CAVEATS, TrackScores, apart, give_verdict, in_words
+    from verdicts.timeline import TRACK_COLOURS, page_curve, plot_timeline
+    from verdicts.verdict import CAVEATS, TrackScores, apart, give_verdict, in_words
 
     n = N_ROWS
     start_s = np.arange(n) * 1.0

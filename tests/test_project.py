@@ -20,7 +20,7 @@ from demo.make_videos import main as make_videos
 from demo.make_videos import speak
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, load_script
-from tests.tiny_train import TINY
+from tests.training.tiny_train import TINY
 
 README = (ROOT / "README.md").read_text()
 SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize")

@@ -11,8 +11,8 @@ import pytest
 from scipy.signal import correlate, resample_poly
 
 from detectors import build_detector
-from utils.chunking import Settings, process_video
-from utils.faces import crop_face, crop_windows
+from preprocessing.chunking import Settings, process_video
+from preprocessing.faces import crop_face, crop_windows
 from utils.media import read_wav
 
 

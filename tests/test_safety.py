@@ -13,20 +13,20 @@ import av
 import numpy as np
 import pytest
 
+from corpora.base import READERS
+from corpora.splits import read_index_file
 from dataset import read_index, read_video
 from detectors import WeightsError, download
 from detectors.download import WeightsFile, fetch
+from evaluation.metrics import read_scores, read_summary
+from evaluation.spans import read_labels, read_proposals
+from preprocessing.chunking import read_record
+from preprocessing.jobs import WORK, claimed, sweep, work_of
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import load_script
-from utils.chunking import read_record
 from utils.cli import UserError
-from utils.datasets import READERS
 from utils.files import file_digest, load_json, open_regular, read_frame, read_table
-from utils.jobs import WORK, claimed, sweep, work_of
-from utils.leaks import read_index_file
-from utils.localization import read_labels, read_proposals
 from utils.media import VideoError, open_source, read_wav, remux, write_wav
-from utils.scoring import read_scores, read_summary
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 SECONDS = 20  # a test that waits longer hangs
@@ -240,7 +240,7 @@ PLAYLISTS = {
 @pytest.mark.parametrize("kind", PLAYLISTS)
 @pytest.mark.parametrize("suffix", [".mp4", ".m3u8"])
 def test_a_playlist_reads_no_other_file(tmp_path, clip, kind, suffix):
-    from utils.shortcuts import source_cues
+    from evaluation.shortcuts import source_cues
 
     path = tmp_path / f"list{suffix}"
     os.mkfifo(tmp_path / "pipe")

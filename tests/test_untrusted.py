@@ -25,9 +25,9 @@ import torch
 from dataset import ChunkDataset, read_index, read_video
 from detectors import WeightsError, build_detector
 from engine import build_model
+from preprocessing.chunking import read_record
 from tests.clips import face_pictures, tone, write_clip, write_sound
 from utils.checkpoint import load_checkpoint
-from utils.chunking import read_record
 from utils.cli import UserError
 from utils.files import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
 from utils.media import Sound, VideoError, open_source, read_wav, to_rgb, write_wav
@@ -48,7 +48,7 @@ def limit_memory() -> None:
 def bounded():
     """Call a function in a process that can't take more than 200 MB."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.tiny_train"])
+    context.set_forkserver_preload(["tests.training.tiny_train"])
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs Linux's /proc")
 
@@ -99,9 +99,9 @@ def test_videos_named_like_formulas_go_through_the_chain(tmp_path, scripts, fixe
             (tmp_path / "test" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(source, tmp_path / "test" / label / name)
     (tmp_path / "test" / "real" / "=bad.mp4").write_text("no video")
-    monkeypatch.setattr("utils.faces.MIN_DETECTIONS", 20)
-    monkeypatch.setattr("utils.chunking.MIN_DETECTIONS", 20)
-    monkeypatch.setattr("utils.faces.MIN_SIZE_PX", 5)
+    monkeypatch.setattr("preprocessing.faces.MIN_DETECTIONS", 20)
+    monkeypatch.setattr("preprocessing.chunking.MIN_DETECTIONS", 20)
+    monkeypatch.setattr("preprocessing.faces.MIN_SIZE_PX", 5)
     assert scripts["pre-process"].main(["--out_dir", str(tmp_path / "test"), "--workers", "0"]) == 1
     assert read_table(tmp_path / "test" / "failures.csv")[0]["video"] == "real/=bad.mp4"
     scripts["write_csv"].main(["--out_dir", str(tmp_path)])
@@ -414,7 +414,7 @@ def test_a_damaged_checkpoint(tmp_path, bounded, is_zip):
 
 def test_an_optimiser_of_something_else(tmp_path):
     from engine import Trainer
-    from utils.distributed import Ranks
+    from utils.ranks import Ranks
 
     with Ranks("cpu") as ranks:
         network = torch.nn.Module()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from utils.cli import legible
-from utils.labels import LABELS
+from utils.constants import LABELS
 
 NOT_VIDEOS = frozenset(  # suffixes; files with others and without any are taken for videos
     (".7z", ".aac", ".ass", ".bak", ".bmp", ".bz2", ".cfg", ".css", ".csv", ".db", ".doc", ".docx", ".exe", ".flac", ".gz",

@@ -1,0 +1,208 @@
+"""What cues that have nothing to do with faces or voices give away about a split: a leak must not be taken for a detector.
+
+Fakes that begin with silence, are shorter or were encoded otherwise can be told without looking at them, and a network finds
+that out as well.  What a video looks like as a file is measured on the file, its loudness on its chunks, which the network
+hears.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedGroupKFold
+from tqdm import tqdm
+
+from evaluation.auc import delong_auc
+from preprocessing.chunking import RECORD, read_record
+from utils.cli import legible, n_cores
+from utils.constants import LABELS
+from utils.media import VideoError, decode_sound, open_container, pick_stream, read_wav, reason
+from utils.mfcc import SILENCE_DBFS
+
+FLOOR_DBFS = -120  # of digital silence
+CUES = {  # name, and what a fake is if it has more of it, or less
+    "leading_silence_s": ("silent for longer at the start", "silent for less long at the start"),
+    "duration_s": ("longer", "shorter"),
+    "frame_rate_hz": ("of a higher frame rate", "of a lower frame rate"),
+    "resolution_px": ("of more pixels", "of fewer pixels"),
+    "bit_rate_bps": ("of a higher bit rate", "of a lower bit rate"),
+    "loudness_dbfs": ("louder", "softer"),
+    "n_chunks": ("of more chunks", "of fewer chunks"),
+}
+LEAK = 0.55  # a cue whose interval lies above that, or as far below 0.5, is called a leak
+MIN_VIDEOS = 20  # of each class, to learn from all cues together
+N_FOLDS = 5
+
+
+def leading_silence(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """Seconds from a file's first sample of sound to the first one above `SILENCE_DBFS`; all of it, if none is."""
+    level = 10 ** (SILENCE_DBFS / 20)
+    resampler, rate_hz, n = None, 1, 0
+    for frame in decode_sound(container, stream):
+        if resampler is None:
+            rate_hz = frame.sample_rate
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+        for block in resampler.resample(frame):
+            loud = np.abs(block.to_ndarray()[0]) > level
+            if loud.any():
+                return (n + int(loud.argmax())) / rate_hz
+            n += len(loud)
+    return n / rate_hz
+
+
+def source_cues(path: Path) -> dict[str, float]:
+    """The cues of a video file, NaN for what it does not tell.
+
+    Raises:
+        av.FFmpegError, OSError, ValueError: it can't be read, or lacks picture or sound.
+    """
+    with open_container(path) as container:
+        try:
+            (video, _), (audio, _) = pick_stream(container, "video"), pick_stream(container, "audio")
+        except VideoError as error:
+            raise ValueError(f"no picture or no sound: it {error}") from error
+        duration_s = container.duration / av.time_base if container.duration else float("nan")
+        return {
+            "duration_s": duration_s,
+            "frame_rate_hz": float(video.average_rate or video.guessed_rate or "nan"),
+            "resolution_px": video.width * video.height,
+            "bit_rate_bps": 8 * path.stat().st_size / duration_s,
+            "leading_silence_s": leading_silence(container, audio),
+        }
+
+
+def loudness(wavs: list[Path]) -> float:
+    """The RMS of chunks' sound in dB of full scale, at least `FLOOR_DBFS`; OSError or ValueError if one can't be read."""
+    power = np.mean([np.mean((read_wav(path) / 32768.0) ** 2) for path in wavs])
+    return max(FLOOR_DBFS, 10 * np.log10(power)) if power else FLOOR_DBFS
+
+
+def measure_video(video: str, chunks: pd.DataFrame, out_dir: Path, split: str) -> dict:
+    """The cues of a video, NaN for those that can't be measured, and why (`problem`, else empty)."""
+    cues = dict.fromkeys(CUES, float("nan")) | {"n_chunks": len(chunks), "problem": ""}
+    label, name = video.split("/", 1)
+    wavs = [out_dir / f"{path}.wav" for path in chunks.path]
+    try:
+        cues["loudness_dbfs"] = loudness(wavs)
+    except (OSError, ValueError) as error:
+        cues["problem"] = f"a chunk's sound can't be read: {reason(error)}"
+    record = read_record(out_dir / split / "pytmp" / label / name)
+    if record is None:
+        return cues | {"problem": f"no {RECORD} names its file"}
+    try:
+        cues |= source_cues(out_dir / split / label / record["source"])
+    except (av.FFmpegError, OSError, ValueError) as error:
+        cues["problem"] = f"{record['source']}: {reason(error)}"
+    return cues
+
+
+def measure_cues(index: pd.DataFrame, out_dir: Path, split: str) -> pd.DataFrame:
+    """The cues of every video of an index: video, label, original if the index has it, `CUES`, problem (why some are NaN)."""
+    videos = index.drop_duplicates("video")[["video", "label", *(["original"] if "original" in index else [])]]
+    chunks = dict(list(index.groupby("video")))
+    measure = partial(measure_video, out_dir=out_dir, split=split)
+    with ThreadPoolExecutor(n_cores()) as pool:  # they wait for the disk and for the decoder, which works outside Python's lock
+        found = pool.map(measure, videos.video, (chunks[video] for video in videos.video))
+        found = list(tqdm(found, total=len(videos), unit="video", desc=f"cues of the {split} split", leave=False))
+    return videos.reset_index(drop=True).join(pd.DataFrame(found))
+
+
+def all_together(cues: pd.DataFrame) -> dict:
+    """How well all cues together tell fake from real videos, learnt and tried on different videos.
+
+    Gradient-boosted trees, cross-validated; a fake stays in one fold with its original and that one's other fakes, if the
+    originals are known.  Videos that lack a cue are left out: that it is missing must not tell.
+
+    Returns:
+        auc and auc_ci95_delong (of the pooled predictions), n_real, n_fake, and why there is no auc, else None.
+    """
+    known = cues.dropna(subset=list(CUES))
+    is_fake = (known.label == LABELS["fake"]).to_numpy()
+    n_fake = int(is_fake.sum())
+    result = {"auc": None, "auc_ci95_delong": None, "n_real": len(known) - n_fake, "n_fake": n_fake, "why": None}
+    if min(n_fake, result["n_real"]) < MIN_VIDEOS:
+        return result | {"why": f"takes {MIN_VIDEOS} real and {MIN_VIDEOS} fake videos with all cues"}
+    origin = known.original.where(known.original != "", known.video) if "original" in known else known.video
+    if known.assign(origin=origin).groupby("label").origin.nunique().min() < N_FOLDS:
+        return result | {"why": f"takes videos from {N_FOLDS} originals for as many folds"}
+    values, score = known[list(CUES)].to_numpy(np.float64), np.zeros(len(known))
+    for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0).split(values, is_fake, origin):
+        trees = HistGradientBoostingClassifier(
+            max_iter=50, max_leaf_nodes=8, min_samples_leaf=5, class_weight="balanced", random_state=0
+        )
+        score[test] = trees.fit(values[train], is_fake[train]).predict_proba(values[test])[:, 1]
+    return result | dict(zip(("auc", "auc_ci95_delong"), delong_auc(is_fake, score), strict=True))
+
+
+def shortcut_figures(cues: pd.DataFrame) -> dict:
+    """What each cue gives away, and all together.
+
+    Returns:
+        n_videos; problems, (video, why) of those with missing cues; cues, by name: auc (fake is higher), auc_ci95_delong,
+        strength (max(auc, 1 - auc)), reading (in words), leak (the interval lies beyond `LEAK`), n_real, n_fake; together, as
+        `all_together` with leak; has_originals.  What needs both classes is None without.
+    """
+    figures = {}
+    for cue, (more, less) in CUES.items():
+        known = cues.dropna(subset=cue)
+        is_fake = (known.label == LABELS["fake"]).to_numpy()
+        figure = {"auc": None, "auc_ci95_delong": None, "strength": None, "reading": "not known of both real and fake videos",
+                  "leak": False, "n_real": int((~is_fake).sum()), "n_fake": int(is_fake.sum())}  # fmt: skip
+        if figure["n_real"] and figure["n_fake"]:
+            auc, interval = delong_auc(is_fake, known[cue].to_numpy(np.float64))
+            is_clear = interval is not None and not interval[0] <= 0.5 <= interval[1]
+            reading = f"fakes are {more if auc > 0.5 else less}" if is_clear else "no clear difference"
+            figure |= {"auc": auc, "auc_ci95_delong": interval, "strength": max(auc, 1 - auc),
+                       "reading": "the same in all" if known[cue].nunique() == 1 else reading,
+                       "leak": is_clear and (interval[0] > LEAK or interval[1] < 1 - LEAK)}  # fmt: skip
+        figures[cue] = figure
+    together = all_together(cues)
+    interval = together["auc_ci95_delong"]
+    troubled = cues[cues.problem != ""]
+    return {
+        "n_videos": len(cues),
+        "problems": list(zip(troubled.video, troubled.problem, strict=True)),
+        "cues": figures,
+        "together": together | {"leak": interval is not None and interval[0] > LEAK},
+        "has_originals": "original" in cues,
+    }
+
+
+def shortcut_lines(result: dict) -> Iterator[str]:
+    """What `shortcut_figures` gives, and split, as lines for the screen."""
+
+    def line(name: str, figure: dict, strength: str, reading: str) -> str:
+        auc = f"{figure['auc']:.4f}" if figure["auc"] is not None else "-"
+        interval = figure["auc_ci95_delong"]
+        interval = "unknown" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+        reading += "  <- LEAK" if figure["leak"] else ""
+        return f"{name:<18} {auc:>6}  {interval:<16}  {strength:>8} {figure['n_fake']:>6} {figure['n_real']:>6}  {reading}"
+
+    yield f"{result['n_videos']} videos of the {result['split']} split"
+    if problems := result["problems"]:
+        yield f"cues missing for {len(problems)} videos:"
+        yield from (legible(f"  {video}: {why}") for video, why in problems[:5])
+        if len(problems) > 5:
+            yield "  ... (all in shortcuts.csv)"
+    yield f"{'cue alone':<18} {'AUC':>6}  {'95 % (DeLong)':<16}  {'strength':>8} {'fake':>6} {'real':>6}"
+    for name, figure in result["cues"].items():
+        yield line(name, figure, "-" if figure["strength"] is None else f"{figure['strength']:.4f}", figure["reading"])
+    together = result["together"]
+    twins = "a fake with its original" if result["has_originals"] else "originals not known"
+    how = f"trees, {N_FOLDS}-fold cross-validated, {twins}"
+    yield line("all cues together", together, "", together["why"] or how)
+    if together["auc_ci95_delong"] and together["auc_ci95_delong"][1] < 0.5:
+        # what was learnt from a video is wrong for its twin
+        yield "Below 0.5 means: videos have twins of the other label in other folds" + (
+            "." if result["has_originals"] else "; a column original in the index keeps them together."
+        )
+    yield "AUC: the cue as the score, higher taken as fake; strength: max(AUC, 1 - AUC)."
+    yield f"LEAK: the strength's interval lies above {LEAK}. Silence lasts until the first sample above {SILENCE_DBFS} dBFS;"
+    yield "loudness is the RMS of the chunks."
+    if any(figure["leak"] for figure in (*result["cues"].values(), together)):
+        yield "A detector's AUC on these videos means little unless it is well above that of the cues."
