@@ -27,12 +27,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from corpora.base import DATASETS, PART, READERS, Entry, Found, list_names, listed_name
+from corpora.remux import remux
 from corpora.splits import GROUPINGS, periods_text, shared, split_entries
 from utils.cli import MAX_SEED, UserError, legible, number, run, to_path
 from utils.constants import LABELS, SPLITS
-from utils.files import read_table, read_text, replacing, write_table
+from utils.files import replacing
 from utils.listing import is_video_name
-from utils.media import remux
+from utils.tables import read_table, read_text, write_table
 
 ROOT = Path(__file__).parent
 LINKS = ("sym", "hard", "copy")

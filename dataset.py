@@ -9,7 +9,7 @@ import multiprocessing
 import re
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,29 +18,19 @@ import numpy as np
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from augmentation import Augmentation
-from evaluation.metrics import GROUP_COLUMNS, checked_labels
-from preprocessing.faces import CROP_SIZE_PX
+from utils.chunkfiles import INDEX_COLUMNS, index_path, read_video, read_wav
 from utils.cli import UserError
-from utils.constants import LABELS
-from utils.files import read_bytes, read_frame
-from utils.media import CHUNK_FRAMES, MAX_FRAME_BYTES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
+from utils.constants import CHUNK_FRAMES, GROUP_COLUMNS, LABELS
 from utils.mfcc import chunk_mfcc
+from utils.tables import checked_labels, read_frame
 
-JPEG_END = b"\xff\xd9"
 OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to
-INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
 SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
-REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
-
-
-def index_path(out_dir: Path, split: str) -> Path:
-    return out_dir / f"{split}_split.csv"
 
 
 def read_index(out_dir: Path, split: str) -> pd.DataFrame:
@@ -146,80 +136,6 @@ def scoring_batches(n_rows: int, batch_size: int, rank: int = 0, n_ranks: int = 
     return [list(range(row, min(row + batch_size, n_rows))) for row in range(0, n_rows, batch_size)][rank::n_ranks]
 
 
-def chunk_frames(folder: Path) -> list[Path]:
-    """The frame files of a chunk in order of their numbers; ValueError unless there are 30."""
-    frames = [p for p in folder.iterdir() if p.suffix == ".jpg"]
-    odd = [p.name for p in frames if not p.stem.isdecimal()]
-    if odd:
-        raise ValueError(f"frame {odd[0]} has no number")
-    # DEVIATION: sorted by number; the authors read a folder in the order the file system lists it
-    frames.sort(key=lambda p: int(p.stem))
-    if len(frames) != CHUNK_FRAMES:
-        raise ValueError(f"{len(frames)} frames, expected {CHUNK_FRAMES}")
-    return frames
-
-
-def frame_bytes(path: Path) -> bytes:
-    """The content of a frame's file; ValueError if it is no file, or too large for one, as a file with holes may claim to be."""
-    try:
-        return read_bytes(path, MAX_FRAME_BYTES)
-    except ValueError as error:
-        raise ValueError(f"frame {error}") from error
-
-
-def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
-    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded, ValueError if it is too large."""
-    if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
-        return None
-    n_pixels = jpeg_pixels(data)
-    if n_pixels > MAX_FRAME_PIXELS:  # before memory is taken for them
-        raise ValueError(f"a frame claims {n_pixels:,} pixels, expected at most {MAX_FRAME_PIXELS:,}")
-    if not n_pixels:
-        return None
-    return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED.get(scale, cv2.IMREAD_COLOR))
-
-
-def read_video(folder: Path, img_dim: int | None = None) -> Tensor:
-    """Read a chunk's frames, as `decode_video` does.
-
-    Raises:
-        OSError: the folder or a file can't be read.
-        ValueError: not 30 frames, or what `decode_video` raises.
-    """
-    return decode_video(((path.name, frame_bytes(path)) for path in chunk_frames(folder)), img_dim)
-
-
-def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None) -> Tensor:
-    """Decode a chunk's 30 frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
-
-    Args:
-        jpegs: their names and contents, in order.
-
-    Raises:
-        ValueError: a frame that is cut off, too large or no JPEG, frames of several sizes.
-    """
-    # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
-    scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
-    video = size = None
-    for i, (name, data) in enumerate(jpegs):
-        frame = decode_frame(data, scale)
-        if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
-            scale = 1
-            frame = decode_frame(data)
-        if frame is None:
-            raise ValueError(f"frame {name} is damaged")
-        size = size or frame.shape
-        if frame.shape != size:
-            raise ValueError("frames of several sizes")
-        if img_dim and size[:2] != (img_dim, img_dim):
-            how = cv2.INTER_AREA if min(size[:2]) > img_dim else cv2.INTER_LINEAR
-            frame = cv2.resize(frame, (img_dim, img_dim), interpolation=how)
-        if video is None:
-            video = np.empty((CHUNK_FRAMES, *frame.shape), np.uint8)
-        cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=video[i])
-    return torch.from_numpy(video)
-
-
 class ChunkDataset(Dataset):
     """Chunks of an index as tensors.
 
@@ -257,7 +173,7 @@ class ChunkDataset(Dataset):
             taken = (row + i) % len(self)
             folder = self.root / self.paths[taken]
             try:
-                video = read_video(folder, self.img_dim)
+                video = torch.from_numpy(read_video(folder, self.img_dim))
                 samples = read_wav(folder.with_name(folder.name + ".wav"))
                 break
             except (OSError, ValueError) as error:

@@ -21,11 +21,10 @@ from tqdm import tqdm
 
 from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
-from evaluation.metrics import mean_mds, video_scores
+from mds import mean_mds, video_scores
 from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
 from utils.cli import UserError
-from utils.constants import LABELS
-from utils.media import CHUNK_FRAMES, FPS
+from utils.constants import CHUNK_FRAMES, FPS, LABELS
 from utils.ranks import Ranks, Stopped, StopSignal
 from utils.runs import peak_memory_mb
 

@@ -30,17 +30,20 @@ from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
 from engine import AMP
-from evaluation.spans import SMOOTH_S, checked_spans, name_as_labelled, read_labels
+from evaluation.span_files import name_as_labelled, read_labels
 from model import RESNETS
-from preprocessing.chunking import Settings
-from preprocessing.jobs import NO_ROOM, claimed, sweep
+from preprocessing.settings import Settings
 from utils.checkpoint import load_checkpoint, refuse_other_network
+from utils.claims import NO_ROOM, claimed, sweep
 from utils.cli import MAX_IMG_DIM, UserError, legible, number, parse_asked, pick_device, run, to_path
-from utils.constants import LABELS
-from utils.files import MAX_RECORD_BYTES, discard, load_json, plain, read_table, read_text, write_json, write_table
+from utils.constants import FPS, LABELS
+from utils.containers import VideoError
+from utils.files import MAX_RECORD_BYTES, discard
+from utils.jsonfiles import checked_spans, load_json, plain, write_json
 from utils.listing import is_system_file, is_video_name, left_out_words, walk
-from utils.media import FPS, VideoError
 from utils.probe import probe
+from utils.tables import read_table, read_text, write_table
+from verdicts.curve import SMOOTH_S
 from verdicts.judge import Judge
 from verdicts.verdict import in_capitals, is_mixed
 

@@ -32,12 +32,13 @@ from tqdm import tqdm
 
 from detectors import DETECTORS, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
-from preprocessing.chunking import TRACKS, Settings
-from preprocessing.jobs import Job, Outcome, do_jobs, sweep
+from preprocessing.jobs import Job, Outcome, do_jobs
 from preprocessing.plan import plan, report, video_name, write_tables
-from preprocessing.pool import Group
+from preprocessing.settings import TRACKS, Settings
+from utils.claims import sweep
 from utils.cli import MAX_PROCESSES, UserError, legible, n_cores, number, pick_device, run, to_path
 from utils.constants import LABELS
+from utils.launch import Group
 
 MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken
 

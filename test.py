@@ -19,20 +19,16 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 from pathlib import Path
 
-from evaluation.metrics import (
-    AUTHORS_THRESHOLD,
-    compare_scores,
-    decisions,
-    read_chunk_scores,
-    read_scores,
-    read_summary,
-    video_metrics,
-)
+from evaluation.metrics import AUTHORS_THRESHOLD, compare_scores, decisions, video_metrics
 from evaluation.report import metric_lines, plot_roc, versus_lines, write_report
-from evaluation.spans import localization_lines, read_json, read_labels, read_proposals, score_proposals
+from evaluation.span_files import read_labels, read_proposals
+from evaluation.spans import localization_lines, score_proposals
+from evaluation.tables import read_chunk_scores, read_scores, read_summary
 from utils.cli import number, run, to_path
 from utils.constants import SPLITS
-from utils.files import replacing, write_frame, write_json
+from utils.files import replacing
+from utils.jsonfiles import read_json, write_json
+from utils.tables import write_frame
 
 SCORES = "scores.csv"
 

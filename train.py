@@ -55,8 +55,9 @@ from engine import (
     score_chunks,
     video_auc,
 )
-from evaluation.metrics import GROUP_COLUMNS, calls_all_alike, mean_mds, track_scores, video_scores
+from evaluation.metrics import calls_all_alike
 from evaluation.report import plot_curves
+from mds import mean_mds, track_scores, video_scores
 from model import DISTANCES, INITS, RESNETS, TwoStreamNet
 from utils.checkpoint import (
     POLARITY,
@@ -73,8 +74,9 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import MAX_FINAL_DIM, MAX_IMG_DIM, MAX_PROCESSES, MAX_SEED, UserError, n_cores, number, parse_asked, run, to_path
-from utils.constants import LABELS
-from utils.files import make_folder, plain, replacing, write_frame, write_json
+from utils.constants import GROUP_COLUMNS, LABELS
+from utils.files import make_folder, replacing
+from utils.jsonfiles import plain, write_json
 from utils.ranks import Ranks, Stopped, StopSignal
 from utils.runs import (
     RUN_NAME,
@@ -88,6 +90,7 @@ from utils.runs import (
     run_name,
     write_log,
 )
+from utils.tables import write_frame
 
 NEWEST = Path("newest")  # value of --resume and --test without a path
 BALANCES = ("none", "sampler", "loss")

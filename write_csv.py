@@ -19,13 +19,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset import INDEX_COLUMNS, index_path, read_video
-from evaluation.metrics import GROUP_COLUMNS
-from preprocessing.chunking import read_record
+from utils.chunkfiles import INDEX_COLUMNS, index_path, read_record, read_video, read_wav
 from utils.cli import UserError, legible, run, to_path
-from utils.constants import LABELS, SPLITS
-from utils.files import read_table, write_table
-from utils.media import CHUNK_FRAMES, FPS, read_wav
+from utils.constants import CHUNK_FRAMES, FPS, GROUP_COLUMNS, LABELS, SPLITS
+from utils.tables import read_table, write_table
 
 COLLECTED = "index.csv"  # of a split, by collect.py
 N_THREADS = 8  # they wait for the disk and for the decoder, which works outside Python's lock

@@ -35,11 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
 from engine import AMP, Epoch, Trainer, epoch_stats, forward, score_chunks, video_auc
-from evaluation.metrics import video_scores
+from mds import video_scores
 from model import TwoStreamNet
+from utils.chunkfiles import write_wav
 from utils.cli import n_cores, number, run, to_path
-from utils.constants import LABELS
-from utils.media import CHUNK_FRAMES, FPS, SAMPLE_RATE_HZ, write_wav
+from utils.constants import CHUNK_FRAMES, FPS, LABELS, SAMPLE_RATE_HZ
 from utils.ranks import Ranks, StopSignal
 from utils.runs import device_name
 

@@ -30,11 +30,12 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from augmentation import IMAGENET_MEAN, IMAGENET_STD
-from dataset import ChunkDataset, build_loader, chunk_frames, epoch_batches, read_index, read_video, scoring_batches
+from dataset import ChunkDataset, build_loader, epoch_batches, read_index, scoring_batches
 from engine import AMP, Epoch, Trainer
 from model import TwoStreamNet
+from utils.chunkfiles import chunk_frames, read_video, read_wav
 from utils.cli import n_cores, number, run, to_path
-from utils.media import CHUNK_FRAMES, SAMPLE_RATE_HZ, read_wav
+from utils.constants import CHUNK_FRAMES, SAMPLE_RATE_HZ
 from utils.mfcc import N_FFT, chunk_mfcc
 from utils.ranks import Ranks
 from utils.runs import device_name

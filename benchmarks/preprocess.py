@@ -34,13 +34,18 @@ from scenedetect.detectors import ContentDetector
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
-from preprocessing.chunking import Settings, detection_size, process_video
+from preprocessing.chunking import detection_size
 from preprocessing.faces import crop_face
 from preprocessing.jobs import start_worker, worker_state
 from preprocessing.pool import run_in_pool
+from preprocessing.record import process_video
+from preprocessing.settings import Settings
 from preprocessing.shots import ShotDetector
 from utils.cli import UserError, n_cores, number, pick_device, run, to_path
-from utils.media import FPS, VideoError, open_source, rgb_patch, to_rgb
+from utils.constants import FPS
+from utils.containers import VideoError
+from utils.media import open_source
+from utils.pictures import rgb_patch, to_rgb
 
 N_TRIAL_FRAMES = 100
 STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")

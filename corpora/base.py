@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.spans import checked_spans, read_json
 from utils.cli import UserError
 from utils.constants import LABELS
-from utils.files import parse_json, read_text, unescape_cell
+from utils.jsonfiles import checked_spans, parse_json, read_json
 from utils.listing import is_system_file, is_video_name, left_out_words, to_rename, walk
+from utils.tables import read_text, unescape_cell
 
 DATASETS = ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder")
 SOURCE_FPS = 25.0  # of FakeAVCeleb, DF-TIMIT, LAV-DF and AV-Deepfake1M, by their descriptions

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from corpora.base import Entry
 from utils.cli import UserError
-from utils.files import file_digest, read_table
+from utils.files import file_digest
+from utils.tables import read_table
 
 GROUPINGS = ("original", "identity", "none")
 

@@ -18,11 +18,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from evaluation.auc import delong_auc
-from preprocessing.chunking import RECORD, read_record
+from utils.chunkfiles import RECORD, read_record, read_wav
 from utils.cli import legible, n_cores
-from utils.constants import LABELS
-from utils.media import VideoError, decode_sound, open_container, pick_stream, read_wav, reason
-from utils.mfcc import SILENCE_DBFS
+from utils.constants import LABELS, SILENCE_DBFS
+from utils.containers import VideoError, open_container, pick_stream, reason
+from utils.sound import decode_sound
 
 FLOOR_DBFS = -120  # of digital silence
 CUES = {  # name, and what a fake is if it has more of it, or less

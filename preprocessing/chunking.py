@@ -5,16 +5,11 @@ for are held: 7 where every frame shows the face, at most 47, and those in the d
 """
 
 import dataclasses
-import hashlib
-import json
-import os
-import re
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import av
@@ -23,46 +18,17 @@ import numpy as np
 
 from detectors import Detector
 from preprocessing.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, crop_face
+from preprocessing.settings import Settings
 from preprocessing.speech import FaceMotion, choose_speaker, faces_at_once, overlap
-from utils.files import MAX_RECORD_BYTES, discard, load_json
-from utils.media import (
-    CHUNK_FRAMES,
-    CHUNK_SAMPLES,
-    FPS,
-    MAX_DURATION_S,
-    SAMPLES_PER_FRAME,
-    Sound,
-    Source,
-    VideoError,
-    open_source,
-    rgb_patch,
-    to_rgb,
-    write_wav,
-)
+from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, FPS, SAMPLES_PER_FRAME
+from utils.containers import VideoError
+from utils.media import Source
+from utils.pictures import rgb_patch, to_rgb
+from utils.sound import Sound
 from utils.timing import Stopwatch
 
-RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
 MAX_MISSING_SAMPLES = CHUNK_SAMPLES // 10  # of a chunk's sound that may be filled with silence
 MAX_BATCH_BYTES = 128 * 2**20  # of decoded frames in a batch for the detector; up to three batches wait
-TRACKS = ("longest", "all")
-CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What decides the content of the chunks (kept in every record)."""
-
-    detector: str = "s3fd"
-    half: bool = False
-    detect_scale: float = 0.25
-    detect_min_px: int = 160
-    detect_every: int = 1
-    jpeg_quality: int = 95
-    tracks: str = "longest"
-
-    @property
-    def hash(self) -> str:
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclasses.dataclass
@@ -345,99 +311,3 @@ def check_tracks(found: Found) -> None:
             f"faces in {found.n_with_face} of {found.n_pictures} frames, but none seen {MIN_DETECTIONS} times in one shot at "
             f"more than {MIN_SIZE_PX} px",
         )
-
-
-def process_video(path: Path, target: Path, work: Path, detector: Detector, settings: Settings) -> tuple[dict, dict[str, float]]:
-    """Turn a video into its folder of chunks, complete or not at all.
-
-    Args:
-        target: the folder to make; one that is there is replaced.
-        work: a folder on the same file system for this call alone; the result is built in it and renamed as the last step.
-
-    Returns:
-        The record that is also in `video.json`: source and its size, settings and their hash, n_frames at 30 fps, shots,
-        tracks with their frames and boxes, and whether one is a face that never moves, chunks with their first frames, chunks
-        left out for want of sound, for damaged frames or since the face never moves, what was wrong with the file or with the
-        choice of the face, when picture and sound begin and end in it. And the seconds spent, by
-        step: they are not in the record, so that the same video always gives the same files.
-
-    Raises:
-        VideoError: the video gives no chunk; the stage and the reason.
-        OSError: the result can't be written.
-    """
-    clock = Stopwatch()
-    result = work / "result"
-    result.mkdir(parents=True)
-    with open_source(path, work, clock) as source:
-        clock.lap("open")
-        with closing(find_faces(source, detector, settings, clock)) as pictures:
-            found = track_and_crop(pictures, work / "tracks", settings, clock)
-        check_tracks(found)
-        if settings.tracks == "longest":
-            keep_speaker(found, source.sound)
-            clock.lap("motion")
-        chunks = {"chunks": [], "without_sound": [], "damaged": []}
-        damaged = source.damaged()
-        # DEVIATION: a face that never moves (a photograph in the picture) is left out where another does
-        all_still = all(writer.motion.is_still for writer in found.tracks)
-        for i, writer in enumerate(found.tracks):
-            prefix = "" if settings.tracks == "longest" else f"{i:02d}_"
-            is_left_out = writer.motion.is_still and not all_still
-            for c in range(writer.track.n_frames // CHUNK_FRAMES):
-                first = writer.track.first_frame + c * CHUNK_FRAMES
-                samples, kind = cut_sound(source, first, damaged)
-                kind = "still" if is_left_out else kind
-                clock.lap("audio")
-                name = f"{prefix}{c:05d}"
-                if kind == "chunks":
-                    os.rename(writer.folder / f"{c:05d}", result / name)
-                    write_wav(result / f"{name}.wav", samples)
-                chunks.setdefault(kind, []).append({"chunk": name, "first_frame": first})
-                clock.lap("write")
-        if not chunks["chunks"]:
-            n_silent, n_damaged, n_still = (len(chunks.get(kind, ())) for kind in ("without_sound", "damaged", "still"))
-            sound_s = source.sound.n_decoded / CHUNK_SAMPLES
-            what = f"{n_silent} without sound (there are {sound_s:.2f} s of it), {n_damaged} with damaged frames"
-            still = f", {n_still} of a face that never moves" if n_still else ""
-            raise VideoError("chunk", f"no second of the face track can be used: {what}{still}")
-        record = {
-            "source": path.name,
-            "source_bytes": path.stat().st_size,
-            "settings_hash": settings.hash,
-            "settings": dataclasses.asdict(settings),
-            "n_frames": found.n_frames,
-            "shots": found.shots,
-            "n_tracks_found": found.n_tracks,
-            "tracks": [
-                {
-                    "first_frame": writer.track.first_frame,
-                    "last_frame": writer.track.last_frame,
-                    "boxes": writer.track.boxes.round(1).tolist(),
-                    **({"still": True} if writer.motion.is_still else {}),
-                }
-                for writer in found.tracks
-            ],
-            **chunks,
-            "warnings": [*source.warnings, *found.warnings],
-            "timings": source.timings(),
-        }
-    (result / RECORD).write_text(json.dumps(record))
-    discard(target, work)
-    os.replace(result, target)
-    return record, dict(clock.seconds)
-
-
-def read_record(folder: Path) -> dict | None:
-    """The record of a complete video folder; None if it has none, or none that `process_video` can have written."""
-    try:
-        record = load_json(folder / RECORD, MAX_RECORD_BYTES)
-        kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
-        is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
-        is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."
-        for chunk in (chunk for kind in ("chunks", "without_sound", "damaged", "still") for chunk in record.get(kind, ())):
-            # names become paths
-            is_ours &= CHUNK_NAME.fullmatch(chunk["chunk"]) is not None and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
-        is_ours &= all(isinstance(warning, str) for warning in record.get("warnings", ()))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return None
-    return record if is_ours else None

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from utils.constants import CROP_SIZE_PX
+
 MAX_GAP_FRAMES = 40
 MIN_IOU = 0.5
 MIN_DETECTIONS = 51
 MIN_SIZE_PX = 50
 MEDIAN_FRAMES = 13
 CROP_SCALE = 0.40
-CROP_SIZE_PX = 224
 FILL = 110  # grey of what lies outside the frame
 
 

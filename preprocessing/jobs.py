@@ -1,34 +1,28 @@
 """One video as a job: claimed among all runs on a folder, done once, its outcome told in plain words."""
 
-import contextlib
-import errno
-import hashlib
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-from filelock import FileLock, Timeout
 from pebble import ProcessExpired
 
 from detectors import Detector
-from preprocessing.chunking import Settings, process_video, read_record
 from preprocessing.pool import run_in_pool
+from preprocessing.record import process_video
+from preprocessing.settings import Settings
+from utils.chunkfiles import read_record
+from utils.claims import NO_ROOM, claimed
 from utils.cli import UserError
+from utils.constants import FPS
+from utils.containers import VideoError
 from utils.files import discard
-from utils.media import FPS, VideoError
 from utils.probe import cause_of_death
 from utils.timing import killed_if_stalled
 
-WORK = ".work"  # beside the folders of the videos: results that are being built, and a lock for each
-LOCK_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 Job = tuple[Path, Path, Path | None]  # a video, the folder of its chunks, its preview if one is asked for
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 @dataclass
@@ -54,64 +48,6 @@ def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = Non
             warnings.append(f"{len(left_out)} chunks {words} left out, the first at {min(left_out):.2f} s")
     warnings = [*record.get("warnings", ()), *warnings]
     return Outcome(status, n_chunks=len(record["chunks"]), warnings=warnings, seconds=seconds or {})
-
-
-def work_of(target: Path) -> Path:
-    return target.parent / WORK / hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
-
-
-@contextmanager
-def claimed(target: Path, wait: bool = False) -> Iterator[Path | None]:
-    """Take a folder or file, existing or not, for this process alone among all processes and runs.
-
-    Gives an empty place to build in, removed in the end; if another process has it, None, or `wait` for it. The claim ends
-    with the process, however that ends.
-    """
-    with claimed_work(work_of(target), wait) as work:
-        yield work
-
-
-@contextmanager
-def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
-    """`claimed`, by the name of the place to build in.
-
-    Raises:
-        UserError: the folder for such places is a link; what is in another folder is not ours to delete.
-    """
-    path = work.with_suffix(".lock")
-    if path.parent.is_symlink():
-        raise UserError(f"{path.parent} is a link, and results are built in it and deleted; remove it, then run this again.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():  # to a file, which would be emptied
-        path.unlink()
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=wait)
-    except Timeout:
-        yield None
-        return
-    try:
-        if work.is_symlink():
-            work.unlink()
-        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            path.unlink()
-        lock.release()
-
-
-def sweep(parent: Path) -> None:
-    """Remove what killed processes left beside the videos' folders, and nothing else; a link is not followed."""
-    if (parent / WORK).is_symlink():
-        return
-    for path in (parent / WORK).glob("*.lock"):
-        if LOCK_NAME.fullmatch(path.name):
-            with claimed_work(path.with_suffix("")):
-                pass
-    with contextlib.suppress(OSError):  # not empty: another run is at work
-        (parent / WORK).rmdir()
 
 
 def is_complete(record: dict | None, source: Path, settings: Settings) -> bool:

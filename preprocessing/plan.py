@@ -6,12 +6,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from preprocessing.chunking import Settings, read_record
-from preprocessing.jobs import Outcome, claimed, is_complete, outcome_of, sweep
+from preprocessing.jobs import Outcome, is_complete, outcome_of
+from preprocessing.settings import Settings
+from utils.chunkfiles import read_record
+from utils.claims import claimed, sweep
 from utils.cli import UserError, legible
 from utils.constants import LABELS
-from utils.files import discard, read_table, write_table
+from utils.files import discard
 from utils.listing import is_system_file, is_video_name, left_out_words, to_rename
+from utils.tables import read_table, write_table
 
 NOT_AGAIN = "; not tried again until the file changes or --overwrite is given"
 

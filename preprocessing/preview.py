@@ -8,21 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from preprocessing.faces import CROP_SIZE_PX
+from utils.chunkfiles import MAX_FRAME_BYTES, MAX_FRAME_PIXELS, jpeg_pixels, read_wav
 from utils.cli import legible
+from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, CROP_SIZE_PX, FPS, SAMPLE_RATE_HZ
 from utils.files import read_bytes, replacing
-from utils.media import (
-    CHUNK_FRAMES,
-    CHUNK_SAMPLES,
-    FPS,
-    MAX_FRAME_BYTES,
-    MAX_FRAME_PIXELS,
-    SAMPLE_RATE_HZ,
-    jpeg_pixels,
-    open_source,
-    read_wav,
-    to_rgb,
-)
+from utils.media import open_source
+from utils.pictures import to_rgb
 
 MAX_CROPS = 12  # in a row
 MAX_ROWS = 20

@@ -5,7 +5,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 
-from utils.media import FPS
+from utils.constants import FPS
 
 
 class ShotDetector(ContentDetector):

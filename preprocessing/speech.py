@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from preprocessing.faces import Track
-from utils.media import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME, Sound
+from utils.constants import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME
+from utils.sound import Sound
 
 GRID = 32  # a crop is looked at as so many cells a side
 MIN_CONTRAST = 1.0  # grey levels

@@ -51,9 +51,10 @@ def limit_memory(n_bytes: int) -> None:
 
 def pre_process(clip: str, seeds: list[int], folder: str) -> None:
     """`process_video` of mutants; a line of JSON for each: what became of it."""
-    from preprocessing.chunking import Settings, process_video
+    from preprocessing.record import process_video
+    from preprocessing.settings import Settings
     from tests.conftest import FixedDetector
-    from utils.media import VideoError
+    from utils.containers import VideoError
 
     limit_memory(2**30)
     data, folder, detector = Path(clip).read_bytes(), Path(folder), FixedDetector()

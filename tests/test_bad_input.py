@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from scipy.signal import chirp, correlate
 
-from preprocessing.chunking import Settings, process_video
+from preprocessing.record import process_video
+from preprocessing.settings import Settings
 from tests.clips import add_cover_art, face_pictures, set_rotation, tone, write_clip
 from tests.conftest import ROOT
+from utils.chunkfiles import read_wav
 from utils.cli import UserError
-from utils.media import read_wav
 from utils.probe import cause_of_death
 
 WIDE = face_pictures(120, 224)  # 4.8 s at 25 fps

@@ -22,8 +22,8 @@ from tests import fuzz_child
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import load_script
 from utils.cli import UserError
-from utils.files import read_table
-from utils.media import FPS
+from utils.constants import FPS
+from utils.tables import read_table
 
 FACTOR = int(os.environ.get("MDS_FUZZ", "1"))
 SECONDS_PER_MUTANT = 60  # after which it hangs
@@ -211,7 +211,7 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
             column: [names[i % 40] if label == 0 else "" for i, label in enumerate(labels)] for column in ("method", "source")
         }
         scores = pd.DataFrame({"video": names, "label": labels, "mds": rng.uniform(0, 1, N_ROWS) + (labels == 0), **groups})
-        from utils.files import write_frame
+        from utils.tables import write_frame
 
         write_frame(folder / "scores.csv", scores)
         (folder / "scores.json").write_text(json.dumps({"threshold": 0.5, "threshold_origin": names[0], "checkpoint": names[1]}))

@@ -15,14 +15,14 @@ import torch
 
 import model
 from dataset import read_index
-from evaluation.metrics import read_scores, read_summary
-from evaluation.spans import read_labels, read_proposals
-from preprocessing.chunking import read_record
+from evaluation.span_files import read_labels, read_proposals
+from evaluation.tables import read_scores, read_summary
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector, load_script
+from utils.chunkfiles import read_record, write_wav
 from utils.cli import UserError
-from utils.files import parse_json, read_frame, read_table, write_table
-from utils.media import write_wav
+from utils.jsonfiles import parse_json
+from utils.tables import read_frame, read_table, write_table
 
 
 @pytest.fixture(scope="module")

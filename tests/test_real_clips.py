@@ -11,9 +11,10 @@ import pytest
 from scipy.signal import correlate, resample_poly
 
 from detectors import build_detector
-from preprocessing.chunking import Settings, process_video
 from preprocessing.faces import crop_face, crop_windows
-from utils.media import read_wav
+from preprocessing.record import process_video
+from preprocessing.settings import Settings
+from utils.chunkfiles import read_wav
 
 
 @pytest.fixture(scope="module")

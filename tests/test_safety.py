@@ -14,19 +14,23 @@ import numpy as np
 import pytest
 
 from corpora.base import READERS
+from corpora.remux import remux
 from corpora.splits import read_index_file
-from dataset import read_index, read_video
+from dataset import read_index
 from detectors import WeightsError, download
 from detectors.download import WeightsFile, fetch
-from evaluation.metrics import read_scores, read_summary
-from evaluation.spans import read_labels, read_proposals
-from preprocessing.chunking import read_record
-from preprocessing.jobs import WORK, claimed, sweep, work_of
+from evaluation.span_files import read_labels, read_proposals
+from evaluation.tables import read_scores, read_summary
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import load_script
+from utils.chunkfiles import read_record, read_video, read_wav, write_wav
+from utils.claims import WORK, claimed, sweep, work_of
 from utils.cli import UserError
-from utils.files import file_digest, load_json, open_regular, read_frame, read_table
-from utils.media import VideoError, open_source, read_wav, remux, write_wav
+from utils.containers import VideoError
+from utils.files import file_digest, open_regular
+from utils.jsonfiles import load_json
+from utils.media import open_source
+from utils.tables import read_frame, read_table
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 SECONDS = 20  # a test that waits longer hangs
@@ -205,7 +209,7 @@ def test_folders_that_hold_themselves(tmp_path, clip):
 
 
 def test_pipes_for_lists_and_weights(tmp_path, clip):
-    from detectors.weights import read_weights
+    from utils.weights import read_weights
 
     collect = load_script("collect")
     os.mkfifo(tmp_path / "pipe")

@@ -22,15 +22,18 @@ import pandas as pd
 import pytest
 import torch
 
-from dataset import ChunkDataset, read_index, read_video
+from dataset import ChunkDataset, read_index
 from detectors import WeightsError, build_detector
 from engine import build_model
-from preprocessing.chunking import read_record
 from tests.clips import face_pictures, tone, write_clip, write_sound
 from utils.checkpoint import load_checkpoint
+from utils.chunkfiles import read_record, read_video, read_wav, write_wav
 from utils.cli import UserError
-from utils.files import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
-from utils.media import Sound, VideoError, open_source, read_wav, to_rgb, write_wav
+from utils.containers import VideoError
+from utils.media import open_source
+from utils.pictures import to_rgb
+from utils.sound import Sound
+from utils.tables import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
 
 resource = pytest.importorskip("resource")  # not on Windows
 TEXTS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "''=1", "'", "''", "'x", "-x.mp4", 'a,b\r\n"c"', "", "fake/=x", "x"]

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detectors.weights import read_weights, why_unreadable
 from utils.cli import UserError
 from utils.constants import LABELS
 from utils.files import replacing
+from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"

@@ -1,4 +1,16 @@
-"""The two labels, in the authors' encoding, and the two splits."""
+"""What is said once: labels and splits, the chunk's clock and sizes, columns that several files share."""
 
-LABELS = {"real": 1, "fake": 0}  # also the names of the folders; figures take fake as the positive class
-SPLITS = ("train", "test")  # also the names of the folders
+LABELS = {"real": 1, "fake": 0}  # the authors' encoding; also names of folders; figures take fake as the positive class
+SPLITS = ("train", "test")  # also names of folders
+
+FPS = 30
+SAMPLE_RATE_HZ = 48_000
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FPS
+CHUNK_FRAMES = 30
+CHUNK_SAMPLES = CHUNK_FRAMES * SAMPLES_PER_FRAME
+CHUNK_S = CHUNK_FRAMES / FPS
+CROP_SIZE_PX = 224
+MAX_DURATION_S = 24 * 3600  # of a video; more than this is a broken time stamp
+SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of full scale)
+
+GROUP_COLUMNS = ("manipulation", "method", "category", "source")  # what an index may say of a video; figures go by them

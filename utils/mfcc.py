@@ -3,9 +3,8 @@
 import numpy as np
 from python_speech_features import mfcc
 
-from utils.media import SAMPLE_RATE_HZ
+from utils.constants import SAMPLE_RATE_HZ
 
-SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of full scale)
 N_FFT = 2048
 N_MFCC = 13  # F
 

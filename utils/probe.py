@@ -12,10 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from utils.media import VideoError, open_source
+from utils.containers import VideoError
+from utils.media import open_source
 from utils.timing import MAX_STALL_S, killed_if_stalled
 
-COMMAND = (sys.executable, "-m", "utils.probe")
+COMMAND = (sys.executable, "-m", "utils.probe.probe")
 
 
 def cause_of_death(exit_code: int) -> tuple[str, str]:

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from preprocessing.pool import Launch
 from utils.cli import UserError, pick_device
+from utils.launch import Launch
 
 
 class Ranks(Launch):

@@ -22,7 +22,8 @@ from tensorboardX.summary import scalar
 
 from utils.checkpoint import list_checkpoints
 from utils.cli import UserError, n_cores
-from utils.files import load_json, plain, replacing
+from utils.files import replacing
+from utils.jsonfiles import load_json, plain
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "opencv-python-headless", "opencv-python",
             "python_speech_features", "tensorboardX")  # fmt: skip

@@ -8,8 +8,11 @@ import av
 import cv2
 import numpy as np
 
-from utils.media import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, Sound, Source, to_rgb
+from utils.constants import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+from utils.media import Source
 from utils.pages import FAKE_COLOUR, REAL_COLOUR
+from utils.pictures import to_rgb
+from utils.sound import Sound
 from verdicts.timeline import top_of
 from verdicts.verdict import TrackScores, score_at
 

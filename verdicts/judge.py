@@ -16,16 +16,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset import decode_frame, decode_video
 from detectors import Detector
 from engine import build_model
 from model import TwoStreamNet
-from preprocessing.chunking import ChunkWriter, Settings, check_tracks, cut_sound, find_faces, track_and_crop
+from preprocessing.chunking import ChunkWriter, check_tracks, cut_sound, find_faces, track_and_crop
+from preprocessing.settings import Settings
 from utils.checkpoint import stored_threshold, threshold_videos
+from utils.chunkfiles import decode_frame, decode_video
 from utils.cli import UserError, legible
+from utils.constants import CHUNK_FRAMES, FPS, SILENCE_DBFS
+from utils.containers import VideoError
 from utils.files import file_digest
-from utils.media import CHUNK_FRAMES, FPS, Source, VideoError, open_source
-from utils.mfcc import SILENCE_DBFS, chunk_mfcc
+from utils.media import Source, open_source
+from utils.mfcc import chunk_mfcc
 from utils.pages import data_uri, write_page
 from utils.runs import device_name, git_commit
 from utils.timing import Stopwatch
@@ -130,7 +133,7 @@ class Judge:
     def frames(self, writer: ChunkWriter, start: int) -> Tensor:
         """The frames of the chunk of a track that begins at its frame `start`, as `decode_video` gives them."""
         jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
-        return decode_video(jpegs, self.model.img_dim)
+        return torch.from_numpy(decode_video(jpegs, self.model.img_dim))
 
     def score(self, source: Source, writers: Sequence[ChunkWriter], name: str) -> tuple[list[TrackScores], list[Second]]:
         """Score the tracks of a video that was read; and the seconds that do not overlap, with their maps.

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from evaluation.spans import CHUNK_S, cells
 from utils.cli import legible
+from utils.constants import CHUNK_S
 from utils.files import replacing
 from utils.pages import FAKE_COLOUR
+from verdicts.curve import cells
 from verdicts.verdict import TrackScores, apart, gaps, in_capitals
 
 TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from evaluation.spans import MIN_SPAN_S, best_proposals, cells, find_spans, propose, smooth
-from utils.media import CHUNK_FRAMES, FPS
+from utils.constants import CHUNK_FRAMES, FPS
+from verdicts.curve import MIN_SPAN_S, best_proposals, cells, find_spans, propose, smooth
 
 WHY = {  # why there is no opinion on a moment
     "damaged": "damaged picture",

@@ -9,7 +9,7 @@ from torchvision.ops import nms
 
 from detectors.download import WeightsError, WeightsFile, fetch
 from detectors.s3fd.network import S3FDNet, decode
-from detectors.weights import read_weights
+from utils.weights import read_weights
 
 WEIGHTS = WeightsFile(
     "sfd_face.pth",

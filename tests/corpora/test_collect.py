@@ -16,7 +16,7 @@ import pytest
 
 from corpora.base import Entry
 from corpora.splits import group, split_entries
-from evaluation.spans import read_labels
+from evaluation.span_files import read_labels
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector, load_script
 from tests.training.test_train import SMALL

@@ -5,21 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.spans import (
-    average_precision,
-    best_proposals,
-    cells,
-    find_spans,
-    localization_metrics,
-    name_as_labelled,
-    propose,
-    read_labels,
-    read_proposals,
-    smooth,
-    span_iou,
-)
+from evaluation.span_files import name_as_labelled, read_labels, read_proposals
+from evaluation.spans import average_precision, localization_metrics, span_iou
 from tests.conftest import GOLDEN
 from utils.cli import UserError
+from verdicts.curve import best_proposals, cells, find_spans, propose, smooth
 
 AP, AR = ("0.5", "0.75", "0.9", "0.95"), ("100", "50", "20", "10", "5")
 

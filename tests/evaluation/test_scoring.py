@@ -18,16 +18,12 @@ from evaluation.metrics import (
     equal_error_rate,
     group_figures,
     head_scores,
-    mean_mds,
-    read_chunk_scores,
-    read_scores,
-    read_summary,
     tpr_at_fpr,
-    track_scores,
     video_metrics,
-    video_scores,
 )
 from evaluation.report import fpr_note, headline, plot_roc
+from evaluation.tables import read_chunk_scores, read_scores, read_summary
+from mds import mean_mds, track_scores, video_scores
 from utils.cli import UserError
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dataset import INDEX_COLUMNS
 from evaluation.shortcuts import CUES, FLOOR_DBFS, all_together, measure_cues, shortcut_figures, shortcut_lines, source_cues
-from preprocessing.chunking import RECORD
 from tests.clips import tone, write_clip
 from tests.conftest import ROOT
-from utils.media import CHUNK_SAMPLES, write_wav
+from utils.chunkfiles import INDEX_COLUMNS, RECORD, write_wav
+from utils.constants import CHUNK_SAMPLES
 
 PICTURES = [np.full((48, 64, 3), 40 * i, np.uint8) for i in range(6)]
 SOURCE_CUES = [name for name in CUES if name not in ("loudness_dbfs", "n_chunks")]
@@ -169,5 +168,5 @@ def test_a_channel_order_of_its_own_ends_nothing(reference):
     path = reference / "faults" / "pcm_7_1.mov"
     if not path.exists():
         pytest.skip("not there")
-    code = f"from pathlib import Path; from utils.shortcuts import source_cues; source_cues(Path({str(path)!r}))"
+    code = f"from pathlib import Path; from evaluation.shortcuts import source_cues; source_cues(Path({str(path)!r}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -18,11 +18,11 @@ import pytest
 from pebble import ProcessExpired
 
 from detectors.shared import share
-from preprocessing.jobs import claimed, sweep
 from preprocessing.pool import run_in_pool
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector
 from tests.preprocessing.pool_tasks import detect_by, die_at_start, die_on_two, nothing
+from utils.claims import claimed, sweep
 
 N_VIDEOS = 5
 

@@ -20,18 +20,22 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
 
-from dataset import read_index, read_video
+from dataset import read_index
 from demo.make_videos import PORTRAITS
 from model import TwoStreamNet
 from preprocessing import jobs
-from preprocessing.chunking import ChunkWriter, Settings, find_faces
-from preprocessing.chunking import process_video as process_into
+from preprocessing.chunking import ChunkWriter, find_faces
+from preprocessing.record import process_video as process_into
+from preprocessing.settings import Settings
 from preprocessing.shots import ShotDetector
 from tests.clips import face_pictures, set_rotation, tone, write_clip
 from tests.conftest import ROOT, FixedDetector
 from utils.checkpoint import save_checkpoint
+from utils.chunkfiles import read_video, read_wav
 from utils.cli import UserError
-from utils.media import Source, VideoError, open_source, read_wav, to_rgb
+from utils.containers import VideoError
+from utils.media import Source, open_source
+from utils.pictures import to_rgb
 from utils.timing import Stopwatch
 
 NAMES = ["plain.mp4", "with space.mp4", "[brackets] (1).mkv", "żółć 深.webm", "-dash.avi"]

@@ -6,13 +6,15 @@ import pytest
 
 from demo.make_videos import FPS as DEMO_FPS
 from demo.make_videos import RATE_HZ, Scene, speak
-from preprocessing.chunking import Settings, process_video
 from preprocessing.faces import Track
 from preprocessing.jobs import outcome_of
+from preprocessing.record import process_video
+from preprocessing.settings import Settings
 from preprocessing.speech import FaceMotion, choose_speaker, faces_at_once, frame_loudness, speech_evidence
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import FixedDetector
-from utils.media import SAMPLES_PER_FRAME, Sound
+from utils.constants import SAMPLES_PER_FRAME
+from utils.sound import Sound
 
 SIZE, SECONDS = 144, 4.0
 

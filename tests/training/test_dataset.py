@@ -11,19 +11,9 @@ import torch
 from python_speech_features import mfcc
 
 from augmentation import AUGMENTATIONS, IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
-from dataset import (
-    ChunkDataset,
-    build_loader,
-    chunk_frames,
-    class_weights,
-    epoch_batches,
-    hold_out,
-    read_index,
-    read_video,
-    scoring_batches,
-)
+from dataset import ChunkDataset, build_loader, class_weights, epoch_batches, hold_out, read_index, scoring_batches
+from utils.chunkfiles import chunk_frames, read_video, read_wav
 from utils.cli import UserError
-from utils.media import read_wav
 from utils.mfcc import chunk_mfcc
 
 
@@ -53,7 +43,7 @@ def test_frames_are_sorted_by_number(tmp_path, chunk_tree):
     folder.mkdir()
     for i, frame in reversed(list(enumerate(chunk_frames(source)))):
         shutil.copy(frame, folder / f"{i + 1}.jpg")  # 1.jpg .. 30.jpg, as text 10 comes before 2
-    assert torch.equal(read_video(folder, 224), read_video(source, 224))
+    assert np.array_equal(read_video(folder, 224), read_video(source, 224))
 
 
 def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
@@ -158,7 +148,7 @@ def test_frames_of_any_size_are_resized(tmp_path, size, img_dim):
     assert video.shape == (30, img_dim, img_dim, 3) and (video == video[0]).all()
     how = cv2.INTER_AREA if size > img_dim else cv2.INTER_LINEAR
     expected = cv2.resize(picture, (img_dim, img_dim), interpolation=how)[..., ::-1]
-    assert np.abs(video[0].numpy().astype(int) - expected).mean() < 2
+    assert np.abs(video[0].astype(int) - expected).mean() < 2
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ import utils.runs
 from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
 from engine import Trainer, build_model, score_chunks
-from evaluation.metrics import read_summary, video_scores
+from evaluation.tables import read_summary
+from mds import video_scores
 from model import TwoStreamNet, dissimilarity
 from tests.conftest import ROOT, load_script
 from tests.training import tiny_train

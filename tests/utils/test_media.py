@@ -8,24 +8,18 @@ import av
 import numpy as np
 import pytest
 
+from corpora.remux import remux
 from preprocessing.faces import crop_face
 from tests import clips
 from tests.clips import retime, set_matrix, set_rotation, tone, write_clip
 from utils import media
-from utils.media import (
-    SAMPLE_RATE_HZ,
-    Clock,
-    Sound,
-    Source,
-    VideoError,
-    open_source,
-    orientation,
-    read_wav,
-    remux,
-    rgb_patch,
-    to_rgb,
-    write_wav,
-)
+from utils.chunkfiles import read_wav, write_wav
+from utils.clocks import Clock
+from utils.constants import SAMPLE_RATE_HZ
+from utils.containers import VideoError
+from utils.media import Source, open_source
+from utils.pictures import orientation, rgb_patch, to_rgb
+from utils.sound import Sound
 from utils.timing import Stopwatch
 
 GREY = np.full((64, 96, 3), 90, np.uint8)
