@@ -1,6 +1,7 @@
 """The authors' input transform, and augmentations that treat all frames of a chunk alike.
 
-python train.py --out_dir . --augment hflip jitter      (no names: all of them; by default none, as the authors)
+python train.py --out_dir . --augment hflip jitter      (no names: all of them; by default none, as the
+authors)
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ def imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def normalize(video: Tensor) -> Tensor:
-    """(B, T, H, W, 3) uint8 RGB -> (B, 3, T, H, W) float32, normalised by the ImageNet mean and standard deviation.
+    """(B, T, H, W, 3) uint8 RGB -> (B, 3, T, H, W) float32, normalised by the ImageNet mean and standard
+    deviation.
 
     On the device that it is on; channels stay last in memory, as the network's convolutions like them.
     """

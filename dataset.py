@@ -1,6 +1,7 @@
 """The chunk index (train_split.csv, test_split.csv), the chunk data set, its batches and its loader.
 
-python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'), 'train').label.value_counts())"
+python -c "import dataset, pathlib; print(dataset.read_index(pathlib.Path('.'),
+'train').label.value_counts())"
 """
 
 import atexit
@@ -27,7 +28,9 @@ from utils.constants import CHUNK_FRAMES, GROUP_COLUMNS, LABELS
 from utils.mfcc import chunk_mfcc
 from utils.tables import checked_labels, read_frame
 
-OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")  # a path that leaves the folder that it is relative to
+OUTSIDE = re.compile(
+    r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
+)  # a path that leaves the folder that it is relative to
 SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
@@ -36,12 +39,14 @@ MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     """Read the index of a split, a row per chunk.
 
-    Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is 0), chunk (name),
-    path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav added), start_s (of the chunk in the
-    video); perhaps others, of which `original` is used by `hold_out` and `GROUP_COLUMNS` by the report on the test split.
+    Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is
+    0), chunk (name), path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav
+    added), start_s (of the chunk in the video); perhaps others, of which `original` is used by `hold_out` and
+    `GROUP_COLUMNS` by the report on the test split.
 
     Raises:
-        UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, or paths outside `out_dir`.
+        UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, or paths
+            outside `out_dir`.
     """
     path = index_path(out_dir, split)
     if not path.is_file():
@@ -50,16 +55,22 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         text = dict.fromkeys(("video", "chunk", "path", "original", *GROUP_COLUMNS), str)
         index = read_frame(path, dtype=text, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again.") from error
+        raise UserError(
+            f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again."
+        ) from error
     missing = [column for column in INDEX_COLUMNS if column not in index]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}; make it again with write_csv.py.")
     if index.empty:
-        raise UserError(f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again.")
+        raise UserError(
+            f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again."
+        )
     index["label"] = checked_labels(index.label, path)
     outside = index.path[index.path.str.contains(OUTSIDE)]
     if len(outside):
-        raise UserError(f"{path} names {outside.iloc[0]!r}, expected folders below {out_dir}; run write_csv.py again.")
+        raise UserError(
+            f"{path} names {outside.iloc[0]!r}, expected folders below {out_dir}; run write_csv.py again."
+        )
     for column in ("track", "start_s"):
         numbers = index[column] if pd.api.types.is_numeric_dtype(index[column]) else index[column].astype(str)
         index[column] = pd.to_numeric(numbers, errors="coerce")
@@ -80,9 +91,9 @@ def mixed_seed(*numbers: int) -> int:
 def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Part the index into training and held-out rows, whole videos at a time.
 
-    A column `original` (the `video` of the real video that a fake was made from, else empty) keeps a fake with its original
-    and with that one's other fakes.  Videos are chosen by a hash of their names, so the same ones on every machine and for
-    every seed, from the real and the fake ones alike.
+    A column `original` (the `video` of the real video that a fake was made from, else empty) keeps a fake
+    with its original and with that one's other fakes.  Videos are chosen by a hash of their names, so the
+    same ones on every machine and for every seed, from the real and the fake ones alike.
 
     Raises:
         UserError: one side would have no real or no fake video.
@@ -96,25 +107,35 @@ def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     is_held = origin.isin(held)
     parts = index[~is_held].reset_index(drop=True), index[is_held].reset_index(drop=True)
     if any(part.label.nunique() < len(LABELS) for part in parts):
-        raise UserError(f"--val_fraction {fraction}: {len(labels)} videos with their originals are too few to part; both "
-                        "parts need real and fake ones.")  # fmt: skip
+        raise UserError(
+            f"--val_fraction {fraction}: {len(labels)} videos with their originals are too few to part; both "
+            "parts need real and fake ones."
+        )
     return parts
 
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
-    """By label (fake 0, real 1) the weight that makes both classes count the same; 1 on average over the chunks."""
+    """By label (fake 0, real 1) the weight that makes both classes count the same; 1 on average over the
+    chunks.
+    """
     return len(labels) / (len(LABELS) * np.bincount(labels, minlength=len(LABELS)))
 
 
 def epoch_batches(
-    labels: np.ndarray, seed: int, batch_size: int, balanced: bool = False, position: int = 0, rank: int = 0, n_ranks: int = 1,
+    labels: np.ndarray,
+    seed: int,
+    batch_size: int,
+    balanced: bool = False,
+    position: int = 0,
+    rank: int = 0,
+    n_ranks: int = 1,
     accumulate: int = 1,
-) -> list[list[int]]:  # fmt: skip
+) -> list[list[int]]:
     """The rows of each batch that one rank takes in an epoch.
 
-    A step takes the next n_ranks x accumulate x batch_size chunks of the epoch's order, which the seed alone decides, so
-    that any number of ranks sees the same steps and a resumed epoch goes on at `position`, the number of chunks taken.  The
-    chunks that fill no step are left out.
+    A step takes the next n_ranks x accumulate x batch_size chunks of the epoch's order, which the seed alone
+    decides, so that any number of ranks sees the same steps and a resumed epoch goes on at `position`, the
+    number of chunks taken.  The chunks that fill no step are left out.
 
     Args:
         labels: (n,) of the index's rows.
@@ -133,28 +154,38 @@ def epoch_batches(
 
 def scoring_batches(n_rows: int, batch_size: int, rank: int = 0, n_ranks: int = 1) -> list[list[int]]:
     """All rows in order, in batches; every n_ranks-th batch for one rank."""
-    return [list(range(row, min(row + batch_size, n_rows))) for row in range(0, n_rows, batch_size)][rank::n_ranks]
+    return [list(range(row, min(row + batch_size, n_rows))) for row in range(0, n_rows, batch_size)][
+        rank::n_ranks
+    ]
 
 
 class ChunkDataset(Dataset):
     """Chunks of an index as tensors.
 
-    An item is a dict: video (T=30, H, W, 3) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0, real 1), row, its
-    position in the index, and bad, a list of (row, why) of chunks that could not be read; if none could, it has bad alone.
+    An item is a dict: video (T=30, H, W, 3) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0,
+    real 1), row, its position in the index, and bad, a list of (row, why) of chunks that could not be read;
+    if none could, it has bad alone.
 
     Args:
         index: as `read_index` gives it.
         root: the folder that the index's paths are relative to.
         img_dim: side of the frames in pixels.
         augmentation: applied to each chunk; None for evaluation.
-        seed: of the augmentation, combined with the epoch and the row, so that it does not depend on workers or order.
-        replace_bad: give the next readable chunk in place of one that can't be read, looking no further than a run may go.
+        seed: of the augmentation, combined with the epoch and the row, so that it does not depend on workers
+            or order.
+        replace_bad: give the next readable chunk in place of one that can't be read, looking no further than
+            a run may go.
     """
 
     def __init__(
-        self, index: pd.DataFrame, root: Path, img_dim: int, augmentation: Augmentation | None = None, seed: int = 0,
+        self,
+        index: pd.DataFrame,
+        root: Path,
+        img_dim: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
         replace_bad: bool = False,
-    ):  # fmt: skip
+    ):
         self.root = root
         self.paths = index.path.tolist()
         self.labels = index.label.to_numpy()
@@ -190,7 +221,8 @@ class ChunkDataset(Dataset):
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack items into a batch: video (B, T, H, W, 3), audio (B, 1, F, L), label (B,), row (B,), bad (list of (row, why)).
+    """Stack items into a batch: video (B, T, H, W, 3), audio (B, 1, F, L), label (B,), row (B,), bad (list of
+    (row, why)).
 
     Chunks that could not be read are left out of the tensors; B may then be 0.
     """
@@ -205,7 +237,9 @@ def collate(items: list[dict]) -> dict:
 
 
 def _start_loader_process(_: int) -> None:
-    """In a loader process: leave Ctrl-C and, for minutes, termination to the training process, which may want a batch yet."""
+    """In a loader process: leave Ctrl-C and, for minutes, termination to the training process, which may want
+    a batch yet.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # else Windows
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(TERMINATION_S))
@@ -213,7 +247,9 @@ def _start_loader_process(_: int) -> None:
 
 
 def _end_workers() -> None:
-    """At exit: end the loader processes that an error has left, which else would be waited for, `TERMINATION_S` long."""
+    """At exit: end the loader processes that an error has left, which else would be waited for,
+    `TERMINATION_S` long.
+    """
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler would call it a failure
     for process in multiprocessing.active_children():
@@ -228,12 +264,16 @@ def check_shared_memory(batch_size: int, n_batches: int, img_dim: int, num_worke
     free = shutil.disk_usage(SHARED_MEMORY).free
     needed = min(2 * num_workers, n_batches) * batch_bytes
     if needed > free:
-        raise UserError(f"{SHARED_MEMORY} has room for {free / 1e6:.0f} MB, the batches of {num_workers} loader processes take "
-                        f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size=8g), or take --num_workers "
-                        f"{free // (2 * batch_bytes)}.")  # fmt: skip
+        raise UserError(
+            f"{SHARED_MEMORY} has room for {free / 1e6:.0f} MB, the batches of {num_workers} loader processes take "
+            f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size=8g), or take --num_workers "
+            f"{free // (2 * batch_bytes)}."
+        )
 
 
-def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: int, pin_memory: bool = False) -> DataLoader:
+def build_loader(
+    dataset: ChunkDataset, batches: list[list[int]], num_workers: int, pin_memory: bool = False
+) -> DataLoader:
     """A loader of the given batches of rows, in their order; `pin_memory` for fast copies to a GPU.
 
     Raises:
@@ -242,7 +282,9 @@ def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: i
     check_shared_memory(max(map(len, batches), default=0), len(batches), dataset.img_dim, num_workers)
     atexit.unregister(_end_workers)
     atexit.register(_end_workers)  # after, and so called before, multiprocessing's own
-    cv2.setNumThreads(1)  # here: in a process forked from one with OpenCV's threads it would wait for them forever
+    cv2.setNumThreads(
+        1
+    )  # here: in a process forked from one with OpenCV's threads it would wait for them forever
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -250,19 +292,24 @@ def build_loader(dataset: ChunkDataset, batches: list[list[int]], num_workers: i
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_loader_process,
-        generator=torch.Generator(),  # else each start of a loader would draw from the generator that dropout draws from
+        # else each start of a loader would draw from the generator that dropout draws from
+        generator=torch.Generator(),
     )
 
 
 @contextmanager
 def naming_dead_workers() -> Iterator[None]:
-    """Turn the death of a loader process, whenever PyTorch reports it, and its want of shared memory into a UserError."""
+    """Turn the death of a loader process, whenever PyTorch reports it, and its want of shared memory into a
+    UserError.
+    """
     try:
         yield
     except RuntimeError as error:
         if "shared memory" in str(error) or "unable to write to file </torch" in str(error):
-            raise UserError(f"a loader process finds no room in {SHARED_MEMORY}; give the container more (docker run "
-                            "--shm-size=8g), or take fewer --num_workers; 0 needs none.") from error  # fmt: skip
+            raise UserError(
+                f"a loader process finds no room in {SHARED_MEMORY}; give the container more (docker run "
+                "--shm-size=8g), or take fewer --num_workers; 0 needs none."
+            ) from error
         if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(

@@ -46,9 +46,14 @@ def fitting(path: Path, what: str = "--net, --img_dim and --final_dim as given")
 def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
     """The network that a checkpoint describes, with its weights; UserError if they do not fit."""
     with fitting(path):
-        with torch.device("meta"):  # first without memory: a description may claim any size, the weights have theirs
+        with torch.device(
+            "meta"
+        ):  # first without memory: a description may claim any size, the weights have theirs
             described = TwoStreamNet(**checkpoint["config"]).state_dict()
-        expected, got = ({name: list(x.shape) for name, x in state.items()} for state in (described, checkpoint["state_dict"]))
+        expected, got = (
+            {name: list(x.shape) for name, x in state.items()}
+            for state in (described, checkpoint["state_dict"])
+        )
         for name in sorted(expected.keys() | got.keys()):
             if got.get(name) != expected.get(name):
                 raise ValueError(f"{name} has the shape {got.get(name)}, expected {expected.get(name)}")
@@ -72,13 +77,19 @@ def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict
 
 
 def chunk_values(out: dict[str, Tensor]) -> Tensor:
-    """What the network says of each chunk, `SCORES`: (3, B), the dissimilarity and the two heads' probability of fake, 0..1."""
+    """What the network says of each chunk, `SCORES`: (3, B), the dissimilarity and the two heads' probability
+    of fake, 0..1.
+    """
     p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
     return torch.stack([dissimilarity(out["video_emb"], out["audio_emb"]), *p_fake])
 
 
-def losses(out: dict[str, Tensor], label: Tensor, margin: float, class_weight: Tensor | None = None) -> Tensor:
-    """The three terms of the loss, `LOSS_TERMS`: (3,), means over the batch, weighted by `class_weight` (2,) if given."""
+def losses(
+    out: dict[str, Tensor], label: Tensor, margin: float, class_weight: Tensor | None = None
+) -> Tensor:
+    """The three terms of the loss, `LOSS_TERMS`: (3,), means over the batch, weighted by `class_weight` (2,)
+    if given.
+    """
     terms = torch.stack(
         [
             contrastive_loss(out["video_emb"], out["audio_emb"], label, margin, reduction="none"),
@@ -94,7 +105,8 @@ class Trainer:
 
     Args:
         model: the network, on its device.
-        ranks: this process and its companions; with several, gradients are averaged over them (DistributedDataParallel).
+        ranks: this process and its companions; with several, gradients are averaged over them
+            (DistributedDataParallel).
         lr, weight_decay: Adam's.
         margin: of the contrastive loss.
         amp: a key of `AMP`; float16 comes with loss scaling.
@@ -104,9 +116,17 @@ class Trainer:
     """
 
     def __init__(
-        self, model: TwoStreamNet, ranks: Ranks, lr: float, weight_decay: float, margin: float, amp: str = "off",
-        class_weight: Tensor | None = None, compile: bool = False, sync_bn: bool = False,
-    ):  # fmt: skip
+        self,
+        model: TwoStreamNet,
+        ranks: Ranks,
+        lr: float,
+        weight_decay: float,
+        margin: float,
+        amp: str = "off",
+        class_weight: Tensor | None = None,
+        compile: bool = False,
+        sync_bn: bool = False,
+    ):
         self.model, self.device = model, ranks.device
         self.margin, self.amp, self.class_weight = margin, amp, class_weight
         model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
@@ -123,7 +143,8 @@ class Trainer:
             self.net = torch.compile(self.net)
 
     def load_optimizer(self, state: dict, path: Path, scaler: dict | None) -> None:
-        """Go on from an optimiser's state and the loss scaling, if any, of a checkpoint at `path`; UserError if they do not fit.
+        """Go on from an optimiser's state and the loss scaling, if any, of a checkpoint at `path`; UserError
+        if they do not fit.
 
         Of the settings the learning rate alone is taken over; the others are those of this run.
         """
@@ -142,20 +163,34 @@ class Trainer:
             known = {name: moments for name, moments in state["state"].items() if moments}
             if not known:
                 raise ValueError("no state of any parameter")
-            for name, moments in known.items():  # "step" is a plain number in the authors' files, which are not fused
+            for (
+                name,
+                moments,
+            ) in known.items():  # "step" is a plain number in the authors' files, which are not fused
                 step = torch.tensor(float(moments["step"]))
-                known[name] = {"step": step, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+                known[name] = {
+                    "step": step,
+                    "exp_avg": moments["exp_avg"],
+                    "exp_avg_sq": moments["exp_avg_sq"],
+                }
             self.optimizer.load_state_dict({"state": known, "param_groups": groups})
             for parameter, moments in self.optimizer.state.items():
                 if not moments["step"] >= 0:
                     raise ValueError(f"step {moments['step']}")
-                for name in ("exp_avg", "exp_avg_sq"):  # the fused step wants them to lie in memory as the parameter does
+                for name in (
+                    "exp_avg",
+                    "exp_avg_sq",
+                ):  # the fused step wants them to lie in memory as the parameter does
                     if moments[name].shape != parameter.shape:
-                        raise ValueError(f"{name} has the shape {list(moments[name].shape)}, expected {list(parameter.shape)}")
+                        raise ValueError(
+                            f"{name} has the shape {list(moments[name].shape)}, expected {list(parameter.shape)}"
+                        )
                     moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
             if scaler:
                 integers = ("growth_interval", "_growth_tracker")
-                numbers = {name: (int if name in integers else float)(value) for name, value in scaler.items()}
+                numbers = {
+                    name: (int if name in integers else float)(value) for name, value in scaler.items()
+                }
                 if not all(0 <= value < math.inf for value in numbers.values()) or not numbers["scale"]:
                     raise ValueError(f"a loss scaling of {scaler}")
                 self.scaler.load_state_dict(numbers)
@@ -166,8 +201,8 @@ class Trainer:
         Does not wait for the device.
 
         Returns:
-            The loss terms (3,), means over the batches; the rows of the chunks in the index (n,) and their dissimilarities
-            (n,) as seen in training; all but the rows on the device.
+            The loss terms (3,), means over the batches; the rows of the chunks in the index (n,) and their
+            dissimilarities (n,) as seen in training; all but the rows on the device.
         """
         terms, rows, distances = torch.zeros(len(LOSS_TERMS), device=self.device), [], []
         for i, batch in enumerate(batches):
@@ -207,17 +242,23 @@ class Epoch:
         self.distances = torch.full((len(index),), -1.0, device=ranks.device)  # of the chunks seen, by row
         self.bad: dict[int, str] = {}  # rows that can't be read, and why
         self.seconds = self.wait_s = 0.0  # spent in all, and waiting for the loader
-        self.unchecked: list[tuple] = []  # (step, terms, rows), left on the device to not wait for it at each step
+        self.unchecked: list[
+            tuple
+        ] = []  # (step, terms, rows), left on the device to not wait for it at each step
         if saved:
             self.position, self.n_steps = int(saved["position"]), int(saved["n_steps"])
             self.bad = {int(row): str(why) for row, why in saved["bad"].items()}
             self.seconds, self.wait_s = float(saved["seconds"]), float(saved["wait_s"])
             is_timed = 0 <= self.wait_s < math.inf and 0 < self.seconds < math.inf
             if not (0 < self.n_steps <= self.position <= len(index) and is_timed):
-                raise ValueError(f"{self.n_steps} steps to chunk {self.position} of {len(index)} in {self.seconds} s")
+                raise ValueError(
+                    f"{self.n_steps} steps to chunk {self.position} of {len(index)} in {self.seconds} s"
+                )
             for name, own in (("sums", self.sums), ("distances", self.distances)):
                 if saved[name].shape != own.shape:  # else it would be stretched
-                    raise ValueError(f"{name} has the shape {list(saved[name].shape)}, expected {list(own.shape)}")
+                    raise ValueError(
+                        f"{name} has the shape {list(saved[name].shape)}, expected {list(own.shape)}"
+                    )
                 own.copy_(saved[name])
             if not self.sums.isfinite().all():
                 raise ValueError("a sum of losses that is not finite")
@@ -237,7 +278,8 @@ class Epoch:
         }
 
     def batches(self, loader: DataLoader) -> Iterator[dict]:
-        """The batches of a loader; notes the time spent waiting for them and the chunks that they could not read.
+        """The batches of a loader; notes the time spent waiting for them and the chunks that they could not
+        read.
 
         Raises:
             UserError: more than 1 % of all chunks can't be read.
@@ -245,7 +287,8 @@ class Epoch:
         start = time.perf_counter()
         for batch in loader:
             self.wait_s += time.perf_counter() - start
-            # DEVIATION: a chunk that can't be read is named, counted and replaced by the next; the authors drop it without a word
+            # DEVIATION: a chunk that can't be read is named, counted and replaced by the next; the authors
+            # drop it without a word
             for row, why in batch["bad"]:
                 if row not in self.bad:
                     tqdm.write(f"can't be read, replaced by the next chunk: {why}")
@@ -255,12 +298,16 @@ class Epoch:
             start = time.perf_counter()
 
     def step(self, trainer: Trainer, batches: Iterator[dict], accumulate: int, seed: int) -> None:
-        """Take one step; the same whatever came before it in this process, so that a resumed epoch equals a straight one."""
+        """Take one step; the same whatever came before it in this process, so that a resumed epoch equals a
+        straight one.
+        """
         start = time.perf_counter()
         torch.manual_seed(mixed_seed(seed, self.position, self.ranks.rank))
         terms, rows, distances = trainer.step(batches, accumulate)
         rows_there = rows.to(self.ranks.device, non_blocking=True)
-        self.distances.scatter_reduce_(0, rows_there, distances, "amax")  # whatever the order, if a chunk is drawn twice
+        self.distances.scatter_reduce_(
+            0, rows_there, distances, "amax"
+        )  # whatever the order, if a chunk is drawn twice
         self.sums += terms
         self.n_steps += 1
         self.position += len(rows) * self.ranks.size
@@ -268,7 +315,8 @@ class Epoch:
         self.seconds += time.perf_counter() - start
 
     def check_finite(self, epoch: int) -> list[float]:
-        """The loss terms of the last step, means over the ranks, once those of all steps so far are known to be finite.
+        """The loss terms of the last step, means over the ranks, once those of all steps so far are known to
+        be finite.
 
         Raises:
             UserError: a loss was not finite, with its terms and the chunks of the batch.
@@ -279,7 +327,9 @@ class Epoch:
         for (step, _, rows), terms in zip(self.unchecked, values, strict=True):
             if not found and not np.isfinite(terms).all():
                 what = not_finite(terms, LOSS_TERMS, f"the loss in epoch {epoch}, step {step}")
-                found.append((step, f"{what}; the batch held {', '.join(self.index.path.iloc[rows.tolist()])}"))
+                found.append(
+                    (step, f"{what}; the batch held {', '.join(self.index.path.iloc[rows.tolist()])}")
+                )
         self.unchecked.clear()
         shares = self.ranks.gather((found, values[-1]))
         if first := sorted(bad for share, _ in shares for bad in share):
@@ -295,13 +345,19 @@ def not_finite(values: Sequence[float], names: Sequence[str], what: str) -> str:
 
 def check_bad(bad: dict[int, str], n_chunks: int) -> None:
     if len(bad) > MAX_BAD_SHARE * n_chunks:
-        raise UserError(f"{len(bad)} of {n_chunks} training chunks can't be read, more than {MAX_BAD_SHARE:.0%}; the last one: "
-                        f"{list(bad.values())[-1]}. Run write_csv.py again, which leaves them out.")  # fmt: skip
+        raise UserError(
+            f"{len(bad)} of {n_chunks} training chunks can't be read, more than {MAX_BAD_SHARE:.0%}; the last one: "
+            f"{list(bad.values())[-1]}. Run write_csv.py again, which leaves them out."
+        )
 
 
 def video_auc(videos: pd.DataFrame) -> float:
     """The AUC of a table of `video_scores`; NaN if it has one class only."""
-    return roc_auc_score(videos.label == LABELS["fake"], videos.mds) if videos.label.nunique() > 1 else float("nan")
+    return (
+        roc_auc_score(videos.label == LABELS["fake"], videos.mds)
+        if videos.label.nunique() > 1
+        else float("nan")
+    )
 
 
 def epoch_stats(whole: dict, index: pd.DataFrame, device: torch.device) -> dict[str, float]:
@@ -314,7 +370,10 @@ def epoch_stats(whole: dict, index: pd.DataFrame, device: torch.device) -> dict[
     return {
         "loss": sum(means),
         **dict(zip(LOSS_TERMS, means, strict=True)),
-        **{f"avg_score_{name}": float(scores.dissimilarity[scores.label == label].mean()) for name, label in LABELS.items()},
+        **{
+            f"avg_score_{name}": float(scores.dissimilarity[scores.label == label].mean())
+            for name, label in LABELS.items()
+        },
         "train_auc": video_auc(videos),
         **{f"mean_mds_{name}": mds[f"mean_mds_{name}"] for name in LABELS},
         "chunks_per_s": whole["position"] / whole["seconds"],
@@ -326,17 +385,23 @@ def epoch_stats(whole: dict, index: pd.DataFrame, device: torch.device) -> dict[
 
 @torch.inference_mode()
 def score_chunks(
-    model: TwoStreamNet, index: pd.DataFrame, loader: DataLoader, ranks: Ranks, stop: StopSignal, amp: str, what: str,
+    model: TwoStreamNet,
+    index: pd.DataFrame,
+    loader: DataLoader,
+    ranks: Ranks,
+    stop: StopSignal,
+    amp: str,
+    what: str,
     compile: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Score chunks of an index in evaluation mode, the batches of all ranks together.
 
     Args:
         compile: compile the network with torch.compile.
 
     Returns:
-        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its order, and end_s
-        and `SCORES`.
+        The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its
+        order, and end_s and `SCORES`.
 
     Raises:
         UserError: none can be read.
@@ -354,14 +419,20 @@ def score_chunks(
             tqdm.write(f"left out, can't be read: {why}")
         if not len(batch["row"]):
             continue
-        rows += zip(batch["row"].tolist(), *chunk_values(forward(net, batch, ranks.device, amp)).tolist(), strict=True)
+        rows += zip(
+            batch["row"].tolist(), *chunk_values(forward(net, batch, ranks.device, amp)).tolist(), strict=True
+        )
     ranks.meet()  # shares of the work differ, and so may the ranks, by hours
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):
         raise Stopped
     rows = sorted(row for share, _ in shares for row in share)
     if not rows:
-        raise UserError(f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why.")
+        raise UserError(
+            f"{what}: none of the {len(index)} chunks can be read; run write_csv.py again to see why."
+        )
     taken, *columns = zip(*rows, strict=True)
     scores = index.iloc[list(taken)][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
-    return scores.assign(end_s=scores.start_s + CHUNK_FRAMES / FPS, **dict(zip(SCORES, map(list, columns), strict=True)))
+    return scores.assign(
+        end_s=scores.start_s + CHUNK_FRAMES / FPS, **dict(zip(SCORES, map(list, columns), strict=True))
+    )

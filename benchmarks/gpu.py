@@ -1,11 +1,13 @@
-"""Every figure that takes a GPU, most valuable first, in at most 8 minutes; what fails or runs out of time is a row that says so.
+"""Every figure that takes a GPU, most valuable first, in at most 8 minutes; what fails or runs out of time is
+a row that says so.
 
     bash benchmarks/gpu.sh --out gpu        (installs what was fetched, then runs this)
     python benchmarks/gpu.py --quick        (all of it in miniature, on a CPU)
 
-Runs `pytest -m gpu` and the benchmarks one after the other, each with its own time limit.  Writes to --out after each step:
-gpu.json (what ran, for how long, how it ended, the tables), gpu.md (the same to read), gpu.log (all that was printed) and the
-pictures that the benchmarks draw.  Exit status: 0, 1 if a step failed or ran out of time.
+Runs `pytest -m gpu` and the benchmarks one after the other, each with its own time limit.  Writes to --out
+after each step: gpu.json (what ran, for how long, how it ended, the tables), gpu.md (the same to read),
+gpu.log (all that was printed) and the pictures that the benchmarks draw.  Exit status: 0, 1 if a step failed
+or ran out of time.
 """
 
 import argparse
@@ -35,7 +37,9 @@ PICTURES_MAX = 5
 
 @dataclass(frozen=True)
 class Step:
-    """One command. `{data}` in it is a folder for what is made on the way, `{python}` this Python, `{cores}` their number."""
+    """One command. `{data}` in it is a folder for what is made on the way, `{python}` this Python, `{cores}`
+    their number.
+    """
 
     name: str
     title: str
@@ -49,57 +53,71 @@ MAKE = "{python} benchmarks/learning.py --out {data}/learning --make_only"
 LEARN = "{python} benchmarks/learning.py --out {data}/learning"
 TEST = "{python} -m pytest -m gpu -q -s -p no:cacheprovider tests/training/test_gpu.py"
 STEPS = (
+    Step("right", "Is it right there?", TEST, f"{TEST} -k s3fd_equals", 95),
     Step(
-        "right", "Is it right there?", TEST, f"{TEST} -k s3fd_equals", 95,
+        "make",
+        "Videos for what follows",
+        f"nice -n 19 {MAKE} --n_train 200 --n_test 50 --seconds 4 --crop_px 224",
+        f"{MAKE} --n_train 2 --n_test 2 --seconds 2 --crop_px 32",
+        115,
+        beside="step",
     ),
     Step(
-        "make", "Videos for what follows", f"nice -n 19 {MAKE} --n_train 200 --n_test 50 --seconds 4 --crop_px 224",
-        f"{MAKE} --n_train 2 --n_test 2 --seconds 2 --crop_px 32", 115, beside="step",
-    ),
-    Step(
-        "step", "The training step and the scoring, beside the authors' way",
+        "step",
+        "The training step and the scoring, beside the authors' way",
         "{python} benchmarks/step.py --trials --img_dim 224 112 --batch_size 8 32 128 --repeat 3 --budget_s 105",
         "{python} benchmarks/step.py --trials 'as train.py' --img_dim 32 --batch_size 2 --repeat 1 --device cpu",
         125,
     ),
     Step(
-        "loader", "The loader beside the step",
+        "loader",
+        "The loader beside the step",
         "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 224 --train fp16 off --batch_size 32 --n_chunks 4000",
         "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 32 --train off --batch_size 2 --n_chunks 8 "
         "--num_workers 1",
         40,
     ),
     Step(
-        "s3fd", "S3FD", "{python} benchmarks/detection.py --detectors s3fd --repeat 3",
-        "{python} benchmarks/detection.py --detectors s3fd --sizes 64x48 --batch_size 1 --repeat 1 --device cpu", 20,
+        "s3fd",
+        "S3FD",
+        "{python} benchmarks/detection.py --detectors s3fd --repeat 3",
+        "{python} benchmarks/detection.py --detectors s3fd --sizes 64x48 --batch_size 1 --repeat 1 --device cpu",
+        20,
     ),
     Step(
-        "pre-process s3fd", "pre-process.py on 1080p videos, s3fd",
+        "pre-process s3fd",
+        "pre-process.py on 1080p videos, s3fd",
         "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector s3fd --half --workers {cores} 4 1 "
         "--repeat 1",
-        "", 50,
+        "",
+        50,
     ),
     Step(
-        "pre-process yunet", "pre-process.py on 1080p videos, yunet on the CPU",
+        "pre-process yunet",
+        "pre-process.py on 1080p videos, yunet on the CPU",
         "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector yunet --workers {cores} 4 1 --repeat 1",
-        "{python} benchmarks/preprocess.py --generate 1 --seconds 2 --detector libfacedetection --workers 1 --repeat 1", 35,
+        "{python} benchmarks/preprocess.py --generate 1 --seconds 2 --detector libfacedetection --workers 1 --repeat 1",
+        35,
     ),
     Step(
-        "learning", "Does it learn dissonance? 112 pixels",
+        "learning",
+        "Does it learn dissonance? 112 pixels",
         f"{LEARN} --crop_px 224 --n_train 200 --n_test 50 --seconds 4 --img_dim 112 --batch_size 32 --amp fp16 --epochs 1000 "
         "--budget_s 22 --recipes cross authors clip",
         f"{LEARN} --crop_px 32 --n_train 2 --n_test 2 --seconds 2 --img_dim 32 --batch_size 2 --amp off --epochs 1 "
         "--num_workers 0 --device cpu --recipes cross",
         105,
     ),
-)  # fmt: skip
+)
 BUDGET_S = 480
 QUICK_LIMIT_S = 300  # of a step in miniature, which may run on any machine
 
 
 @dataclass
 class Result:
-    """What became of a step: status is done, failed or out of time; tables are lists of rows, cells by column."""
+    """What became of a step: status is done, failed or out of time; tables are lists of rows, cells by
+    column.
+    """
 
     name: str
     title: str
@@ -117,7 +135,9 @@ def tables_of(text: str) -> list[list[dict[str, str]]]:
     header: list[str] | None = None
     previous: list[str] | None = None
     for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        cells = (
+            [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else None
+        )
         if cells is None:
             header = None
         elif header is None and previous and all(set(cell) == {"-"} for cell in cells):
@@ -149,7 +169,9 @@ class Running:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        self.process = subprocess.Popen(shlex.split(command), cwd=ROOT, env=environment, start_new_session=True, **output)
+        self.process = subprocess.Popen(
+            shlex.split(command), cwd=ROOT, env=environment, start_new_session=True, **output
+        )
         self.printed: list[bytes] = []
         self.log = log
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -190,7 +212,9 @@ class Running:
 def describe_device() -> str:
     try:
         query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-        card = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
+        card = (
+            subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().splitlines()[0]
+        )
     except (OSError, subprocess.CalledProcessError, IndexError):
         card = "no GPU"
     return f"{card}; {n_cores()} cores; Python {platform.python_version()}"
@@ -201,7 +225,14 @@ def write(out: Path, device: str, results: list[Result]) -> None:
     lines = ["# Measured on a GPU", "", device, "", "| step | ended | seconds | limit |", "|---|---|---|---|"]
     lines += [f"| {r.title} | {r.status} | {r.seconds:.0f} | {r.limit_s:.0f} |" for r in results]
     for result in results:
-        lines += ["", f"## {result.title}", "", f"`{result.command}`: {result.status}, {result.seconds:.0f} s", "", result.text]
+        lines += [
+            "",
+            f"## {result.title}",
+            "",
+            f"`{result.command}`: {result.status}, {result.seconds:.0f} s",
+            "",
+            result.text,
+        ]
     contents = {
         "gpu.json": json.dumps({"device": device, "steps": [asdict(result) for result in results]}, indent=1),
         "gpu.md": "\n".join(lines) + "\n",
@@ -216,9 +247,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out", type=to_path, default=Path("gpu"), help="folder for results (default: gpu)")
-    parser.add_argument("--quick", action="store_true", help="in miniature, on a CPU: it shows that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="in miniature, on a CPU: it shows that everything runs"
+    )
     names = [step.name for step in STEPS]
-    parser.add_argument("--steps", nargs="+", choices=names, default=names, metavar="NAME", help=f"some of: {', '.join(names)}")
+    parser.add_argument(
+        "--steps",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"some of: {', '.join(names)}",
+    )
     return parser.parse_args(argv)
 
 
@@ -241,7 +281,11 @@ def main(argv: list[str] | None = None) -> int:
             command = step.quick if args.quick else step.command
             command = command.format(data=data, python=sys.executable, cores=n_cores())
             limit_s = QUICK_LIMIT_S if args.quick else step.limit_s
-            left = (len(STEPS) * limit_s if args.quick else BUDGET_S) - (time.monotonic() - begin) - TERMINATION_S
+            left = (
+                (len(STEPS) * limit_s if args.quick else BUDGET_S)
+                - (time.monotonic() - begin)
+                - TERMINATION_S
+            )
             if left < 1:
                 results.append(Result(step.name, step.title, command, limit_s))
             else:

@@ -1,13 +1,15 @@
-"""Does the network learn dissonance? AUC against training chunks and epochs on fakes whose only manipulation is another sound.
+"""Does the network learn dissonance? AUC against training chunks and epochs on fakes whose only manipulation
+is another sound.
 
     python benchmarks/learning.py --out learning --n_train 25 50 100 --epochs 4
-    python benchmarks/learning.py --out learning --n_train 1000 4000 --epochs 20 --img_dim 112 --batch_size 64 --device cuda
+    python benchmarks/learning.py --out learning --n_train 1000 4000 --epochs 20 --img_dim 112 --batch_size 64
+    --device cuda
 
-Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the picture of a real
-video and the sound of another utterance by the same voice: neither picture nor sound alone tells them apart, and no utterance of
-the test split is in the training split.  Training and scoring are those of train.py.  Writes the chunks, learning_<settings>.csv
-(a row per epoch) and .png to --out and prints a Markdown table.  Chunks and results that are there are kept: another call adds
-to them.
+Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the
+picture of a real video and the sound of another utterance by the same voice: neither picture nor sound alone
+tells them apart, and no utterance of the test split is in the training split.  Training and scoring are those
+of train.py.  Writes the chunks, learning_<settings>.csv (a row per epoch) and .png to --out and prints a
+Markdown table.  Chunks and results that are there are kept: another call adds to them.
 """
 
 import argparse
@@ -48,7 +50,9 @@ MARGIN = 0.99  # of the contrastive loss, the authors'
 
 
 class Recipe(NamedTuple):
-    """How to train: of `TwoStreamNet` and `Trainer`, but for `cross`, which trains on the real videos alone by `CrossTrainer`."""
+    """How to train: of `TwoStreamNet` and `Trainer`, but for `cross`, which trains on the real videos alone
+    by `CrossTrainer`.
+    """
 
     init: str
     distance: str
@@ -84,10 +88,14 @@ class CrossTrainer(Trainer):
         super().__init__(*arguments, **settings)
         self.groups = torch.from_numpy(groups).to(self.device)
 
-    def step(self, batches: Iterator[dict], n_batches: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def step(
+        self, batches: Iterator[dict], n_batches: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         batch = next(iter(batches))
         out = forward(self.net, batch, self.device, self.amp)
-        distances = torch.cdist(out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
+        distances = torch.cdist(
+            out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist"
+        )  # (B, B)
         group = self.groups[batch["row"].to(self.device)]
         same_video = group[:, None] == group
         own = torch.eye(len(group), dtype=torch.bool, device=self.device)
@@ -112,12 +120,16 @@ def cross_batches(groups: np.ndarray, seed: int, batch_size: int) -> list[list[i
 
 
 def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
-    """Write the chunks of real video i and of its fake to the folder of a split, `<split>_...`, 30 fps and 48 kHz."""
+    """Write the chunks of real video i and of its fake to the folder of a split, `<split>_...`, 30 fps and 48
+    kHz.
+    """
     cv2.setNumThreads(1)
     rng = np.random.default_rng([zlib.crc32(folder.name.split("_")[0].encode()), i])
     scene = Scene(rng, size, seconds * FPS, FPS, EYE_DISTANCE)
     spoken, other = (speak(rng, seconds, scene.pitch_hz, FPS) for _ in range(2))
-    frames = [scene.finish(scene.face.speak(spoken.opening[j], spoken.width[j]), j) for j in range(seconds * FPS)]
+    frames = [
+        scene.finish(scene.face.speak(spoken.opening[j], spoken.width[j]), j) for j in range(seconds * FPS)
+    ]
     jpegs = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in frames]
     for label, speech in (("real", spoken), ("fake", other)):
         sound = resample_poly(speech.samples, SAMPLE_RATE_HZ // 300, RATE_HZ // 300)
@@ -127,14 +139,20 @@ def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
             target.mkdir(parents=True, exist_ok=True)
             for j, jpeg in enumerate(jpegs[chunk * CHUNK_FRAMES : (chunk + 1) * CHUNK_FRAMES]):
                 (target / f"{j:06d}.jpg").write_bytes(jpeg)
-            write_wav(target.with_name(target.name + ".wav"), sound[chunk * SAMPLE_RATE_HZ : (chunk + 1) * SAMPLE_RATE_HZ])
+            write_wav(
+                target.with_name(target.name + ".wav"),
+                sound[chunk * SAMPLE_RATE_HZ : (chunk + 1) * SAMPLE_RATE_HZ],
+            )
 
 
 def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFrame:
     """Make what is missing of a split and return its index, paths relative to `folder`."""
     last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
     missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
-    make, progress = partial(make_pair, folder, seconds=seconds, size=size), {"unit": "pair", "desc": f"making {folder}"}
+    make, progress = (
+        partial(make_pair, folder, seconds=seconds, size=size),
+        {"unit": "pair", "desc": f"making {folder}"},
+    )
     if len(missing) <= N_ALONE:
         for i in tqdm(missing, **progress):
             make(i)
@@ -151,10 +169,21 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
 
 
 def learn(
-    recipe: str, train_set: ChunkDataset, index: pd.DataFrame, test_set: ChunkDataset, test_index: pd.DataFrame, ranks: Ranks,
-    epochs: int, batch_size: int, num_workers: int, amp: str, budget_s: float,
-) -> Iterator[dict]:  # fmt: skip
-    """Train on the chunks of an index and score the test split: a record after each epoch, until `budget_s` seconds are spent."""
+    recipe: str,
+    train_set: ChunkDataset,
+    index: pd.DataFrame,
+    test_set: ChunkDataset,
+    test_index: pd.DataFrame,
+    ranks: Ranks,
+    epochs: int,
+    batch_size: int,
+    num_workers: int,
+    amp: str,
+    budget_s: float,
+) -> Iterator[dict]:
+    """Train on the chunks of an index and score the test split: a record after each epoch, until `budget_s`
+    seconds are spent.
+    """
     init, distance, lr, norm, is_cross = RECIPES[recipe]
     torch.manual_seed(0)
     model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance, norm=norm).to(ranks.device)
@@ -169,10 +198,16 @@ def learn(
     start = time.monotonic()
     for epoch in range(epochs):
         state = Epoch(index, ranks)
-        batches = cross_batches(groups, epoch, batch_size) if is_cross else epoch_batches(train_set.labels, epoch, batch_size)
+        batches = (
+            cross_batches(groups, epoch, batch_size)
+            if is_cross
+            else epoch_batches(train_set.labels, epoch, batch_size)
+        )
         loader = state.batches(build_loader(train_set, batches, num_workers, ranks.device.type == "cuda"))
         model.train()
-        for _ in tqdm(batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False):
+        for _ in tqdm(
+            batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False
+        ):
             state.step(trainer, loader, 1, epoch)
         loader.close()
         state.check_finite(epoch + 1)
@@ -205,12 +240,25 @@ def plot(records: pd.DataFrame, path: Path) -> None:
     for (recipe, n_chunks), run_records in records.groupby(["recipe", "chunks"], sort=False):
         label = f"{recipe}, {n_chunks} chunks"
         over_time.plot(
-            run_records.seconds, run_records.test_auc, styles[n_chunks], marker=".", color=colours[recipe], label=label
+            run_records.seconds,
+            run_records.test_auc,
+            styles[n_chunks],
+            marker=".",
+            color=colours[recipe],
+            label=label,
         )
     last = records.groupby(["recipe", "chunks"], sort=False).last().reset_index()
     for recipe, run_records in last.groupby("recipe", sort=False):
-        over_chunks.plot(run_records.chunks, run_records.test_auc, ".-", color=colours[recipe], label=f"{recipe}, test")
-        over_chunks.plot(run_records.chunks, run_records.train_auc, ".:", color=colours[recipe], label=f"{recipe}, training")
+        over_chunks.plot(
+            run_records.chunks, run_records.test_auc, ".-", color=colours[recipe], label=f"{recipe}, test"
+        )
+        over_chunks.plot(
+            run_records.chunks,
+            run_records.train_auc,
+            ".:",
+            color=colours[recipe],
+            label=f"{recipe}, training",
+        )
     over_time.set(xlabel="seconds", ylabel="video-wise AUC on unseen utterances", title="over the time")
     over_chunks.set(xlabel="training chunks", xscale="log", title="in the end")
     for axes in (over_time, over_chunks):
@@ -242,13 +290,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=float("inf"),
         help="of each training: no epoch begins after it",
     )
-    add("--make_only", action="store_true", help="make the chunks and train_split.csv and test_split.csv beside them, and stop")
+    add(
+        "--make_only",
+        action="store_true",
+        help="make the chunks and train_split.csv and test_split.csv beside them, and stop",
+    )
     add("--batch_size", type=number(int, 2), default=8, help="chunks (default: 8)")
     add("--epochs", type=number(int, 1), default=4, help="default: 4")
     add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help=f"default: {' '.join(RECIPES)}")
     add("--amp", choices=AMP, default="bf16", help="mixed precision (default: bf16)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    add("--num_workers", type=number(int, 0), default=n_cores(), help="loader processes (default: the cores available)")
+    add(
+        "--num_workers",
+        type=number(int, 0),
+        default=n_cores(),
+        help="loader processes (default: the cores available)",
+    )
     return parser.parse_args(argv)
 
 
@@ -260,16 +317,22 @@ def main(argv: list[str] | None = None) -> None:
     test_index = make_split(test_dir, args.n_test, args.seconds, crop_px)
     if args.make_only:
         for split, folder, rows in (("train", train_dir, index), ("test", test_dir, test_index)):
-            rows.assign(path=[f"{folder.name}/{path}" for path in rows.path]).to_csv(args.out / f"{split}_split.csv", index=False)
+            rows.assign(path=[f"{folder.name}/{path}" for path in rows.path]).to_csv(
+                args.out / f"{split}_split.csv", index=False
+            )
         return
     test_set = ChunkDataset(test_index, test_dir, args.img_dim)
     ranks = Ranks(args.device)
-    print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
-          f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n")  # fmt: skip
+    print(
+        f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
+        f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n"
+    )
     file = args.out / f"learning_{args.img_dim}px_{args.seconds}s_bs{args.batch_size}_{args.amp}.csv"
     table = pd.read_csv(file) if file.exists() else pd.DataFrame()
-    print("| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | distance real | fake "
-          "| chunks/s |")  # fmt: skip
+    print(
+        "| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | distance real | fake "
+        "| chunks/s |"
+    )
     print("|---" * 11 + "|")
     for n_pairs in sorted(args.n_train):
         few = index[index.video.str[5:].astype(int) < n_pairs].reset_index(drop=True)
@@ -280,7 +343,10 @@ def main(argv: list[str] | None = None) -> None:
                 table = table[(table.recipe != recipe) | (table.chunks != len(few))]
             for record in learn(recipe, train_set, few, test_set, test_index, ranks, *settings):
                 print(
-                    "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in record.values()) + " |", flush=True
+                    "| "
+                    + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in record.values())
+                    + " |",
+                    flush=True,
                 )
                 table = pd.concat([table, pd.DataFrame([record])])
                 table.to_csv(file, index=False)

@@ -2,12 +2,12 @@
 
     python benchmarks/loader.py --out_dir . --img_dim 224 112 64
 
-Reads chunks of <out_dir>/train_split.csv, from the page cache after the first pass.  Prints a Markdown table: our data set in one
-process and in loader processes, then single steps: decoding and MFCC alone, and the plain way (PIL for each frame, resized and
-normalised frame by frame, MFCC by python_speech_features).
+Reads chunks of <out_dir>/train_split.csv, from the page cache after the first pass.  Prints a Markdown table:
+our data set in one process and in loader processes, then single steps: decoding and MFCC alone, and the plain
+way (PIL for each frame, resized and normalised frame by frame, MFCC by python_speech_features).
 
---train: instead, the loader beside the training step of train.py: chunks per second and the share of the time spent waiting for
-the loader, after its first batch; on a GPU also the rate of torchvision's decoder there.
+--train: instead, the loader beside the training step of train.py: chunks per second and the share of the time
+spent waiting for the loader, after its first batch; on a GPU also the rate of torchvision's decoder there.
 """
 
 import argparse
@@ -59,7 +59,9 @@ def plain_chunk(folder: Path, img_dim: int) -> tuple[torch.Tensor, np.ndarray]:
 
 
 def per_second(items: Sequence, function: Callable, repeat: int) -> float:
-    """How many items a second a function of one item gets done: the median of several passes, after a warm-up."""
+    """How many items a second a function of one item gets done: the median of several passes, after a
+    warm-up.
+    """
     times = []
     for _ in range(1 + repeat):
         start = time.perf_counter()
@@ -78,7 +80,9 @@ def loaded_per_second(dataset: ChunkDataset, batch_size: int, num_workers: int, 
 def measure_training(
     index: pd.DataFrame, root: Path, img_dim: int, batch_size: int, amp: str, num_workers: int, ranks: Ranks
 ) -> tuple[float, float]:
-    """Train on the chunks of an index once: chunks per second, and the share of the time spent waiting for the loader."""
+    """Train on the chunks of an index once: chunks per second, and the share of the time spent waiting for
+    the loader.
+    """
     torch.manual_seed(0)
     model = TwoStreamNet(img_dim=img_dim).to(ranks.device).train()
     trainer = Trainer(model, ranks, lr=1e-6, weight_decay=1e-5, margin=0.99, amp=amp)
@@ -105,8 +109,12 @@ def run_training(args: argparse.Namespace, index: pd.DataFrame) -> None:
     for img_dim in args.img_dim:
         for amp in args.train:
             for batch_size in args.batch_size:
-                repeated = pd.concat([index] * -(-args.n_chunks // len(index)))[: args.n_chunks].reset_index(drop=True)
-                rate, share = measure_training(repeated, args.out_dir, img_dim, batch_size, amp, args.num_workers, ranks)
+                repeated = pd.concat([index] * -(-args.n_chunks // len(index)))[: args.n_chunks].reset_index(
+                    drop=True
+                )
+                rate, share = measure_training(
+                    repeated, args.out_dir, img_dim, batch_size, amp, args.num_workers, ranks
+                )
                 cells = (batch_size, AMP_NAMES[amp], args.num_workers, f"{rate:.1f}", f"{share:.1%}")
                 print(f"| {img_dim}×{img_dim} | " + " | ".join(map(str, cells)) + " |", flush=True)
     if ranks.device.type == "cuda":
@@ -127,15 +135,24 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out_dir", type=to_path, required=True, help="folder with train_split.csv")
-    parser.add_argument("--img_dim", type=number(int, 32), nargs="+", default=[224, 112, 64], help="default: 224 112 64")
-    parser.add_argument("--batch_size", type=number(int, 1), nargs="+", default=[8], help="chunks (default: 8)")
+    parser.add_argument(
+        "--img_dim", type=number(int, 32), nargs="+", default=[224, 112, 64], help="default: 224 112 64"
+    )
+    parser.add_argument(
+        "--batch_size", type=number(int, 1), nargs="+", default=[8], help="chunks (default: 8)"
+    )
     parser.add_argument("--n_chunks", type=number(int, 1), default=200, help="of the index (default: 200)")
-    parser.add_argument("--num_workers", type=number(int, 1), default=n_cores(), help="default: the cores available")
+    parser.add_argument(
+        "--num_workers", type=number(int, 1), default=n_cores(), help="default: the cores available"
+    )
     parser.add_argument("--repeat", type=number(int, 1), default=3, help="timed repetitions (default: 3)")
     parser.add_argument(
-        "--train", nargs="*", choices=AMP, metavar="PRECISION",
+        "--train",
+        nargs="*",
+        choices=AMP,
+        metavar="PRECISION",
         help=f"measure the loader beside the training step instead, in some of {', '.join(AMP)} (default: off)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     if args.train == []:
         args.train = ["off"]
@@ -152,18 +169,34 @@ def main(argv: list[str] | None = None) -> None:
     index = index.sample(min(args.n_chunks, len(index)), random_state=0).reset_index(drop=True)
     n = len(index)
     folders = [args.out_dir / path for path in index.path]
-    kilobytes = statistics.mean(path.stat().st_size for folder in folders for path in chunk_frames(folder)) / 1000
-    print(f"{device_name(torch.device('cpu'))}; {n_cores()} cores, PyTorch {torch.__version__}, OpenCV {cv2.__version__}, Python "
-          f"{platform.python_version()}; {n} chunks, {kilobytes:.1f} kB a frame\n")  # fmt: skip
-    print("| frames | chunks/s, one process | loader processes | chunks/s | per core | plain way, one process | decoding alone |")
+    kilobytes = (
+        statistics.mean(path.stat().st_size for folder in folders for path in chunk_frames(folder)) / 1000
+    )
+    print(
+        f"{device_name(torch.device('cpu'))}; {n_cores()} cores, PyTorch {torch.__version__}, OpenCV {cv2.__version__}, Python "
+        f"{platform.python_version()}; {n} chunks, {kilobytes:.1f} kB a frame\n"
+    )
+    print(
+        "| frames | chunks/s, one process | loader processes | chunks/s | per core | plain way, one process | decoding alone |"
+    )
     print("|---" * 7 + "|")
     for img_dim in args.img_dim:
         dataset = ChunkDataset(index, args.out_dir, img_dim)
-        ours, spread = (loaded_per_second(dataset, args.batch_size[0], workers, args.repeat) for workers in (0, args.num_workers))
+        ours, spread = (
+            loaded_per_second(dataset, args.batch_size[0], workers, args.repeat)
+            for workers in (0, args.num_workers)
+        )
         plain = per_second(folders[: max(1, n // 4)], partial(plain_chunk, img_dim=img_dim), args.repeat)
         decoding = per_second(folders, partial(read_video, img_dim=img_dim), args.repeat)
         per_core = spread / min(args.num_workers, n_cores())
-        cells = (f"{ours:.1f}", args.num_workers, f"{spread:.1f}", f"{per_core:.1f}", f"{plain:.1f}", f"{decoding:.1f}")
+        cells = (
+            f"{ours:.1f}",
+            args.num_workers,
+            f"{spread:.1f}",
+            f"{per_core:.1f}",
+            f"{plain:.1f}",
+            f"{decoding:.1f}",
+        )
         print(f"| {img_dim}×{img_dim} | " + " | ".join(map(str, cells)) + " |")
     sounds = [read_wav(folder.with_name(folder.name + ".wav")) for folder in folders]
     rate = per_second(sounds, chunk_mfcc, args.repeat)

@@ -5,10 +5,10 @@
     python benchmarks/preprocess.py a.mp4 --minutes 10      # memory: the video repeated until it is that long
     python benchmarks/preprocess.py --generate 16 --detector s3fd --workers 1 4 16
 
-The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  CPU is that of the workers;
-on a machine that others use too, it holds where the wall clock does not.  --generate makes talking heads of 1920x1080 pixels in
-place of videos on disk.  s3fd without --weights has random ones; once its time is spent, the boxes that it would find take the
-place of what it finds.
+The clock starts when the workers are ready.  Prints Markdown tables: medians of --repeat runs.  CPU is that
+of the workers; on a machine that others use too, it holds where the wall clock does not.  --generate makes
+talking heads of 1920x1080 pixels in place of videos on disk.  s3fd without --weights has random ones; once
+its time is spent, the boxes that it would find take the place of what it finds.
 """
 
 import argparse
@@ -48,7 +48,18 @@ from utils.media import open_source
 from utils.pictures import rgb_patch, to_rgb
 
 N_TRIAL_FRAMES = 100
-STEPS = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector", "track", "crop", "encode", "write")
+STEPS = (
+    "decode",
+    "audio",
+    "shrink",
+    "shots",
+    "detect",
+    "wait for the detector",
+    "track",
+    "crop",
+    "encode",
+    "write",
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,16 +68,39 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("videos", type=to_path, nargs="*", help="videos to process")
-    add("--generate", type=number(int, 1), metavar="N", help="make N videos of 1920x1080 pixels and process them")
+    add(
+        "--generate",
+        type=number(int, 1),
+        metavar="N",
+        help="make N videos of 1920x1080 pixels and process them",
+    )
     add("--seconds", type=number(float, 2), default=10.0, help="length of the generated videos (default: 10)")
-    add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector (default: libfacedetection)")
+    add(
+        "--detector",
+        choices=DETECTORS,
+        default="libfacedetection",
+        help="face detector (default: libfacedetection)",
+    )
     add("--weights", type=to_path, help="detector weights on disk")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
     add("--half", action="store_true", help="run s3fd in half precision")
-    add("--detect_every", type=number(int, 1, 20), default=1, help="look for faces in every Nth frame (default: 1)")
-    add("--workers", type=number(int, 1), nargs="+", default=[n_cores()], help="numbers of processes to try (default: the cores)")
+    add(
+        "--detect_every",
+        type=number(int, 1, 20),
+        default=1,
+        help="look for faces in every Nth frame (default: 1)",
+    )
+    add(
+        "--workers",
+        type=number(int, 1),
+        nargs="+",
+        default=[n_cores()],
+        help="numbers of processes to try (default: the cores)",
+    )
     add("--repeat", type=number(int, 1), default=3, help="runs to take the median of (default: 3)")
-    add("--minutes", type=number(float, 0, open_low=True), help="repeat the first video until it is that long")
+    add(
+        "--minutes", type=number(float, 0, open_low=True), help="repeat the first video until it is that long"
+    )
     add("--trials", action="store_true", help="time single steps in several ways, on the first video")
     args = parser.parse_args(argv)
     if bool(args.videos) == bool(args.generate):
@@ -76,7 +110,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_wide_video(path: Path, seconds: float) -> None:
     """Write a talking head in the middle of 1920x1080 pixels, 30 fps."""
-    from demo.make_videos import Scene, speak, write_video  # here: a worker that measures memory imports this file too
+    from demo.make_videos import (  # here: a worker that measures memory imports this file too
+        Scene,
+        speak,
+        write_video,
+    )
 
     cv2.setNumThreads(1)
     scene = Scene(np.random.default_rng(int(path.stem)), 540, round(seconds * FPS), FPS)
@@ -107,7 +145,9 @@ class StandIn:
 
 
 def busy_cores() -> tuple[float, float]:
-    """Seconds that all cores of this machine have worked, and that they have been there; zeros where the system does not tell."""
+    """Seconds that all cores of this machine have worked, and that they have been there; zeros where the
+    system does not tell.
+    """
     if not Path("/proc/stat").exists():
         return 0.0, 0.0
     times = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -129,7 +169,9 @@ class TimedDetector:
         return found
 
     def report(self, begin: float, end: float) -> str:
-        """Frames per second between two moments, and the share of the time in which some batch was being worked on."""
+        """Frames per second between two moments, and the share of the time in which some batch was being
+        worked on.
+        """
         busy, reached, n_frames = 0.0, begin, 0
         for first, last, n in sorted(span for span in self.spans if span[0] >= begin):
             busy += max(0.0, last - max(first, reached))
@@ -144,7 +186,11 @@ def repeat_video(source: Path, path: Path, minutes: float) -> Path:
         packets = [packet for packet in container.demux(streams) if packet.dts is not None]
         with av.open(str(path), "w") as out:
             copies = [out.add_stream_from_template(stream) for stream in streams]
-            shown = [(p.pts * p.time_base, (p.pts + p.duration) * p.time_base) for p in packets if p.stream is streams[0]]
+            shown = [
+                (p.pts * p.time_base, (p.pts + p.duration) * p.time_base)
+                for p in packets
+                if p.stream is streams[0]
+            ]
             period = max(stop for _, stop in shown) - min(start for start, _ in shown)
             lasts = [None, None]
             for i in range(math.ceil(minutes * 60 / period)):
@@ -167,8 +213,8 @@ def repeat_video(source: Path, path: Path, minutes: float) -> Path:
 
 
 def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
-    """Process a video in a worker: when it began and ended, seconds by step, frames, the process's peak memory in MB, and
-    its CPU seconds.
+    """Process a video in a worker: when it began and ended, seconds by step, frames, the process's peak
+    memory in MB, and its CPU seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         start, start_cpu = time.time(), time.process_time()
@@ -181,7 +227,9 @@ def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
 def measure_workers(
     videos: list[Path], build: Callable, settings: Settings, n_workers: int, repeat: int
 ) -> tuple[list[str], list[str], tuple[float, float]]:
-    """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last one took place."""
+    """The cells of two table rows, for one run over all videos with `n_workers` processes; and when the last
+    one took place.
+    """
     walls, cpus, steps, peaks_mb, shares = [], [], [], [], []
     for _ in range(repeat):
         worked, there = busy_cores()
@@ -236,7 +284,9 @@ def time_steps(video: Path, detector: Detector) -> None:
         return cv2.resize(to_rgb(frame), small)
 
     def swscale(frame, interpolation, threads):
-        return frame.to_ndarray(format="rgb24", width=small[0], height=small[1], interpolation=interpolation, threads=threads)
+        return frame.to_ndarray(
+            format="rgb24", width=small[0], height=small[1], interpolation=interpolation, threads=threads
+        )
 
     images = [shrink(frame) for frame in frames]
     whole = [to_rgb(frame) for frame in frames[:10]]
@@ -261,18 +311,34 @@ def time_steps(video: Path, detector: Detector) -> None:
     rows = [
         ("decode", "libavcodec, one thread", decode_ms),
         ("shrink for the detector", "whole frame to RGB, then cv2.resize (bilinear)", cpu_ms(shrink, frames)),
-        ("", "swscale, straight from the decoder's format, bilinear", cpu_ms(lambda f: swscale(f, "BILINEAR", 1), frames)),
+        (
+            "",
+            "swscale, straight from the decoder's format, bilinear",
+            cpu_ms(lambda f: swscale(f, "BILINEAR", 1), frames),
+        ),
         ("", "the same, area instead of bilinear", cpu_ms(lambda f: swscale(f, "AREA", 1), frames)),
-        ("", "the same, swscale's own choice of threads", cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames)),
+        (
+            "",
+            "the same, swscale's own choice of threads",
+            cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames),
+        ),
         ("crop, to RGB and 224x224", "only the window", cpu_ms(patch, frames)),
         ("", "whole frame to RGB first", cpu_ms(lambda f: crop_face(to_rgb(f), window), frames)),
         ("shots", "the small frame, one norm of the difference", cpu_ms(shots_on(images), images)),
         ("", "ContentDetector itself", cpu_ms(content_detector, images)),
         ("", "the whole frame, one norm", cpu_ms(shots_on(whole), whole)),
-        ("JPEG of a crop", "OpenCV (libjpeg-turbo)", cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops)),
-        ("", "torchvision", cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops)),
+        (
+            "JPEG of a crop",
+            "OpenCV (libjpeg-turbo)",
+            cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops),
+        ),
+        (
+            "",
+            "torchvision",
+            cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops),
+        ),
         ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),
-    ]  # fmt: skip
+    ]
     print(f"\n{width}x{height}, detector's size {small[0]}x{small[1]}, window {side}x{side}\n")
     print_table(["step", "how", "CPU ms per frame"], [(step, how, f"{ms:.2f}") for step, how, ms in rows])
 
@@ -282,7 +348,9 @@ def main(argv: list[str] | None = None) -> None:
     device = str(pick_device(args.device)) if args.detector == "s3fd" else "cpu"
     is_stand_in = args.detector == "s3fd" and not args.weights
     if is_stand_in:
-        from benchmarks.detection import random_s3fd  # here: a worker imports this file too, and PyTorch takes its memory
+        from benchmarks.detection import (
+            random_s3fd,  # here: a worker imports this file too, and PyTorch takes its memory
+        )
 
         detector = StandIn(TimedDetector(random_s3fd(device, args.half)))
     else:
@@ -301,24 +369,41 @@ def main(argv: list[str] | None = None) -> None:
             if args.generate == 1:
                 make_wide_video(videos[0], args.seconds)
             else:
-                with ProcessPoolExecutor(min(args.generate, n_cores()), mp_context=get_context("spawn")) as pool:
+                with ProcessPoolExecutor(
+                    min(args.generate, n_cores()), mp_context=get_context("spawn")
+                ) as pool:
                     list(pool.map(make_wide_video, videos, [args.seconds] * len(videos)))
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
-        print(f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
-              + (f" on {device}" if detector.is_shared else "") + f", --detect_every {args.detect_every}\n")  # fmt: skip
+        print(
+            f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
+            + (f" on {device}" if detector.is_shared else "")
+            + f", --detect_every {args.detect_every}\n"
+        )
         if args.trials:
             time_steps(videos[0], detector.detector)
             return
         measured = []
         for n_workers in args.workers:
             measured.append(measure_workers(videos, build, settings, n_workers, args.repeat))
-            print(f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True)  # the table may take too long
+            print(
+                f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True
+            )  # the table may take too long
             if detector.is_shared:
                 timed = detector.detector if is_stand_in else detector
                 print(f"{n_workers} workers: {timed.report(*measured[-1][2])}", flush=True)
-        print_table(["workers", "wall", "s of video per s", "per core", "peak memory of a worker", "CPU", "cores busy"],
-                    [total for total, _, _ in measured])  # fmt: skip
+        print_table(
+            [
+                "workers",
+                "wall",
+                "s of video per s",
+                "per core",
+                "peak memory of a worker",
+                "CPU",
+                "cores busy",
+            ],
+            [total for total, _, _ in measured],
+        )
         print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
         print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
 

@@ -3,15 +3,15 @@
     python benchmarks/step.py --img_dim 64 224 --device auto
     python benchmarks/step.py --img_dim 64 224 --trials
 
-Random input, medians.  Prints a Markdown table of seconds: the whole step of `train.py` (copy, normalisation, forward, three
-losses, backward, Adam), the visual stream and the audio stream alone (forward and backward), Adam alone, and the evaluation
-forward.
+Random input, medians.  Prints a Markdown table of seconds: the whole step of `train.py` (copy, normalisation,
+forward, three losses, backward, Adam), the visual stream and the audio stream alone (forward and backward),
+Adam alone, and the evaluation forward.
 
---trials: the step as train.py takes it and with one thing changed at a time, with its peak memory, the arithmetic that it gets
-done, its share of what a large matrix product gets done on the same device, and the chunks that it scores per second.  Beside
-them the authors' way: float32, channels first, batch 8, Adam not fused, a loop over the samples for the losses, scoring one chunk
-at a time.  Precisions are measured at every batch size; the rest at one, and at the first frame size.  On a CPU each trial has a
-process of its own.
+--trials: the step as train.py takes it and with one thing changed at a time, with its peak memory, the
+arithmetic that it gets done, its share of what a large matrix product gets done on the same device, and the
+chunks that it scores per second.  Beside them the authors' way: float32, channels first, batch 8, Adam not
+fused, a loop over the samples for the losses, scoring one chunk at a time.  Precisions are measured at every
+batch size; the rest at one, and at the first frame size.  On a CPU each trial has a process of its own.
 """
 
 import argparse
@@ -151,7 +151,9 @@ def changed(name: str, trainer: Trainer) -> Iterator[None]:
         replace(FoldedConv3d, "forward", nn.Conv3d.forward)
     if name.endswith("clip by clip"):
         at_once = ClipNorm3d.by_clip
-        replace(ClipNorm3d, "by_clip", lambda norm, x: torch.cat([at_once(norm, clip) for clip in x.split(1)]))
+        replace(
+            ClipNorm3d, "by_clip", lambda norm, x: torch.cat([at_once(norm, clip) for clip in x.split(1)])
+        )
     if name.startswith("gradient checkpointing"):
         whole = net.forward
         replace(net, "forward", lambda x: checkpoint(whole, x, use_reentrant=False))
@@ -166,7 +168,9 @@ def changed(name: str, trainer: Trainer) -> Iterator[None]:
 def try_step(
     name: str, img_dim: int, batch_size: int, device: str, repeat: int, model: TwoStreamNet | None = None
 ) -> tuple[float, float, float]:
-    """One trial, of a network that is there or of a new one: seconds a step, its peak memory in MB, chunks scored per second."""
+    """One trial, of a network that is there or of a new one: seconds a step, its peak memory in MB, chunks
+    scored per second.
+    """
     torch.manual_seed(0)
     ranks = Ranks(device)
     model = model or TwoStreamNet(img_dim=img_dim).to(ranks.device)
@@ -200,7 +204,9 @@ def tera_operations(img_dim: int, device: torch.device) -> float:
 
 
 def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """10^12 operations a second that the product of two large matrices gets done, float32 ones on a GPU in TF32."""
+    """10^12 operations a second that the product of two large matrices gets done, float32 ones on a GPU in
+    TF32.
+    """
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
@@ -210,14 +216,32 @@ def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def run_trials(
-    names: list[str], img_dims: list[int], batch_sizes: list[int], device: torch.device, repeat: int, stop: float
+    names: list[str],
+    img_dims: list[int],
+    batch_sizes: list[int],
+    device: torch.device,
+    repeat: int,
+    stop: float,
 ) -> None:
     """Print a row for each trial, begun before the moment `stop` of the monotonic clock."""
     on_gpu = device.type == "cuda"
-    peaks = {dtype: peak_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16, torch.float16)[: 3 if on_gpu else 2]}
-    print("A large matrix product: " + ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in
-          zip(("float32 (TF32 on a GPU)", "bfloat16", "float16"), peaks.values(), strict=False)) + "\n")  # fmt: skip
-    print("| frames | batch | what | step | chunks/s | peak memory | TFLOP/s | of the product's | scored chunks/s |")
+    peaks = {
+        dtype: peak_rate(dtype, device)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)[: 3 if on_gpu else 2]
+    }
+    print(
+        "A large matrix product: "
+        + ", ".join(
+            f"{name} {rate:.3g} TFLOP/s"
+            for name, rate in zip(
+                ("float32 (TF32 on a GPU)", "bfloat16", "float16"), peaks.values(), strict=False
+            )
+        )
+        + "\n"
+    )
+    print(
+        "| frames | batch | what | step | chunks/s | peak memory | TFLOP/s | of the product's | scored chunks/s |"
+    )
     print("|---" * 9 + "|", flush=True)
     middle = batch_sizes[(len(batch_sizes) - 1) // 2]
     for img_dim in img_dims:
@@ -229,7 +253,11 @@ def run_trials(
             is_first = img_dim == img_dims[0]
             if name not in (*CHOICES, AUTHORS) and not is_first:
                 continue
-            sizes = batch_sizes if name in CHOICES and is_first else [AUTHORS_BATCH if name == AUTHORS else middle]
+            sizes = (
+                batch_sizes
+                if name in CHOICES and is_first
+                else [AUTHORS_BATCH if name == AUTHORS else middle]
+            )
             for batch_size in sizes:
                 row = f"| {img_dim}×{img_dim} | {batch_size} | {name} | "
                 if time.monotonic() > stop:
@@ -239,8 +267,12 @@ def run_trials(
                     if on_gpu:
                         trial = try_step(name, img_dim, batch_size, device.type, repeat, model)
                     else:
-                        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # for its own peak of memory
-                            trial = pool.submit(try_step, name, img_dim, batch_size, device.type, repeat).result()
+                        with ProcessPoolExecutor(
+                            1, mp_context=get_context("spawn")
+                        ) as pool:  # for its own peak of memory
+                            trial = pool.submit(
+                                try_step, name, img_dim, batch_size, device.type, repeat
+                            ).result()
                 except (RuntimeError, BrokenProcessPool) as error:
                     print(f"{row}failed: {str(error).splitlines()[0][:80]} | | | | | |", flush=True)
                     continue
@@ -256,15 +288,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--img_dim", type=number(int, 32), nargs="+", default=[64, 112, 224], help="default: 64 112 224")
-    parser.add_argument("--batch_size", type=number(int, 2), nargs="+", default=[8], help="chunks (default: 8)")
+    parser.add_argument(
+        "--img_dim", type=number(int, 32), nargs="+", default=[64, 112, 224], help="default: 64 112 224"
+    )
+    parser.add_argument(
+        "--batch_size", type=number(int, 2), nargs="+", default=[8], help="chunks (default: 8)"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--repeat", type=number(int, 1), default=5, help="timed repetitions (default: 5)")
     parser.add_argument(
-        "--trials", nargs="*", choices=TRIALS, metavar="NAME", help=f"some of {', '.join(TRIALS)}; without names all"
+        "--trials",
+        nargs="*",
+        choices=TRIALS,
+        metavar="NAME",
+        help=f"some of {', '.join(TRIALS)}; without names all",
     )
     parser.add_argument(
-        "--budget_s", type=number(float, 0), default=float("inf"), help="seconds after which no trial begins (default: no limit)"
+        "--budget_s",
+        type=number(float, 0),
+        default=float("inf"),
+        help="seconds after which no trial begins (default: no limit)",
     )
     return parser.parse_args(argv)
 
@@ -275,9 +318,13 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{device_name(ranks.device)}; PyTorch {torch.__version__}, Python {platform.python_version()}\n")
     if args.trials is not None:
         stop = time.monotonic() + args.budget_s
-        run_trials(args.trials or list(TRIALS), args.img_dim, args.batch_size, ranks.device, args.repeat, stop)
+        run_trials(
+            args.trials or list(TRIALS), args.img_dim, args.batch_size, ranks.device, args.repeat, stop
+        )
         return
-    print("| frames | batch | step | visual stream | audio stream | Adam | evaluation | chunks/s in training |")
+    print(
+        "| frames | batch | step | visual stream | audio stream | Adam | evaluation | chunks/s in training |"
+    )
     print("|---" * 8 + "|")
     for img_dim in args.img_dim:
         for batch_size in args.batch_size:

@@ -1,7 +1,7 @@
 """The published data sets as they lie on disk: what each file is, by the data set's own records.
 
-Every reader takes the root folder and gives `Entry`s; it reads the records, lists folders and opens no video.  Traps that the
-readers know: see the README's section on each data set.
+Every reader takes the root folder and gives `Entry`s; it reads the records, lists folders and opens no video.
+Traps that the readers know: see the README's section on each data set.
 """
 
 import csv
@@ -58,7 +58,8 @@ class Entry:
 
 @dataclass
 class Found:
-    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes for people.
+    """What a reader found: the entries whose files are there, (name, part, why) of what is missing, and notes
+    for people.
 
     `n_wanted` is how many videos lists ask for, found or missing; None where all of the data set are meant.
     """
@@ -73,7 +74,9 @@ def wrong_root(root: Path, looked_for: str) -> UserError:
     """What to say of a root that is not the data set's."""
     if not root.is_dir():
         return UserError(f"--root {root} is no folder.")
-    entries = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith("."))
+    entries = sorted(
+        p.name + ("/" if p.is_dir() else "") for p in root.iterdir() if not p.name.startswith(".")
+    )
     listed = ", ".join(entries[:8]) + (f" and {len(entries) - 8} more" if len(entries) > 8 else "")
     alike = [name for name, looks in LOOKS.items() if looks(root)]
     hint = f"; it looks like the data set {alike[0]}" if alike else ""
@@ -99,11 +102,24 @@ class Names:
 
 
 def records_of(path: Path, expected: str, kind: type) -> list[tuple[str, dict]]:
-    """The records of a JSON file, {name: record} or [record with file, ...], with their names; UserError for anything else."""
+    """The records of a JSON file, {name: record} or [record with file, ...], with their names; UserError for
+    anything else.
+    """
     value = read_json(path, expected)
     if isinstance(value, kind):
-        pairs = list(value.items()) if kind is dict else [(r.get("file") if isinstance(r, dict) else None, r) for r in value]
-        odd = next(((name, record) for name, record in pairs if not isinstance(name, str) or not isinstance(record, dict)), None)
+        pairs = (
+            list(value.items())
+            if kind is dict
+            else [(r.get("file") if isinstance(r, dict) else None, r) for r in value]
+        )
+        odd = next(
+            (
+                (name, record)
+                for name, record in pairs
+                if not isinstance(name, str) or not isinstance(record, dict)
+            ),
+            None,
+        )
         if odd is None:
             pairs = [(relative(name, path), record) for name, record in pairs]
             no_doubles([name for name, _ in pairs], path)
@@ -116,7 +132,9 @@ def no_doubles(names: Sequence[str], where: Path) -> None:
     """UserError if a record is there twice."""
     doubles = [name for name, n in Counter(names).items() if n > 1]
     if doubles:
-        raise UserError(f"{where} names {len(doubles)} files more than once, the first {doubles[0]}; leave one record for each.")
+        raise UserError(
+            f"{where} names {len(doubles)} files more than once, the first {doubles[0]}; leave one record for each."
+        )
 
 
 def read_rows(path: Path) -> list[list[str]]:
@@ -125,7 +143,9 @@ def read_rows(path: Path) -> list[list[str]]:
         with read_text(path) as file:
             rows = [[unescape_cell(cell) for cell in row] for row in csv.reader(file) if row]
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV ({getattr(error, 'strerror', None) or error}).") from error
+        raise UserError(
+            f"{path} can't be read as CSV ({getattr(error, 'strerror', None) or error})."
+        ) from error
     if not rows:
         raise UserError(f"{path} is empty; expected a header and a row for each video.")
     return rows
@@ -156,21 +176,30 @@ PART = re.compile(r"dfdc_train_part_0*(\d+)")
 
 
 def read_dfdc(root: Path) -> Found:
-    """`dfdc_train_part_<n>/` (or `_0<n>`), each with metadata.json; zip files beside them are named, not read. A folder with a
-    metadata.json of its own is read too, such as the public test set's, whose records have is_fake.
+    """`dfdc_train_part_<n>/` (or `_0<n>`), each with metadata.json; zip files beside them are named, not
+    read. A folder with a metadata.json of its own is read too, such as the public test set's, whose records
+    have is_fake.
     """
     found, names = Found(), Names()
-    folders = [root] if (root / "metadata.json").is_file() else sorted(p.parent for p in root.glob("*/metadata.json"))
+    folders = (
+        [root]
+        if (root / "metadata.json").is_file()
+        else sorted(p.parent for p in root.glob("*/metadata.json"))
+    )
     if not folders:
         raise wrong_root(root, "dfdc_train_part_<n>/metadata.json")
     parts = {m[1] for p in folders if (m := PART.fullmatch(p.name))}
-    if zips := sorted(p.name for p in root.glob("*.zip") if (m := PART.fullmatch(p.stem)) and m[1] not in parts):
+    if zips := sorted(
+        p.name for p in root.glob("*.zip") if (m := PART.fullmatch(p.stem)) and m[1] not in parts
+    ):
         found.notes.append(f"zip files that are not unpacked: {', '.join(zips)}")
     seen: dict[str, str] = {}
     for folder in folders:
         part = PART.fullmatch(folder.resolve().name)
         if part and seen.setdefault(part[1], folder.name) != folder.name:
-            raise UserError(f"{root} has part {part[1]} twice, {seen[part[1]]} and {folder.name}; move one of them away.")
+            raise UserError(
+                f"{root} has part {part[1]} twice, {seen[part[1]]} and {folder.name}; move one of them away."
+            )
         path = folder / "metadata.json"
         prefix = f"{folder.resolve().name}/" if part or folder != root else ""
         for file, record in records_of(path, '{"name.mp4": {"label": "FAKE", "original": "..."}, ...}', dict):
@@ -184,13 +213,17 @@ def read_dfdc(root: Path) -> Found:
             if folder / file not in names:
                 found.missing.append((name, folder.name, "in metadata.json, but not on the disk"))
                 continue
-            original = f"{prefix}{original}" if label == "fake" and isinstance(original, str) and original else ""
+            original = (
+                f"{prefix}{original}" if label == "fake" and isinstance(original, str) and original else ""
+            )
             found.entries.append(Entry(name, folder / file, label, split, original))
     return found
 
 
 def listed_name(line: str, names: dict[str, str]) -> str | None:
-    """The entry that a line of a list means: its name, with or without suffix, or the authors' `video.dfdc_train_part_03`."""
+    """The entry that a line of a list means: its name, with or without suffix, or the authors'
+    `video.dfdc_train_part_03`.
+    """
     video, _, part = line.rpartition(".")
     if video and (match := PART.fullmatch(part)):
         line = f"part {match[1]}/{video}"
@@ -227,7 +260,9 @@ def read_dfdc_preview(root: Path) -> Found:
         if root / name not in names:
             found.missing.append((name, name.split("/")[0], "in dataset.json, but not on the disk"))
             continue
-        who = tuple(sorted({str(record[key]) for key in ("target_id", "swapped_id") if record.get(key) is not None}))
+        who = tuple(
+            sorted({str(record[key]) for key in ("target_id", "swapped_id") if record.get(key) is not None})
+        )
         original = ""
         if label == "fake":  # <swapped>_<target>_<clip>.mp4 is made of <target>_<clip>.mp4
             target, file = str(record.get("target_id")), name.rpartition("/")[2]
@@ -264,7 +299,9 @@ def plain_race(name: str) -> str:
 
 
 def read_fakeavceleb(root: Path) -> Found:
-    """meta_data.csv, whose column `path` is the file's name and whose last column, without a name, is its folder."""
+    """meta_data.csv, whose column `path` is the file's name and whose last column, without a name, is its
+    folder.
+    """
     path, found, names = root / "meta_data.csv", Found(), Names()
     if not path.is_file() and len(inner := sorted(root.glob("FakeAVCeleb*/meta_data.csv"))) == 1:
         root, path = inner[0].parent, inner[0]
@@ -272,9 +309,14 @@ def read_fakeavceleb(root: Path) -> Found:
         raise wrong_root(root, "meta_data.csv beside RealVideo-RealAudio/")
     header, *rows = read_rows(path)
     if header != CELEB_HEADER:
-        raise UserError(f"{path} has the columns {', '.join(header)}, expected {', '.join(CELEB_HEADER)} and one without a name.")
+        raise UserError(
+            f"{path} has the columns {', '.join(header)}, expected {', '.join(CELEB_HEADER)} and one without a name."
+        )
     folders = {  # as they are spelt here
-        (kind, plain_race(p.name)): p.name for kind in CELEB_TYPES for p in (root / kind).glob("*") if p.is_dir()
+        (kind, plain_race(p.name)): p.name
+        for kind in CELEB_TYPES
+        for p in (root / kind).glob("*")
+        if p.is_dir()
     }
     seen: dict[str, str] = {}
     entries = []
@@ -287,14 +329,18 @@ def read_fakeavceleb(root: Path) -> Found:
         record = dict(zip(header[:-1], row, strict=False))
         place = relative(row[-1], path).split("/")
         if record["type"] not in CELEB_TYPES or record["type"] not in place:
-            raise UserError(f"{path}: line {i} has the type {record['type']!r} and the folder {row[-1]!r}, expected one of "
-                            f"{', '.join(CELEB_TYPES)} in both.")  # fmt: skip
+            raise UserError(
+                f"{path}: line {i} has the type {record['type']!r} and the folder {row[-1]!r}, expected one of "
+                f"{', '.join(CELEB_TYPES)} in both."
+            )
         category, label, manipulation = CELEB_TYPES[record["type"]]
         kind, race, *rest = place[place.index(record["type"]) :]  # without FakeAVCeleb/ or FakeAVCeleb_v1.2/
         race = folders.get((kind, plain_race(race)), race)
         name = "/".join([kind, race, *rest, relative(record["path"], path)])
         if name in seen:
-            found.notes.append(f"{name} is there twice, as {seen[name]} and as {record['method']}: taken once, as the first")
+            found.notes.append(
+                f"{name} is there twice, as {seen[name]} and as {record['method']}: taken once, as the first"
+            )
             continue
         seen[name] = record["method"]
         if label == "real":
@@ -302,11 +348,25 @@ def read_fakeavceleb(root: Path) -> Found:
         if root / name not in names:
             found.missing.append((name, kind, "in meta_data.csv, but not on the disk"))
             continue
-        who = tuple(sorted({value for value in (record["source"], record["target1"], record["target2"]) if value.strip("- ")}))
+        who = tuple(
+            sorted(
+                {
+                    value
+                    for value in (record["source"], record["target1"], record["target2"])
+                    if value.strip("- ")
+                }
+            )
+        )
         stem = record["path"].split("_")[0].removesuffix(".mp4")
-        original = f"RealVideo-RealAudio/{race}/{'/'.join([*rest[:-1], record['source']])}/{stem}.mp4" if label == "fake" else ""
+        original = (
+            f"RealVideo-RealAudio/{race}/{'/'.join([*rest[:-1], record['source']])}/{stem}.mp4"
+            if label == "fake"
+            else ""
+        )
         method = record["method"] if label == "fake" else ""
-        entries.append(Entry(name, root / name, label, "", original, who, manipulation, method, category, fps=SOURCE_FPS))
+        entries.append(
+            Entry(name, root / name, label, "", original, who, manipulation, method, category, fps=SOURCE_FPS)
+        )
     for entry in entries:
         original = real.get(tuple(map(plain_race, entry.original.split("/")[1:])), entry.original)
         found.entries.append(Entry(**vars(entry) | {"original": original}))
@@ -317,9 +377,9 @@ def read_fakeavceleb(root: Path) -> Found:
 
 
 def read_dftimit(root: Path) -> Found:
-    """DeepfakeTIMIT/{lower,higher}_quality/<subject>/<utterance>-video-<other>.avi with <utterance>.wav, and VidTIMIT/<subject>/
-    {video/<utterance>/001, 002, ..., audio/<utterance>.wav}, or <subject>/<utterance>.avi. Of the real videos those are taken
-    that fakes were made from.
+    """DeepfakeTIMIT/{lower,higher}_quality/<subject>/<utterance>-video-<other>.avi with <utterance>.wav, and
+    VidTIMIT/<subject>/ {video/<utterance>/001, 002, ..., audio/<utterance>.wav}, or
+    <subject>/<utterance>.avi. Of the real videos those are taken that fakes were made from.
     """
     found, names = Found(), Names()
     fakes, reals = root / "DeepfakeTIMIT", root / "VidTIMIT"
@@ -358,11 +418,15 @@ def read_dftimit(root: Path) -> Found:
         packed = reals / subject / f"{utterance}.avi"
         common = {"identity": (subject,), "fps": SOURCE_FPS, "has_audio": True}
         if packed in names:
-            found.entries.append(Entry(name, packed, "real", sound=sound if sound in names else None, **common))
+            found.entries.append(
+                Entry(name, packed, "real", sound=sound if sound in names else None, **common)
+            )
         elif frames in names and sound in names:
             found.entries.append(Entry(name, frames, "real", sound=sound, **common))
         else:
-            found.missing.append((name, subject, f"neither {packed.name} nor video/{utterance}/ with audio/{utterance}.wav"))
+            found.missing.append(
+                (name, subject, f"neither {packed.name} nor video/{utterance}/ with audio/{utterance}.wav")
+            )
     return found
 
 
@@ -370,7 +434,9 @@ def read_dftimit(root: Path) -> Found:
 
 
 def read_lavdf(root: Path) -> Found:
-    """metadata.json (or metadata.min.json) with a record of each file, its split train, dev or test, and its fake periods."""
+    """metadata.json (or metadata.min.json) with a record of each file, its split train, dev or test, and its
+    fake periods.
+    """
     found, names = Found(), Names()
     path = next((p for p in (root / "metadata.json", root / "metadata.min.json") if p.is_file()), None)
     if path is None:
@@ -384,8 +450,10 @@ def read_lavdf(root: Path) -> Found:
             continue
         changed = record.get("modify_video"), record.get("modify_audio")
         if not all(isinstance(flag, bool) for flag in changed) or any(changed) != bool(spans):
-            raise UserError(f"{where}: modify_video {changed[0]}, modify_audio {changed[1]} with {len(spans)} fake periods; "
-                            "expected true or false, and periods where one is true.")  # fmt: skip
+            raise UserError(
+                f"{where}: modify_video {changed[0]}, modify_audio {changed[1]} with {len(spans)} fake periods; "
+                "expected true or false, and periods where one is true."
+            )
         manipulation = {(True, False): "video", (False, True): "audio", (True, True): "both"}.get(changed, "")
         original = relative(record["original"], path) if record.get("original") else ""
         found.entries.append(
@@ -415,8 +483,8 @@ MODIFY_TYPES = {
 
 
 def read_avdeepfake1m(root: Path) -> Found:
-    """train and val with their records: `<split>_metadata.json`, or one JSON per file in `<split>_metadata/` or beside the video.
-    The test sets have no labels.
+    """train and val with their records: `<split>_metadata.json`, or one JSON per file in `<split>_metadata/`
+    or beside the video. The test sets have no labels.
     """
     found, names = Found(), Names()
     expected = "records with file, modify_type, fake_segments, ..."
@@ -424,7 +492,9 @@ def read_avdeepfake1m(root: Path) -> Found:
     for split in ("train", "val"):
         whole, apart = root / f"{split}_metadata.json", root / f"{split}_metadata"
         if whole.is_file():
-            records = [(whole, name, record) for name, record in records_of(whole, f"a list of {expected}", list)]
+            records = [
+                (whole, name, record) for name, record in records_of(whole, f"a list of {expected}", list)
+            ]
         else:
             records = []
             for path in sorted((apart if apart.is_dir() else root / split).rglob("*.json")):
@@ -473,8 +543,9 @@ def read_avdeepfake1m(root: Path) -> Found:
 
 
 def read_folder(root: Path) -> Found:
-    """real/ and fake/, or train/ and test/ with these in them, searched to any depth; or a CSV file with the columns file (below
-    the CSV's folder) and label (real or fake), and perhaps split and other columns of the index.
+    """real/ and fake/, or train/ and test/ with these in them, searched to any depth; or a CSV file with the
+    columns file (below the CSV's folder) and label (real or fake), and perhaps split and other columns of the
+    index.
     """
     found, names = Found(), Names()
     if root.is_file():
@@ -490,13 +561,22 @@ def read_folder(root: Path) -> Found:
             if source not in names:
                 found.missing.append((name, "", f"in {root.name}, but not on the disk"))
                 continue
-            texts = {key: row.get(key) or "" for key in ("split", "original", "manipulation", "method", "category")}
-            choice(texts, "split", {split: split for split in ("", "train", "dev", "val", "test")}, f"{root}: {name}")
+            texts = {
+                key: row.get(key) or "" for key in ("split", "original", "manipulation", "method", "category")
+            }
+            choice(
+                texts,
+                "split",
+                {split: split for split in ("", "train", "dev", "val", "test")},
+                f"{root}: {name}",
+            )
             try:
                 periods = (row.get("fake_periods") or "").encode(errors="surrogateescape")
                 spans = checked_spans(parse_json(periods), 2, f"{root}: {name}") if periods else None
             except ValueError as error:
-                raise UserError(f"{root}: {name} has fake_periods {row['fake_periods'][:80]!r}, expected JSON.") from error
+                raise UserError(
+                    f"{root}: {name} has fake_periods {row['fake_periods'][:80]!r}, expected JSON."
+                ) from error
             who = tuple(filter(None, (row.get("identity") or "").split(";")))
             found.entries.append(Entry(name, source, label, identity=who, fake_periods=spans, **texts))
         return found
@@ -505,12 +585,18 @@ def read_folder(root: Path) -> Found:
     if not splits and not any((root / label).is_dir() for label in LABELS):
         if renamed:
             raise UserError(f"--root {root}: {renamed}; expected real/ and fake/.")
-        raise wrong_root(root, "real/ and fake/, train/ and test/ with these in them, or a CSV file with file and label")
+        raise wrong_root(
+            root, "real/ and fake/, train/ and test/ with these in them, or a CSV file with file and label"
+        )
     if renamed:
         found.notes.append(f"{renamed}, or its videos are left out")
     others = []
     for folder in (root / split / label for split in splits or [""] for label in LABELS):
-        for path in (Path(inner, file) for inner, _, files in (walk(folder) if folder.is_dir() else ()) for file in files):
+        for path in (
+            Path(inner, file)
+            for inner, _, files in (walk(folder) if folder.is_dir() else ())
+            for file in files
+        ):
             name = path.relative_to(root).as_posix()
             if is_video_name(path.name):
                 found.entries.append(Entry(name, path, folder.name, folder.parent.name if splits else ""))
@@ -531,13 +617,19 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "folder": read_folder,
 }
 LOOKS: dict[str, Callable[[Path], bool]] = {  # which data set a root looks like
-    "dfdc": lambda root: any(PART.fullmatch(p.name.removesuffix(".zip")) for p in root.glob("dfdc_train_part_*")),
+    "dfdc": lambda root: any(
+        PART.fullmatch(p.name.removesuffix(".zip")) for p in root.glob("dfdc_train_part_*")
+    ),
     "dfdc_preview": lambda root: (root / "dataset.json").is_file(),
-    "fakeavceleb": lambda root: any(root.glob("meta_data.csv")) or any(root.glob("FakeAVCeleb*/meta_data.csv")),
+    "fakeavceleb": lambda root: (
+        any(root.glob("meta_data.csv")) or any(root.glob("FakeAVCeleb*/meta_data.csv"))
+    ),
     "dftimit": lambda root: (root / "DeepfakeTIMIT").is_dir() or (root / "VidTIMIT").is_dir(),
     "avdeepfake1m": lambda root: any(
         (root / f"{split}_metadata{end}").exists() for split in ("train", "val") for end in ("", ".json")
     ),
-    "lavdf": lambda root: any((root / f"metadata{end}.json").is_file() for end in ("", ".min")) and (root / "dev").is_dir(),
+    "lavdf": lambda root: (
+        any((root / f"metadata{end}.json").is_file() for end in ("", ".min")) and (root / "dev").is_dir()
+    ),
     "folder": lambda root: any((root / label).is_dir() for label in LABELS),
 }

@@ -14,8 +14,8 @@ from utils.files import open_regular, read_bytes
 
 
 def display_times(path: Path) -> tuple[dict[int, int], int]:
-    """By number of a packet when its picture is shown, in ticks of the first video stream, and by how many ticks at most that is
-    before its decode time; empty if the container itself says when pictures are shown.
+    """By number of a packet when its picture is shown, in ticks of the first video stream, and by how many
+    ticks at most that is before its decode time; empty if the container itself says when pictures are shown.
     """
     shown, delay = {}, 0
     with open_container(path) as container:
@@ -40,10 +40,12 @@ def display_times(path: Path) -> tuple[dict[int, int], int]:
 
 
 def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
-    """Join pictures and a WAV file to a Matroska video; both streams are copied as they are, nothing is encoded again.
+    """Join pictures and a WAV file to a Matroska video; both streams are copied as they are, nothing is
+    encoded again.
 
     Args:
-        pictures: a video file, whose own sound is left out, or a folder of JPEGs whose names are numbers, at `fps`.
+        pictures: a video file, whose own sound is left out, or a folder of JPEGs whose names are numbers, at
+            `fps`.
 
     Raises:
         ValueError: one of them can't be read. OSError: the target can't be written.
@@ -53,7 +55,9 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
         with contextlib.ExitStack() as stack:
             out = stack.enter_context(av.open(str(target), "w", format="matroska"))
             if pictures.is_dir():
-                frames = sorted((p for p in pictures.iterdir() if p.stem.isdecimal()), key=lambda p: int(p.stem))
+                frames = sorted(
+                    (p for p in pictures.iterdir() if p.stem.isdecimal()), key=lambda p: int(p.stem)
+                )
                 numbers = [int(p.stem) for p in frames]
                 if not frames or numbers != list(range(numbers[0], numbers[0] + len(frames))):
                     raise ValueError("pictures are missing or there twice" if frames else "no pictures")
@@ -89,6 +93,11 @@ def remux(pictures: Path, sound: Path, target: Path, fps: float) -> None:
                 packet.stream = video
                 out.mux(packet)
     except (av.FFmpegError, IndexError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EROFS,
+            errno.EACCES,
+        ):
             raise
         raise ValueError(f"{where} can't be read ({reason(error)})") from error

@@ -23,11 +23,12 @@ def place_of(seed: int, name: str) -> bytes:
 
 
 def group(entries: Sequence[Entry], by: str) -> list[list[Entry]]:
-    """Entries that must stay in one split: those that are linked by originals, or by people and originals, over any number of
-    others.
+    """Entries that must stay in one split: those that are linked by originals, or by people and originals,
+    over any number of others.
 
     Args:
-        by: "original" (a fake, its original and that one's other fakes), "identity" (all videos of a person too) or "none".
+        by: "original" (a fake, its original and that one's other fakes), "identity" (all videos of a person
+            too) or "none".
     """
     parent: dict[tuple[str, str], tuple[str, str]] = {}
 
@@ -54,8 +55,9 @@ def group(entries: Sequence[Entry], by: str) -> list[list[Entry]]:
 def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: str) -> dict[str, list[Entry]]:
     """Part entries into train and test, whole groups (see `group`) at a time.
 
-    Groups of the same kinds of videos (label and manipulation) are parted in the given shares, counted in videos, in the order
-    of a hash of the seed and of the first name in them, so that any machine gives the same and other files change little.
+    Groups of the same kinds of videos (label and manipulation) are parted in the given shares, counted in
+    videos, in the order of a hash of the seed and of the first name in them, so that any machine gives the
+    same and other files change little.
 
     Raises:
         UserError: a split would have no real or no fake video.
@@ -75,12 +77,18 @@ def split_entries(entries: Sequence[Entry], test_share: float, seed: int, by: st
     for split, members in parts.items():
         if len({entry.label for entry in members}) < 2:
             n_groups = sum(map(len, kinds.values()))
-            finer = {"identity": "original or none", "original": "none"}.get(by) if n_groups < len(entries) else None
+            finer = (
+                {"identity": "original or none", "original": "none"}.get(by)
+                if n_groups < len(entries)
+                else None
+            )
             labels = sorted({entry.label for entry in entries})
             hint = "take other shares, or more videos" if len(labels) > 1 else f"all of them are {labels[0]}"
             hint += f", or --group_by {finer}" if finer else ""
-            raise UserError(f"--split, --group_by {by}: {len(entries)} videos in {n_groups} groups leave the {split} split "
-                            f"without real or without fake ones; {hint}.")  # fmt: skip
+            raise UserError(
+                f"--split, --group_by {by}: {len(entries)} videos in {n_groups} groups leave the {split} split "
+                f"without real or without fake ones; {hint}."
+            )
     return parts
 
 
@@ -100,15 +108,17 @@ def read_index_file(path: Path) -> list[dict[str, str]]:
 
 
 def shared(first: Path, second: Path, by_content: bool) -> dict[str, list[str]]:
-    """What two index files share: videos (the same file), originals (of fakes, or themselves there), identities and, if asked
-    for, contents (other files with the same bytes).
+    """What two index files share: videos (the same file), originals (of fakes, or themselves there),
+    identities and, if asked for, contents (other files with the same bytes).
 
     Raises:
         UserError: a file is no index, or a video can't be read.
     """
     rows = read_index_file(first), read_index_file(second)
     found: dict[str, set[str]] = {}
-    found["videos"] = set.intersection(*({os.path.realpath(row["source_file"]) for row in own} for own in rows))
+    found["videos"] = set.intersection(
+        *({os.path.realpath(row["source_file"]) for row in own} for own in rows)
+    )
     origins = [{row["original"] or row["video"] for row in own} for own in rows]
     found["originals"] = set.intersection(*origins)
     found["identities"] = set.intersection(
@@ -116,14 +126,21 @@ def shared(first: Path, second: Path, by_content: bool) -> dict[str, list[str]]:
     )
     if by_content:
         # only files of one size can be alike
-        sizes = Counter(os.path.getsize(row["source_file"]) for own in rows for row in own if os.path.isfile(row["source_file"]))
+        sizes = Counter(
+            os.path.getsize(row["source_file"])
+            for own in rows
+            for row in own
+            if os.path.isfile(row["source_file"])
+        )
         hashes: list[dict[str, str]] = [{}, {}]
         for known, own in zip(hashes, rows, strict=True):
             for row in tqdm(own, unit="file", desc="contents", leave=False):
                 path = Path(row["source_file"])
                 if path.is_file() and sizes[path.stat().st_size] > 1:
                     known[file_digest(path)] = row["video"]
-        found["contents"] = {f"{hashes[0][key]} = {hashes[1][key]}" for key in hashes[0].keys() & hashes[1].keys()}
+        found["contents"] = {
+            f"{hashes[0][key]} = {hashes[1][key]}" for key in hashes[0].keys() & hashes[1].keys()
+        }
     return {what: sorted(values) for what, values in found.items()}
 
 

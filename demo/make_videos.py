@@ -2,13 +2,14 @@
 
     python demo/make_videos.py --out_dir demo/data
 
-Writes <out_dir>/<train|test>/<real|fake>/<name>.mp4 (H.264 + AAC, 25 fps, 44.1 kHz) and metadata.json, a list of records
-with LAV-DF's fields.  Two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins from scikit-image) speak:
-a formant synthesiser utters random syllables, and the mouth takes the shape of the sound.  Three kinds of fakes:
+Writes <out_dir>/<train|test>/<real|fake>/<name>.mp4 (H.264 + AAC, 25 fps, 44.1 kHz) and metadata.json, a list
+of records with LAV-DF's fields.  Two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins
+from scikit-image) speak: a formant synthesiser utters random syllables, and the mouth takes the shape of the
+sound.  Three kinds of fakes:
 
     audio   the sound of another utterance under the same picture
-    video   the mouth region rendered again for another utterance, softer, of another tint, blended at its edge
-    span    as "video", but only for a part of the time
+    video   the mouth region rendered again for another utterance, softer, of another tint, blended at its
+    edge span    as "video", but only for a part of the time
 
 The same seed gives the same videos.
 """
@@ -61,7 +62,14 @@ class Portrait:
 
 
 PORTRAITS = (
-    Portrait(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", (267, 194), 81, (266, 279), 72, 330),
+    Portrait(
+        Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg",
+        (267, 194),
+        81,
+        (266, 279),
+        72,
+        330,
+    ),
     Portrait(Path(skimage.__file__).parent / "data" / "astronaut.png", (224.5, 102), 46, (224, 149), 38, 188),
 )
 
@@ -76,7 +84,9 @@ class Speech:
 
 
 def speak(rng: np.random.Generator, seconds: float, pitch_hz: float, fps: int = FPS) -> Speech:
-    """Utter random syllables (a closure, then a vowel) with pauses, for `seconds`; the mouth is given at `fps`."""
+    """Utter random syllables (a closure, then a vowel) with pauses, for `seconds`; the mouth is given at
+    `fps`.
+    """
     n_blocks = int(np.ceil(seconds * RATE_HZ / BLOCK))
     targets = np.zeros((n_blocks, 6))  # three formants, opening, width, loudness
     block = 0
@@ -115,7 +125,9 @@ def speak(rng: np.random.Generator, seconds: float, pitch_hz: float, fps: int = 
 
 
 class Face:
-    """A portrait whose eyes are `eye_distance` of the frame's side apart; the mouth can be opened and widened."""
+    """A portrait whose eyes are `eye_distance` of the frame's side apart; the mouth can be opened and
+    widened.
+    """
 
     def __init__(self, portrait: Portrait, size: int, mirrored: bool, eye_distance: float):
         image = cv2.imread(str(portrait.picture))
@@ -123,7 +135,9 @@ class Face:
         centre = np.array([portrait.eyes[0], (portrait.eyes[1] + portrait.mouth[1]) / 2])
         shift = np.array([size / 2, size / 2]) - centre * scale
         matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        self.image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
+        self.image = cv2.warpAffine(
+            image, matrix, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
+        )
         self.mouth = np.array(portrait.mouth) * scale + shift
         self.mouth_width = portrait.mouth_width_px * scale
         self.chin_y = portrait.chin_y_px * scale + shift[1]
@@ -133,7 +147,9 @@ class Face:
         self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
 
     def speak(self, opening: float, width: float) -> np.ndarray:
-        """(size, size, 3) uint8 BGR with the jaw dropped by `opening` 0..1 and the mouth at `width` times its own."""
+        """(size, size, 3) uint8 BGR with the jaw dropped by `opening` 0..1 and the mouth at `width` times its
+        own.
+        """
         (cx, cy), w = self.mouth, self.mouth_width
         dx, dy = self.x - cx, self.y - cy
         near = np.exp(-((dx / (0.8 * w)) ** 2) - (dy / (0.5 * w)) ** 2)
@@ -142,7 +158,9 @@ class Face:
         down = 1 / (1 + np.exp((self.y - self.chin_y - 0.15 * w) / (0.08 * w)))  # 1 on the jaw, 0 on the neck
         drop = 0.42 * w * opening * across * down
         source_y = np.where(dy > 0, np.maximum(self.y - drop, cy), self.y)
-        out = cv2.remap(self.image, source_x.astype(np.float32), source_y.astype(np.float32), cv2.INTER_LINEAR)
+        out = cv2.remap(
+            self.image, source_x.astype(np.float32), source_y.astype(np.float32), cv2.INTER_LINEAR
+        )
         depth = np.minimum(dy, drop - dy)  # pixels inside the gap between the lips
         gap = np.clip(depth / 1.5, 0, 1)[..., None]
         teeth = (np.clip((0.10 * w - dy) / 2, 0, 1) * (opening > 0.3))[..., None]
@@ -150,7 +168,9 @@ class Face:
         return (out * (1 - gap) + inside * gap).astype(np.uint8)
 
     def swap_mouth(self, frame: np.ndarray, other: np.ndarray, tint: np.ndarray) -> np.ndarray:
-        """Blend the mouth region of `other` into `frame`, with the traces of a face swap: soft, tinted, an edge."""
+        """Blend the mouth region of `other` into `frame`, with the traces of a face swap: soft, tinted, an
+        edge.
+        """
         size = frame.shape[0]
         small = cv2.resize(other, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
         soft = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR) + tint
@@ -164,7 +184,14 @@ class Face:
 class Scene:
     """What stays the same in a video: who speaks, how the head moves, the background and the light."""
 
-    def __init__(self, rng: np.random.Generator, size: int, n_frames: int, fps: int = FPS, eye_distance: float = EYE_DISTANCE):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        n_frames: int,
+        fps: int = FPS,
+        eye_distance: float = EYE_DISTANCE,
+    ):
         self.size = size
         portrait = int(rng.integers(len(PORTRAITS)))
         self.face = Face(PORTRAITS[portrait], size, bool(rng.random() < 0.5), eye_distance)
@@ -181,18 +208,26 @@ class Scene:
         background = np.clip((edge - 0.9) * 4, 0, 1)[..., None]
         ramp = 1 + rng.uniform(-0.35, 0.35) * (self.face.x / size - 0.5)[..., None]
         self.shade = ramp * (1 + background * (rng.uniform(0.5, 1.2) * rng.uniform(0.9, 1.1, 3) - 1))
-        self.tint = np.array([-48, -20, 6]) * rng.uniform(0.8, 1.2)  # of a swapped mouth, BGR: darker and more yellow
+        self.tint = np.array([-48, -20, 6]) * rng.uniform(
+            0.8, 1.2
+        )  # of a swapped mouth, BGR: darker and more yellow
 
     def finish(self, picture: np.ndarray, i: int) -> np.ndarray:
         """Light the picture of frame i and move the head: (size, size, 3) uint8 BGR."""
         lit = np.clip(picture * (self.shade * self.light[i]), 0, 255).astype(np.uint8)
         matrix = cv2.getRotationMatrix2D((self.size / 2, self.size / 2), self.angle[i], self.zoom[i])
         matrix[:, 2] += (self.dx[i], self.dy[i])
-        return cv2.warpAffine(lit, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return cv2.warpAffine(
+            lit, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
 
 
-def render(rng: np.random.Generator, kind: str, seconds: float, size: int) -> tuple[list[np.ndarray], np.ndarray, list]:
-    """The frames (BGR), the sound and the fake periods in seconds of one video; kind is "real" or of `FAKE_KINDS`."""
+def render(
+    rng: np.random.Generator, kind: str, seconds: float, size: int
+) -> tuple[list[np.ndarray], np.ndarray, list]:
+    """The frames (BGR), the sound and the fake periods in seconds of one video; kind is "real" or of
+    `FAKE_KINDS`.
+    """
     n_frames = round(seconds * FPS)
     scene = Scene(rng, size, n_frames)
     spoken = speak(rng, seconds, scene.pitch_hz)
@@ -206,7 +241,9 @@ def render(rng: np.random.Generator, kind: str, seconds: float, size: int) -> tu
     for i in range(n_frames):
         picture = scene.face.speak(spoken.opening[i], spoken.width[i])
         if kind in ("video", "span") and begin <= i < end:
-            picture = scene.face.swap_mouth(picture, scene.face.speak(other.opening[i], other.width[i]), scene.tint)
+            picture = scene.face.swap_mouth(
+                picture, scene.face.speak(other.opening[i], other.width[i]), scene.tint
+            )
         frames.append(scene.finish(picture, i))
     sound = other.samples if kind == "audio" else spoken.samples
     return frames, sound, [] if kind == "real" else [[begin / FPS, end / FPS]]
@@ -215,7 +252,9 @@ def render(rng: np.random.Generator, kind: str, seconds: float, size: int) -> tu
 def write_video(path: Path, frames: list[np.ndarray], sound: np.ndarray, fps: int = FPS) -> None:
     """Encode BGR frames and mono sound (float, -1..1) as H.264 and AAC."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1"})
+        video = container.add_stream(
+            "libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1"}
+        )
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")
@@ -235,7 +274,8 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
     kind = FAKE_KINDS[i // 2 % len(FAKE_KINDS)] if label == "fake" else "real"
     file = f"{split}/{label}/{i:03d}_{kind}.mp4"
     (out_dir / file).parent.mkdir(parents=True, exist_ok=True)
-    # a fake is made from the real video before it: same scene, same voice, nothing but the manipulation tells them apart
+    # a fake is made from the real video before it: same scene, same voice, nothing but the manipulation tells
+    # them apart
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), i // 2])
     frames, sound, periods = render(rng, kind, seconds, size)
     write_video(out_dir / file, frames, sound)
@@ -259,7 +299,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out_dir", type=Path, required=True)
-    parser.add_argument("--n_train", type=int, default=24, help="training videos, half of them fake (default: 24)")
+    parser.add_argument(
+        "--n_train", type=int, default=24, help="training videos, half of them fake (default: 24)"
+    )
     parser.add_argument("--n_test", type=int, default=20, help="test videos, half of them fake (default: 20)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a video (default: 5)")
     parser.add_argument("--size", type=int, default=256, help="side of a frame in pixels (default: 256)")

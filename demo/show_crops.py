@@ -25,7 +25,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     args = parser.parse_args(argv)
     if not all(any((args.split / "pytmp" / label).glob("[!.]*")) for label in ("real", "fake")):
-        parser.error(f"no videos in {args.split}/pytmp/real or fake; run pre-process.py --out_dir {args.split} first")
+        parser.error(
+            f"no videos in {args.split}/pytmp/real or fake; run pre-process.py --out_dir {args.split} first"
+        )
     return args
 
 

@@ -1,4 +1,5 @@
-"""Deal the labels of an index out at random to its videos: a control, since a network trained on them learns nothing true.
+"""Deal the labels of an index out at random to its videos: a control, since a network trained on them learns
+nothing true.
 
 python demo/shuffle_labels.py demo/data/train_split.csv
 """

@@ -3,9 +3,9 @@
     detector = build_detector("yunet")
     faces = detector.detect(frames)
 
-`frames` is a sequence of (H, W, 3) uint8 RGB arrays of one size; the result has one (n, 5) float32 array per frame:
-x1, y1, x2, y2 in pixels of that frame (they may lie outside it) and the score in 0..1, best first. A detector does one call at
-a time: whoever calls it from several threads sees to that.
+`frames` is a sequence of (H, W, 3) uint8 RGB arrays of one size; the result has one (n, 5) float32 array per
+frame: x1, y1, x2, y2 in pixels of that frame (they may lie outside it) and the score in 0..1, best first. A
+detector does one call at a time: whoever calls it from several threads sees to that.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,9 @@ class Detector(Protocol):
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
 
-def build_detector(name: str, device: str = "cpu", weights: Path | None = None, half: bool = False) -> Detector:
+def build_detector(
+    name: str, device: str = "cpu", weights: Path | None = None, half: bool = False
+) -> Detector:
     """Build a detector ready to run.
 
     Args:
@@ -52,6 +54,8 @@ def build_detector(name: str, device: str = "cpu", weights: Path | None = None, 
         from detectors.libfacedetection import LibFaceDetection
 
         if weights is not None:
-            raise WeightsError(f"--weights {weights} has no use: libfacedetection carries its weights inside.")
+            raise WeightsError(
+                f"--weights {weights} has no use: libfacedetection carries its weights inside."
+            )
         return LibFaceDetection()
     raise ValueError(f"detector is {name!r}, expected one of {', '.join(DETECTORS)}")

@@ -32,7 +32,8 @@ class WeightsFile:
     """A published weights file: its name, where it can be had, and what pins its content.
 
     `at_most` bounds its size in bytes.
-    `digest` is "sha256:<hex>" or "git:<hex>", the latter a git blob id (SHA-1 over "blob <size>\\0" + content).
+    `digest` is "sha256:<hex>" or "git:<hex>", the latter a git blob id (SHA-1 over "blob <size>\\0" +
+    content).
     """
 
     name: str
@@ -68,7 +69,8 @@ def download(url: str, target: Path, at_most: int) -> None:
     """Copy a URL's content to `target` with a progress bar.
 
     Raises:
-        WeightsError: a failed or cut transfer, more than `at_most` bytes, or more time than `deadline_s`; on one line.
+        WeightsError: a failed or cut transfer, more than `at_most` bytes, or more time than `deadline_s`; on
+            one line.
     """
     limit_s, failures, is_over = deadline_s(at_most), [], threading.Event()
 
@@ -78,7 +80,9 @@ def download(url: str, target: Path, at_most: int) -> None:
         except WeightsError as error:
             failures.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)  # it may wait for ever, byte by byte, even for the header
+    thread = threading.Thread(
+        target=work, daemon=True
+    )  # it may wait for ever, byte by byte, even for the header
     thread.start()
     thread.join(limit_s)
     is_late = thread.is_alive()
@@ -96,7 +100,11 @@ def transfer(url: str, target: Path, at_most: int, is_over: threading.Event) -> 
             size = response.headers.get("Content-Length")
             n_bytes, got = int(size) if size else None, 0
             with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]) as progress:
-                while max(got, n_bytes or 0) <= at_most and (block := response.read1(BLOCK_BYTES)) and not is_over.is_set():
+                while (
+                    max(got, n_bytes or 0) <= at_most
+                    and (block := response.read1(BLOCK_BYTES))
+                    and not is_over.is_set()
+                ):
                     file.write(block)
                     got += len(block)
                     progress.update(len(block))
@@ -117,17 +125,21 @@ def sweep_partials(weights: WeightsFile) -> None:
     """Remove what killed processes left of downloads of this file."""
     name = re.compile(rf"\.{re.escape(weights.name)}\.[0-9]+\.tmp")
     for path in cache_folder().glob(".*.tmp"):
-        if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 2 * deadline_s(weights.at_most):
+        if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 2 * deadline_s(
+            weights.at_most
+        ):
             path.unlink(missing_ok=True)
 
 
 def fetch(weights: WeightsFile) -> Path:
     """Return the local path of verified weights, downloading them on first use.
 
-    The file is written under a temporary name, verified and renamed, so that the cache never holds a partial one.
+    The file is written under a temporary name, verified and renamed, so that the cache never holds a partial
+    one.
 
     Raises:
-        WeightsError: no source gave the right content; names what to download, from where, and where to put it.
+        WeightsError: no source gave the right content; names what to download, from where, and where to put
+            it.
     """
     path = cache_folder() / weights.name
     if path.is_file():

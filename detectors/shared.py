@@ -1,4 +1,5 @@
-"""One detector that serves several processes: the one that drives a GPU runs it, workers that decode videos feed it.
+"""One detector that serves several processes: the one that drives a GPU runs it, workers that decode videos
+feed it.
 
 Where it lives, `handle = share(detector)`; in a worker, `SharedDetector(*handle)` has the same interface.
 """

@@ -1,7 +1,7 @@
 """YuNet by onnxruntime: a few milliseconds a frame on one CPU core, with a 230 kB download.
 
-A grid cell of `stride` pixels at each of three strides says whether it sees a face (cls), how well its box fits (obj), and
-where the box is (bbox: centre in strides from the cell's corner, log of the size in strides).
+A grid cell of `stride` pixels at each of three strides says whether it sees a face (cls), how well its box
+fits (obj), and where the box is (bbox: centre in strides from the cell's corner, log of the size in strides).
 """
 
 import functools
@@ -30,8 +30,8 @@ NMS_IOU = 0.3
 TOP_K = 750
 STRIDES = (8, 16, 32)
 OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES]
-# The file declares frames of 640x640, though nothing in the network depends on it. Its dimensions (ONNX's TensorShapeProto)
-# get a name, of the same length, instead of the number: then onnxruntime takes any size.
+# The file declares frames of 640x640, though nothing in the network depends on it. Its dimensions (ONNX's
+# TensorShapeProto) get a name, of the same length, instead of the number: then onnxruntime takes any size.
 DECLARED_SIZE = b"\x0a\x03\x08\x80\x05\x0a\x03\x08\x80\x05"  # dim { dim_value: 640 } dim { dim_value: 640 }
 ANY_SIZE = b"\x0a\x03\x12\x01h\x0a\x03\x12\x01w"  # dim { dim_param: "h" } dim { dim_param: "w" }
 NO_NETWORK = (
@@ -56,7 +56,9 @@ def grid_cells(height: int, width: int) -> np.ndarray:
 
 
 def decode_outputs(cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """The network's outputs for one frame, (n,), (n,), (n, 4) for n cells, as faces: (m, 5) x1 y1 x2 y2 score, best first."""
+    """The network's outputs for one frame, (n,), (n,), (n, 4) for n cells, as faces: (m, 5) x1 y1 x2 y2
+    score, best first.
+    """
     scores = np.sqrt(cls.clip(0, 1) * obj.clip(0, 1))
     likely = scores > MIN_SCORE
     scores, bbox, (columns, rows, strides) = scores[likely], bbox[likely], cells[likely].T
@@ -70,14 +72,18 @@ def decode_outputs(cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, cells: np
 class YuNet:
     """YuNet on one thread of the CPU; arguments and results as in `detectors`."""
 
-    batch_size = 8  # frames a call: one after the other through the network, which is faster than in one batch
+    batch_size = (
+        8  # frames a call: one after the other through the network, which is faster than in one batch
+    )
     is_shared = False
 
     def __init__(self, weights: Path | None = None):
         path = weights or fetch(WEIGHTS)
         if not path.is_file():
             raise WeightsError(f"{path} does not exist or is no file; expected {WEIGHTS.name}.")
-        onnxruntime.set_default_logger_severity(3)  # errors; it warns that outputs have another size than declared
+        onnxruntime.set_default_logger_severity(
+            3
+        )  # errors; it warns that outputs have another size than declared
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -88,9 +94,13 @@ class YuNet:
             self.net = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             self.detect([np.zeros((64, 64, 3), np.uint8)])
         except OSError as error:
-            raise WeightsError(f"{path} can't be read ({error.strerror}); expected {WEIGHTS.name}.") from error
+            raise WeightsError(
+                f"{path} can't be read ({error.strerror}); expected {WEIGHTS.name}."
+            ) from error
         except (*NO_NETWORK, ValueError) as error:
-            raise WeightsError(f"{path} holds no YuNet network that onnxruntime can run; expected {WEIGHTS.name}.") from error
+            raise WeightsError(
+                f"{path} holds no YuNet network that onnxruntime can run; expected {WEIGHTS.name}."
+            ) from error
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         faces = []

@@ -1,7 +1,8 @@
-"""The area under the ROC curve with its uncertainty: bootstrap, DeLong's variance, and DeLong's test of two scores.
+"""The area under the ROC curve with its uncertainty: bootstrap, DeLong's variance, and DeLong's test of two
+scores.
 
-DeLong, DeLong, Clarke-Pearson, Biometrics 44 (1988) 837-845, by ranks as in Sun and Xu, IEEE Signal Processing Letters 21 (2014)
-1389-1393.  Fake is the positive class, and the higher score the more fake.
+DeLong, DeLong, Clarke-Pearson, Biometrics 44 (1988) 837-845, by ranks as in Sun and Xu, IEEE Signal
+Processing Letters 21 (2014) 1389-1393.  Fake is the positive class, and the higher score the more fake.
 """
 
 import numpy as np
@@ -12,17 +13,19 @@ Z = norm.ppf((1 + LEVEL) / 2)
 
 
 def placements(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each fake how many real scores lie below it, (m,), and of each real one how many fake scores lie above, (n,).
+    """Of each fake how many real scores lie below it, (m,), and of each real one how many fake scores lie
+    above, (n,).
 
-    A tie counts one half. Divided by n and m they are the structural components V10 and V01 of the paper, and either mean is
-    the AUC.
+    A tie counts one half. Divided by n and m they are the structural components V10 and V01 of the paper, and
+    either mean is the AUC.
     """
     ranks = rankdata(np.concatenate([fake, real]))  # of ties the mean
     return ranks[: len(fake)] - rankdata(fake), len(fake) - (ranks[len(fake) :] - rankdata(real))
 
 
 def delong_variance(below: np.ndarray, above: np.ndarray) -> float | None:
-    """DeLong's variance of the mean of placements, or of their difference between two scores, on the AUC's scale.
+    """DeLong's variance of the mean of placements, or of their difference between two scores, on the AUC's
+    scale.
 
     None with fewer than two videos of a class.
     """
@@ -31,11 +34,13 @@ def delong_variance(below: np.ndarray, above: np.ndarray) -> float | None:
 
 
 def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, tuple[float, float] | None]:
-    """The AUC and its 95 % interval: DeLong's variance, on the logit scale, so that the interval stays within 0..1.
+    """The AUC and its 95 % interval: DeLong's variance, on the logit scale, so that the interval stays within
+    0..1.
 
-    Where the score parts the classes without a mistake that variance is 0 and says nothing. Real and fake videos then make
-    min(m, n) pairs, each independent of the others and each in order, and the interval is the binomial one of those
-    (Clopper-Pearson). None where a class has one video or the score is the same for all.
+    Where the score parts the classes without a mistake that variance is 0 and says nothing. Real and fake
+    videos then make min(m, n) pairs, each independent of the others and each in order, and the interval is
+    the binomial one of those (Clopper-Pearson). None where a class has one video or the score is the same for
+    all.
     """
     fake, real = score[is_fake], score[~is_fake]
     below, above = placements(fake, real)
@@ -55,14 +60,23 @@ def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> d
     """DeLong's paired test of two scores of the same videos.
 
     Returns:
-        auc, auc_versus, difference (the first minus the second), difference_ci95, z and p (two-sided, of equal AUCs).
-        The last three are None where the test says nothing: one video in a class, or a difference without variance. Scores
-        that order all pairs alike have difference 0, z 0 and p 1.
+        auc, auc_versus, difference (the first minus the second), difference_ci95, z and p (two-sided, of
+        equal AUCs). The last three are None where the test says nothing: one video in a class, or a
+        difference without variance. Scores that order all pairs alike have difference 0, z 0 and p 1.
     """
-    (below, above), (below_2, above_2) = (placements(score[is_fake], score[~is_fake]) for score in (first, second))
+    (below, above), (below_2, above_2) = (
+        placements(score[is_fake], score[~is_fake]) for score in (first, second)
+    )
     auc, auc_2 = (float(counts.sum() / (len(below) * len(above))) for counts in (below, below_2))
     variance = delong_variance(below - below_2, above - above_2)
-    result = {"auc": auc, "auc_versus": auc_2, "difference": auc - auc_2, "difference_ci95": None, "z": None, "p": None}
+    result = {
+        "auc": auc,
+        "auc_versus": auc_2,
+        "difference": auc - auc_2,
+        "difference_ci95": None,
+        "z": None,
+        "p": None,
+    }
     if variance:
         spread = Z * np.sqrt(variance)
         z = float(result["difference"] / np.sqrt(variance))
@@ -73,14 +87,18 @@ def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> d
     return result
 
 
-def bootstrap_auc(is_fake: np.ndarray, score: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_auc(
+    is_fake: np.ndarray, score: np.ndarray, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile interval of the AUC, resampling the videos of each class with replacement."""
     rng = np.random.default_rng(seed)
     levels, code = np.unique(score, return_inverse=True)
     fake, real = code[is_fake], code[~is_fake]
     aucs = np.empty(n_resamples)
     for i in range(n_resamples):
-        fakes, reals = (np.bincount(rng.choice(codes, len(codes)), minlength=len(levels)) for codes in (fake, real))
+        fakes, reals = (
+            np.bincount(rng.choice(codes, len(codes)), minlength=len(levels)) for codes in (fake, real)
+        )
         aucs[i] = fakes @ (np.cumsum(reals) - reals / 2) / (len(fake) * len(real))
     low, high = np.percentile(aucs, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)

@@ -36,13 +36,19 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
         words = calls_all_alike(scores.mds, metrics["threshold"]).split(" of ")[0]
         label = f"threshold {metrics['threshold']:.3f}" + (f": {words} fake" if words else "")
         right.axvline(metrics["threshold"], color="black", ls="--", label=label)
-    right.set(xlabel="MDS (higher: more fake)", ylabel="share of the class's videos", title="Modality dissonance score")
+    right.set(
+        xlabel="MDS (higher: more fake)",
+        ylabel="share of the class's videos",
+        title="Modality dissonance score",
+    )
     right.legend()
     figure.savefig(path, dpi=120, format="png")
 
 
 def plot_curves(records: Sequence[dict], path: Path) -> None:
-    """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a PNG."""
+    """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a
+    PNG.
+    """
     epochs = [record.get("epoch", i) for i, record in enumerate(records, 1)]
     figure = Figure(figsize=(13, 4), layout="constrained")
     losses, scores, aucs = figure.subplots(1, 3)
@@ -51,13 +57,25 @@ def plot_curves(records: Sequence[dict], path: Path) -> None:
         losses.plot(epochs, values, ".-", label=name, color="black" if name == "loss" else None)
     losses.set(title="Loss (mean of the epoch)", yscale="log")
     for name, colour in (("real", REAL_COLOUR), ("fake", FAKE_COLOUR)):
-        scores.plot(epochs, [record.get(f"mean_mds_{name}", np.nan) for record in records], ".-", color=colour, label=name)
+        scores.plot(
+            epochs,
+            [record.get(f"mean_mds_{name}", np.nan) for record in records],
+            ".-",
+            color=colour,
+            label=name,
+        )
     scores.set(title="Mean MDS of training videos, as trained")
     aucs.axhline(0.5, ls=":", color="grey", label="chance")
     values = [record.get("train_auc", np.nan) for record in records]
     aucs.plot(epochs, values, ".-", color="black", label="training videos, as trained")
     if any("val_auc" in record for record in records):
-        aucs.plot(epochs, [record.get("val_auc", np.nan) for record in records], ".-", color=FAKE_COLOUR, label="held-out videos")
+        aucs.plot(
+            epochs,
+            [record.get("val_auc", np.nan) for record in records],
+            ".-",
+            color=FAKE_COLOUR,
+            label="held-out videos",
+        )
     aucs.set(title="AUC (video-wise)", ylim=(0, 1.02))
     for axes in (losses, scores, aucs):
         axes.set_xlabel("epoch")
@@ -92,32 +110,56 @@ def fpr_note(fpr: float, n_real: int) -> str:
 
 
 def metric_lines(metrics: dict) -> Iterator[str]:
-    """The figures of `video_metrics`, with thresholds (a list of `decisions`) and threshold_origin, as lines for the screen."""
+    """The figures of `video_metrics`, with thresholds (a list of `decisions`) and threshold_origin, as lines
+    for the screen.
+    """
 
     def line(name: str, value: float, note: str = "") -> str:
         return f"{name:<33} {value:.4f}   {note}".rstrip()
 
     yield video_counts(metrics)
-    yield line("AUC (video-wise)", metrics["auc"], f"95 % interval {span(metrics['auc_ci95_wider'])} (the wider of the next two)")
+    yield line(
+        "AUC (video-wise)",
+        metrics["auc"],
+        f"95 % interval {span(metrics['auc_ci95_wider'])} (the wider of the next two)",
+    )
     yield " " * 43 + f"95 % interval {span(metrics['auc_ci95'])} (bootstrap over videos)"
     yield " " * 43 + f"95 % interval {span(metrics['auc_ci95_delong'])} (DeLong)"
-    yield line("average precision", metrics["average_precision"], "precision of a random ranking: "
-               f"{metrics['n_fake'] / metrics['n_videos']:.4f}, the share of fakes")  # fmt: skip
+    yield line(
+        "average precision",
+        metrics["average_precision"],
+        f"precision of a random ranking: {metrics['n_fake'] / metrics['n_videos']:.4f}, the share of fakes",
+    )
     yield line("equal error rate", metrics["eer"])
     for fpr in FPRS:
-        yield line(f"TPR at {100 * fpr:.0f} % FPR", metrics["tpr_at_fpr"][str(fpr)], fpr_note(fpr, metrics["n_real"]))
+        yield line(
+            f"TPR at {100 * fpr:.0f} % FPR", metrics["tpr_at_fpr"][str(fpr)], fpr_note(fpr, metrics["n_real"])
+        )
     if metrics["threshold"] is None:
         yield f"accuracy                          no threshold ({metrics['threshold_origin']}); give one with --threshold"
     for row in metrics["thresholds"]:
-        yield line(f"accuracy at MDS >= {row['threshold']:<8.4f}", row["accuracy"], f"threshold: {row['origin']}")
-        yield line("  balanced accuracy", row["balanced_accuracy"],
-                   f"of {row['tp'] + row['fn']} fake {row['tp']} called fake (TPR {row['tpr']:.4f}), "
-                   f"of {row['fp'] + row['tn']} real {row['fp']} (FPR {row['fpr']:.4f})")  # fmt: skip
+        yield line(
+            f"accuracy at MDS >= {row['threshold']:<8.4f}", row["accuracy"], f"threshold: {row['origin']}"
+        )
+        yield line(
+            "  balanced accuracy",
+            row["balanced_accuracy"],
+            f"of {row['tp'] + row['fn']} fake {row['tp']} called fake (TPR {row['tpr']:.4f}), "
+            f"of {row['fp'] + row['tn']} real {row['fp']} (FPR {row['fpr']:.4f})",
+        )
         if row["parts_nothing"]:
             yield f"  this threshold {row['parts_nothing']}: it says nothing here"
-    yield line("authors' thresholded AUC", metrics["authors_auc"], "decisions at their fixed MDS >= 0.6: balanced accuracy there")
+    yield line(
+        "authors' thresholded AUC",
+        metrics["authors_auc"],
+        "decisions at their fixed MDS >= 0.6: balanced accuracy there",
+    )
     if metrics["chunk_auc"] is not None:
-        yield line("AUC (chunk-wise)", metrics["chunk_auc"], f"{metrics['n_chunks']} chunks, each under its video's label")
+        yield line(
+            "AUC (chunk-wise)",
+            metrics["chunk_auc"],
+            f"{metrics['n_chunks']} chunks, each under its video's label",
+        )
         yield ""
         yield "which part of the network sees it (AUC over videos, higher score: more fake)"
         for name, figures in metrics["heads"].items():
@@ -145,12 +187,21 @@ def write_report(path: Path, metrics: dict, plot: Path, source: str, checkpoint:
     `source` is the score file, `checkpoint` the model that scored, if known.
     """
     write_page(
-        path, "report.html", title=f"Test report: {legible(source)}", metrics=metrics, source=legible(source),
-        checkpoint=checkpoint and legible(checkpoint), plot=data_uri(plot.read_bytes(), "image/png"), span=span,
-        fpr_notes={str(fpr): fpr_note(fpr, metrics["n_real"]) for fpr in FPRS}, min_group=MIN_GROUP,
-        columns=list(dict.fromkeys(group["column"] for group in metrics["groups"])), legible=legible,
-        headline=headline(metrics), counts=video_counts(metrics),
-    )  # fmt: skip
+        path,
+        "report.html",
+        title=f"Test report: {legible(source)}",
+        metrics=metrics,
+        source=legible(source),
+        checkpoint=checkpoint and legible(checkpoint),
+        plot=data_uri(plot.read_bytes(), "image/png"),
+        span=span,
+        fpr_notes={str(fpr): fpr_note(fpr, metrics["n_real"]) for fpr in FPRS},
+        min_group=MIN_GROUP,
+        columns=list(dict.fromkeys(group["column"] for group in metrics["groups"])),
+        legible=legible,
+        headline=headline(metrics),
+        counts=video_counts(metrics),
+    )
 
 
 def versus_lines(result: dict) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""What cues that have nothing to do with faces or voices give away about a split: a leak must not be taken for a detector.
+"""What cues that have nothing to do with faces or voices give away about a split: a leak must not be taken
+for a detector.
 
-Fakes that begin with silence, are shorter or were encoded otherwise can be told without looking at them, and a network finds
-that out as well.  What a video looks like as a file is measured on the file, its loudness on its chunks, which the network
-hears.
+Fakes that begin with silence, are shorter or were encoded otherwise can be told without looking at them, and
+a network finds that out as well.  What a video looks like as a file is measured on the file, its loudness on
+its chunks, which the network hears.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,9 @@ N_FOLDS = 5
 
 
 def leading_silence(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """Seconds from a file's first sample of sound to the first one above `SILENCE_DBFS`; all of it, if none is."""
+    """Seconds from a file's first sample of sound to the first one above `SILENCE_DBFS`; all of it, if none
+    is.
+    """
     level = 10 ** (SILENCE_DBFS / 20)
     resampler, rate_hz, n = None, 1, 0
     for frame in decode_sound(container, stream):
@@ -77,7 +80,9 @@ def source_cues(path: Path) -> dict[str, float]:
 
 
 def loudness(wavs: list[Path]) -> float:
-    """The RMS of chunks' sound in dB of full scale, at least `FLOOR_DBFS`; OSError or ValueError if one can't be read."""
+    """The RMS of chunks' sound in dB of full scale, at least `FLOOR_DBFS`; OSError or ValueError if one can't
+    be read.
+    """
     power = np.mean([np.mean((read_wav(path) / 32768.0) ** 2) for path in wavs])
     return max(FLOOR_DBFS, 10 * np.log10(power)) if power else FLOOR_DBFS
 
@@ -102,36 +107,53 @@ def measure_video(video: str, chunks: pd.DataFrame, out_dir: Path, split: str) -
 
 
 def measure_cues(index: pd.DataFrame, out_dir: Path, split: str) -> pd.DataFrame:
-    """The cues of every video of an index: video, label, original if the index has it, `CUES`, problem (why some are NaN)."""
-    videos = index.drop_duplicates("video")[["video", "label", *(["original"] if "original" in index else [])]]
+    """The cues of every video of an index: video, label, original if the index has it, `CUES`, problem (why
+    some are NaN).
+    """
+    videos = index.drop_duplicates("video")[
+        ["video", "label", *(["original"] if "original" in index else [])]
+    ]
     chunks = dict(list(index.groupby("video")))
     measure = partial(measure_video, out_dir=out_dir, split=split)
-    with ThreadPoolExecutor(n_cores()) as pool:  # they wait for the disk and for the decoder, which works outside Python's lock
+    with ThreadPoolExecutor(
+        n_cores()
+    ) as pool:  # they wait for the disk and for the decoder, which works outside Python's lock
         found = pool.map(measure, videos.video, (chunks[video] for video in videos.video))
-        found = list(tqdm(found, total=len(videos), unit="video", desc=f"cues of the {split} split", leave=False))
+        found = list(
+            tqdm(found, total=len(videos), unit="video", desc=f"cues of the {split} split", leave=False)
+        )
     return videos.reset_index(drop=True).join(pd.DataFrame(found))
 
 
 def all_together(cues: pd.DataFrame) -> dict:
     """How well all cues together tell fake from real videos, learnt and tried on different videos.
 
-    Gradient-boosted trees, cross-validated; a fake stays in one fold with its original and that one's other fakes, if the
-    originals are known.  Videos that lack a cue are left out: that it is missing must not tell.
+    Gradient-boosted trees, cross-validated; a fake stays in one fold with its original and that one's other
+    fakes, if the originals are known.  Videos that lack a cue are left out: that it is missing must not tell.
 
     Returns:
-        auc and auc_ci95_delong (of the pooled predictions), n_real, n_fake, and why there is no auc, else None.
+        auc and auc_ci95_delong (of the pooled predictions), n_real, n_fake, and why there is no auc, else
+        None.
     """
     known = cues.dropna(subset=list(CUES))
     is_fake = (known.label == LABELS["fake"]).to_numpy()
     n_fake = int(is_fake.sum())
-    result = {"auc": None, "auc_ci95_delong": None, "n_real": len(known) - n_fake, "n_fake": n_fake, "why": None}
+    result = {
+        "auc": None,
+        "auc_ci95_delong": None,
+        "n_real": len(known) - n_fake,
+        "n_fake": n_fake,
+        "why": None,
+    }
     if min(n_fake, result["n_real"]) < MIN_VIDEOS:
         return result | {"why": f"takes {MIN_VIDEOS} real and {MIN_VIDEOS} fake videos with all cues"}
     origin = known.original.where(known.original != "", known.video) if "original" in known else known.video
     if known.assign(origin=origin).groupby("label").origin.nunique().min() < N_FOLDS:
         return result | {"why": f"takes videos from {N_FOLDS} originals for as many folds"}
     values, score = known[list(CUES)].to_numpy(np.float64), np.zeros(len(known))
-    for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0).split(values, is_fake, origin):
+    for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=0).split(
+        values, is_fake, origin
+    ):
         trees = HistGradientBoostingClassifier(
             max_iter=50, max_leaf_nodes=8, min_samples_leaf=5, class_weight="balanced", random_state=0
         )
@@ -143,23 +165,35 @@ def shortcut_figures(cues: pd.DataFrame) -> dict:
     """What each cue gives away, and all together.
 
     Returns:
-        n_videos; problems, (video, why) of those with missing cues; cues, by name: auc (fake is higher), auc_ci95_delong,
-        strength (max(auc, 1 - auc)), reading (in words), leak (the interval lies beyond `LEAK`), n_real, n_fake; together, as
-        `all_together` with leak; has_originals.  What needs both classes is None without.
+        n_videos; problems, (video, why) of those with missing cues; cues, by name: auc (fake is higher),
+        auc_ci95_delong, strength (max(auc, 1 - auc)), reading (in words), leak (the interval lies beyond
+        `LEAK`), n_real, n_fake; together, as `all_together` with leak; has_originals.  What needs both
+        classes is None without.
     """
     figures = {}
     for cue, (more, less) in CUES.items():
         known = cues.dropna(subset=cue)
         is_fake = (known.label == LABELS["fake"]).to_numpy()
-        figure = {"auc": None, "auc_ci95_delong": None, "strength": None, "reading": "not known of both real and fake videos",
-                  "leak": False, "n_real": int((~is_fake).sum()), "n_fake": int(is_fake.sum())}  # fmt: skip
+        figure = {
+            "auc": None,
+            "auc_ci95_delong": None,
+            "strength": None,
+            "reading": "not known of both real and fake videos",
+            "leak": False,
+            "n_real": int((~is_fake).sum()),
+            "n_fake": int(is_fake.sum()),
+        }
         if figure["n_real"] and figure["n_fake"]:
             auc, interval = delong_auc(is_fake, known[cue].to_numpy(np.float64))
             is_clear = interval is not None and not interval[0] <= 0.5 <= interval[1]
             reading = f"fakes are {more if auc > 0.5 else less}" if is_clear else "no clear difference"
-            figure |= {"auc": auc, "auc_ci95_delong": interval, "strength": max(auc, 1 - auc),
-                       "reading": "the same in all" if known[cue].nunique() == 1 else reading,
-                       "leak": is_clear and (interval[0] > LEAK or interval[1] < 1 - LEAK)}  # fmt: skip
+            figure |= {
+                "auc": auc,
+                "auc_ci95_delong": interval,
+                "strength": max(auc, 1 - auc),
+                "reading": "the same in all" if known[cue].nunique() == 1 else reading,
+                "leak": is_clear and (interval[0] > LEAK or interval[1] < 1 - LEAK),
+            }
         figures[cue] = figure
     together = all_together(cues)
     interval = together["auc_ci95_delong"]
@@ -191,7 +225,12 @@ def shortcut_lines(result: dict) -> Iterator[str]:
             yield "  ... (all in shortcuts.csv)"
     yield f"{'cue alone':<18} {'AUC':>6}  {'95 % (DeLong)':<16}  {'strength':>8} {'fake':>6} {'real':>6}"
     for name, figure in result["cues"].items():
-        yield line(name, figure, "-" if figure["strength"] is None else f"{figure['strength']:.4f}", figure["reading"])
+        yield line(
+            name,
+            figure,
+            "-" if figure["strength"] is None else f"{figure['strength']:.4f}",
+            figure["reading"],
+        )
     together = result["together"]
     twins = "a fake with its original" if result["has_originals"] else "originals not known"
     how = f"trees, {N_FOLDS}-fold cross-validated, {twins}"

@@ -22,19 +22,26 @@ def read_proposals(path: Path) -> dict[str, list[list[float]]]:
 
 
 def read_labels(path: Path, split: str | None = None) -> dict[str, list[list[float]]]:
-    """Read true spans: a JSON list of records with `file` and `fake_periods` (LAV-DF) or `fake_segments` (AV-Deepfake1M), each
-    a list of [begin_s, end_s]; of those whose field `split` is `split`, if one is given. Or an index.csv of collect.py, in which
-    videos of unknown periods are left out. UserError for anything else.
+    """Read true spans: a JSON list of records with `file` and `fake_periods` (LAV-DF) or `fake_segments`
+    (AV-Deepfake1M), each a list of [begin_s, end_s]; of those whose field `split` is `split`, if one is
+    given. Or an index.csv of collect.py, in which videos of unknown periods are left out. UserError for
+    anything else.
     """
     if path.suffix == ".csv":
         return read_index_labels(path)
     expected = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
     records = read_json(path, expected)
     if not isinstance(records, list) or not records:
-        raise UserError(f"{path} holds {'nothing' if not records else f'a {type(records).__name__}'}, expected {expected}.")
+        raise UserError(
+            f"{path} holds {'nothing' if not records else f'a {type(records).__name__}'}, expected {expected}."
+        )
     labels, splits = {}, set()
     for i, record in enumerate(records):
-        field = next((name for name in LABEL_FIELDS if name in record), None) if isinstance(record, dict) else None
+        field = (
+            next((name for name in LABEL_FIELDS if name in record), None)
+            if isinstance(record, dict)
+            else None
+        )
         if field is None or not isinstance(record.get("file"), str):
             raise UserError(f"{path}: record {i} is {str(record)[:80]}, expected {expected}.")
         if record["file"] in labels:
@@ -51,9 +58,9 @@ def read_labels(path: Path, split: str | None = None) -> dict[str, list[list[flo
 def name_as_labelled(files: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
     """The labels' name of each file that has one.
 
-    That is the same name, else the longest one that the file's path ends with ("/data/test/fake/a.mp4": "test/fake/a.mp4"),
-    else the only one that ends with the file's name ("a.mp4": "test/fake/a.mp4"). Where several files would have one name so,
-    none of them has it, but the one of the same name.
+    That is the same name, else the longest one that the file's path ends with ("/data/test/fake/a.mp4":
+    "test/fake/a.mp4"), else the only one that ends with the file's name ("a.mp4": "test/fake/a.mp4"). Where
+    several files would have one name so, none of them has it, but the one of the same name.
     """
     known = set(labels)
     longer: dict[str, list[str]] = {}  # by each tail of theirs
@@ -79,7 +86,9 @@ def read_index_labels(path: Path) -> dict[str, list[list[float]]]:
     """True spans of the videos of an index.csv, by `file`; UserError if it holds none."""
     rows = read_table(path)
     if not rows or not {"file", "label", "fake_periods"} <= rows[0].keys():
-        raise UserError(f"{path} can't be read as an index; expected the columns file, label and fake_periods.")
+        raise UserError(
+            f"{path} can't be read as an index; expected the columns file, label and fake_periods."
+        )
     labels: dict[str, list[list[float]]] = {}
     for row in rows:
         if row["fake_periods"] or row["label"] == str(LABELS["real"]):

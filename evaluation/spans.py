@@ -1,9 +1,11 @@
-"""Temporal localization: from a curve of dissimilarity to spans of time, and how well proposed spans meet the true ones.
+"""Temporal localization: from a curve of dissimilarity to spans of time, and how well proposed spans meet the
+true ones.
 
-Two ways to score.  The correct one: proposals in order of their scores, a hit at an IoU of at least the threshold, each true
-span hit once, and the curve of precision closed at recall 0, so that perfect proposals have AP 1.  The official one gives the
-figures of LAV-DF's and AV-Deepfake1M's published evaluators: an IoU above the threshold, the order in the file decides who
-hits, and the curve is open at recall 0, so that n true spans allow an AP of 1 - 1/n.
+Two ways to score.  The correct one: proposals in order of their scores, a hit at an IoU of at least the
+threshold, each true span hit once, and the curve of precision closed at recall 0, so that perfect proposals
+have AP 1.  The official one gives the figures of LAV-DF's and AV-Deepfake1M's published evaluators: an IoU
+above the threshold, the order in the file decides who hits, and the curve is open at recall 0, so that n true
+spans allow an AP of 1 - 1/n.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +24,14 @@ Spans = Sequence[Sequence[float]]
 
 
 def span_iou(a: Spans, b: Spans) -> np.ndarray:
-    """Intersection over union of spans; the last two numbers of each are begin and end: (len(a), len(b)), 0..1."""
+    """Intersection over union of spans; the last two numbers of each are begin and end: (len(a), len(b)),
+    0..1.
+    """
     a, b = (np.array([span[-2:] for span in spans], np.float64).reshape(-1, 2) for spans in (a, b))
     shared = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
-    hull = np.maximum(a[:, None, 1], b[None, :, 1]) - np.minimum(a[:, None, 0], b[None, :, 0])  # their union, if they meet
+    hull = np.maximum(a[:, None, 1], b[None, :, 1]) - np.minimum(
+        a[:, None, 0], b[None, :, 0]
+    )  # their union, if they meet
     return np.clip(shared, 0, None) / np.maximum(hull, EPS)
 
 
@@ -47,8 +53,11 @@ def hits(proposals: Spans, labels: Spans, threshold: float, official: bool) -> n
     return is_hit
 
 
-def average_precision(labels: dict[str, Spans], proposals: dict[str, Spans], threshold: float, official: bool) -> float:
-    """The area under the curve of precision against recall, interpolated, over the proposals of all files; 0..1.
+def average_precision(
+    labels: dict[str, Spans], proposals: dict[str, Spans], threshold: float, official: bool
+) -> float:
+    """The area under the curve of precision against recall, interpolated, over the proposals of all files;
+    0..1.
 
     Args:
         labels: the true spans (begin, end) of each file.
@@ -63,13 +72,17 @@ def average_precision(labels: dict[str, Spans], proposals: dict[str, Spans], thr
     if official:
         recall, precision = np.append(recall, 1.0)[::-1], np.append(precision, 0.0)[::-1]
         return float(np.abs(np.diff(recall)) @ np.maximum.accumulate(precision)[:-1])
-    is_last = np.append(np.diff(scores[order]) < 0, True)[: len(order)]  # proposals of equal score come together
+    is_last = np.append(np.diff(scores[order]) < 0, True)[
+        : len(order)
+    ]  # proposals of equal score come together
     recall, precision = recall[is_last], precision[is_last]
     return float(np.diff(recall, prepend=0.0) @ np.maximum.accumulate(precision[::-1])[::-1])
 
 
 def average_recall(labels: dict[str, Spans], proposals: dict[str, Spans], n: int, official: bool) -> float:
-    """The share of true spans that one of the first n proposals of their file meets, averaged over `AR_IOUS`; 0..1."""
+    """The share of true spans that one of the first n proposals of their file meets, averaged over `AR_IOUS`;
+    0..1.
+    """
     n_met, best = np.zeros(len(AR_IOUS)), []
     for file, spans in labels.items():
         if len(spans):
@@ -81,17 +94,21 @@ def average_recall(labels: dict[str, Spans], proposals: dict[str, Spans], n: int
     return float(n_met.mean() / sum(map(len, labels.values())))
 
 
-def localization_metrics(labels: dict[str, Spans], proposals: dict[str, Spans], official: bool = False) -> dict:
+def localization_metrics(
+    labels: dict[str, Spans], proposals: dict[str, Spans], official: bool = False
+) -> dict:
     """AP and AR of proposals.
 
     Args:
         labels: the true fake spans (begin, end) of each file, none of a real one.
-        proposals: (score, begin, end) by file; those of other files do not count, files without any have none.
+        proposals: (score, begin, end) by file; those of other files do not count, files without any have
+            none.
         official: as the published evaluators compute them.
 
     Returns:
-        ap: by IoU; ar: by number of proposals; rates 0..1. n_files, n_spans, n_proposals; n_without_proposals: files with
-        fake spans for which nothing was proposed; n_unlabelled: files with proposals and without labels.
+        ap: by IoU; ar: by number of proposals; rates 0..1. n_files, n_spans, n_proposals;
+        n_without_proposals: files with fake spans for which nothing was proposed; n_unlabelled: files with
+        proposals and without labels.
 
     Raises:
         UserError: no true span.
@@ -115,17 +132,27 @@ def localization_metrics(labels: dict[str, Spans], proposals: dict[str, Spans], 
 
 
 def score_proposals(proposals: dict[str, Spans], labels: dict[str, Spans], official: bool) -> dict:
-    """`localization_metrics` of proposals whose files are named as `name_as_labelled` allows; UserError if none has a label."""
+    """`localization_metrics` of proposals whose files are named as `name_as_labelled` allows; UserError if
+    none has a label.
+    """
     names = name_as_labelled(proposals, labels)
     if proposals and not names:
-        raise UserError(f"none of the {len(proposals)} files with proposals, the first {next(iter(proposals))}, is among the "
-                        f"{len(labels)} labels, the first {next(iter(labels))}; name them alike.")  # fmt: skip
-    return localization_metrics(labels, {names.get(file, file): spans for file, spans in proposals.items()}, official)
+        raise UserError(
+            f"none of the {len(proposals)} files with proposals, the first {next(iter(proposals))}, is among the "
+            f"{len(labels)} labels, the first {next(iter(labels))}; name them alike."
+        )
+    return localization_metrics(
+        labels, {names.get(file, file): spans for file, spans in proposals.items()}, official
+    )
 
 
 def localization_lines(metrics: dict) -> Iterator[str]:
     """The figures of `localization_metrics` as lines for the screen."""
-    how = "; as the published evaluators compute it: AP is open at recall 0, so below 1" if metrics["official"] else ""
+    how = (
+        "; as the published evaluators compute it: AP is open at recall 0, so below 1"
+        if metrics["official"]
+        else ""
+    )
     yield f"{metrics['n_files']} files with {metrics['n_spans']} fake spans, {metrics['n_proposals']} proposals{how}"
     if metrics["n_without_proposals"]:
         yield f"{metrics['n_without_proposals']} files with fake spans have no proposal: they count as missed"
@@ -133,4 +160,7 @@ def localization_lines(metrics: dict) -> Iterator[str]:
         yield f"{metrics['n_unlabelled']} files with proposals have no label: they are left out"
     yield from (f"AP at IoU {threshold:<23}  {value:.4f}" for threshold, value in metrics["ap"].items())
     ious = f"IoU {AR_IOUS[0]} to {AR_IOUS[-1]}"
-    yield from (f"AR of the best {f'{n} proposals':<19} {value:.4f}   mean over {ious}" for n, value in metrics["ar"].items())
+    yield from (
+        f"AR of the best {f'{n} proposals':<19} {value:.4f}   mean over {ious}"
+        for n, value in metrics["ar"].items()
+    )

@@ -38,11 +38,13 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read and check scores.csv.
 
     Raises:
-        UserError: missing, not CSV, empty, a column or a value missing, a label other than 0 and 1, one class only, a
-            video twice.
+        UserError: missing, not CSV, empty, a column or a value missing, a label other than 0 and 1, one class
+            only, a video twice.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist; make it with: python train.py --test --out_dir . --scores_dir {path.parent}")
+        raise UserError(
+            f"{path} does not exist; make it with: python train.py --test --out_dir . --scores_dir {path.parent}"
+        )
     scores = read_csv(path, "video", ("video", "label", "mds"), "score again with train.py --test")
     scores["mds"] = pd.to_numeric(scores.mds, errors="coerce")
     bad = scores.video[~np.isfinite(scores.mds)]
@@ -60,10 +62,12 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
-    """Read chunk_scores.csv for the videos of a score table that was made of it; None if there is no such file.
+    """Read chunk_scores.csv for the videos of a score table that was made of it; None if there is no such
+    file.
 
     Raises:
-        UserError: not CSV, empty, a column missing, a value that is no finite number, or other scores than in `scores`.
+        UserError: not CSV, empty, a column missing, a value that is no finite number, or other scores than in
+            `scores`.
     """
     if not path.is_file():
         return None
@@ -74,11 +78,15 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
     chunks[list(values)] = chunks[list(values)].apply(pd.to_numeric, errors="coerce")
     bad = chunks.video[~np.isfinite(chunks[list(values)]).all(axis=1)]
     if len(bad):
-        raise UserError(f"{path}: {len(bad)} rows hold no finite number, the first of {bad.iloc[0]}; {remedy}.")
+        raise UserError(
+            f"{path}: {len(bad)} rows hold no finite number, the first of {bad.iloc[0]}; {remedy}."
+        )
     made = scores.merge(video_scores(chunks), on="video", how="left", suffixes=("", "_made"))
     differs = ~np.isclose(made.mds, made.mds_made, rtol=1e-4, atol=1e-6) | (made.label != made.label_made)
     if differs.any():
-        raise UserError(f"{path} is of another scoring than the videos' scores: {made.video[differs].iloc[0]} differs; {remedy}.")
+        raise UserError(
+            f"{path} is of another scoring than the videos' scores: {made.video[differs].iloc[0]} differs; {remedy}."
+        )
     return chunks
 
 
@@ -99,7 +107,12 @@ def read_summary(path: Path) -> dict:
             raise ValueError(f"threshold {threshold}")
         return stored | {"threshold": threshold, "threshold_origin": str(stored["threshold_origin"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not what train.py --test writes ({error}); score again or delete it.") from error
+        raise UserError(
+            f"{path} is not what train.py --test writes ({error}); score again or delete it."
+        ) from error
 
 
-HEADS = {"video": "p_fake_video", "audio": "p_fake_audio"}  # the classifiers of the two streams, columns of chunk_scores.csv
+HEADS = {
+    "video": "p_fake_video",
+    "audio": "p_fake_audio",
+}  # the classifiers of the two streams, columns of chunk_scores.csv

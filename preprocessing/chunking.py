@@ -1,7 +1,9 @@
-"""One video in, its 1-second chunks of face crops and sound out (spec: `<video>/<chunk:05d>/<frame:06d>.jpg` and .wav).
+"""One video in, its 1-second chunks of face crops and sound out (spec: `<video>/<chunk:05d>/<frame:06d>.jpg`
+and .wav).
 
-The file is read once. A crop is cut out as soon as its window is final, so that only the frames that some track still waits
-for are held: 7 where every frame shows the face, at most 47, and those in the detector's batches.
+The file is read once. A crop is cut out as soon as its window is final, so that only the frames that some
+track still waits for are held: 7 where every frame shows the face, at most 47, and those in the detector's
+batches.
 """
 
 import dataclasses
@@ -33,8 +35,8 @@ MAX_BATCH_BYTES = 128 * 2**20  # of decoded frames in a batch for the detector; 
 
 @dataclasses.dataclass
 class Picture:
-    """One frame at 30 fps, with the faces found in it: (n, 4) x1 y1 x2 y2 in pixels of the upright video, or None if nobody
-    looked.
+    """One frame at 30 fps, with the faces found in it: (n, 4) x1 y1 x2 y2 in pixels of the upright video, or
+    None if nobody looked.
     """
 
     number: int
@@ -55,15 +57,19 @@ def detection_size(width: int, height: int, settings: Settings) -> tuple[int, in
 def find_faces(source: Source, detector: Detector, settings: Settings, clock: Stopwatch) -> Iterator[Picture]:
     """Give every frame of a video in order, when its faces and the cuts up to it are known.
 
-    The detector works in a thread of its own, at most two batches behind the decoder. A caller that may stop early closes the
-    generator (`contextlib.closing`), so that the detector is free for the next video.
+    The detector works in a thread of its own, at most two batches behind the decoder. A caller that may stop
+    early closes the generator (`contextlib.closing`), so that the detector is free for the next video.
     """
-    from preprocessing.shots import ShotDetector  # here, so that a process that only hands videos to others starts at once
+    from preprocessing.shots import (
+        ShotDetector,  # here, so that a process that only hands videos to others starts at once
+    )
 
     shots = ShotDetector()
     cut_frames: set[int] = set()
     known: deque[Picture] = deque()  # not given away yet
-    batch: list[tuple[np.ndarray, np.ndarray, list[Picture]]] = []  # image, its pixels -> the video's, where it is shown
+    batch: list[
+        tuple[np.ndarray, np.ndarray, list[Picture]]
+    ] = []  # image, its pixels -> the video's, where it is shown
     in_flight: deque[tuple[Future, list[tuple]]] = deque()
     n_frames = 0
     size: tuple[int, int] | None = None  # of the pictures, once there is one
@@ -79,13 +85,19 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
         clock.seconds["detect"] += seconds
         for boxes, (_, factor, pictures) in zip(found, shown, strict=True):
             boxes = boxes[:, :4].astype(np.float64) * factor
-            boxes = boxes[(boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) <= 2 * max(size)]  # else no face: a detector gone wrong
+            boxes = boxes[
+                (boxes[:, 2:] - boxes[:, :2]).max(1, initial=0) <= 2 * max(size)
+            ]  # else no face: a detector gone wrong
             for picture in pictures:
                 picture.boxes = boxes
         clock.lap("wait for the detector")
 
     def ready(n_decided: int) -> Iterator[Picture]:
-        while known and known[0].number < n_decided and (known[0].boxes is not None or not known[0].is_looked_at):
+        while (
+            known
+            and known[0].number < n_decided
+            and (known[0].boxes is not None or not known[0].is_looked_at)
+        ):
             known[0].begins_shot = known[0].number in cut_frames
             yield known.popleft()
 
@@ -104,15 +116,21 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
             if size is None:
                 size = (image.shape[1], image.shape[0])
                 if max(size) <= MIN_SIZE_PX:
-                    raise VideoError("face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px")
+                    raise VideoError(
+                        "face", f"{size[0]}x{size[1]} pixels; a face must be larger than {MIN_SIZE_PX} px"
+                    )
                 small_size = detection_size(*size, settings)
                 fitting = MAX_BATCH_BYTES // sum(plane.buffer_size for plane in frame.planes)
-                batch_size = max(1, min(detector.batch_size, fitting) // settings.detect_every)  # frames between are held too
+                batch_size = max(
+                    1, min(detector.batch_size, fitting) // settings.detect_every
+                )  # frames between are held too
             image = cv2.resize(image, small_size, interpolation=cv2.INTER_LINEAR)
             clock.lap("shrink")
-            # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one shot
+            # DEVIATION: tracks end where the shot ends; the authors' code overwrites its shot list by one
+            # shot
             cut_frames.update(shots.cuts(n_frames, image))
-            # DEVIATION: tracks end where the time jumps, or a picture stands still, by more than a second; no crops there
+            # DEVIATION: tracks end where the time jumps, or a picture stands still, by more than a second; no
+            # crops there
             if has_jumped:
                 cut_frames.add(n_frames)
                 has_jumped = False
@@ -130,14 +148,18 @@ def find_faces(source: Source, detector: Detector, settings: Settings, clock: St
                 submit()
             while in_flight and (len(in_flight) > 1 or in_flight[0][0].done()):
                 settle()
-            yield from ready(n_frames - n + 1 - shots.event_buffer_length)  # a cut may be told that much later
+            yield from ready(
+                n_frames - n + 1 - shots.event_buffer_length
+            )  # a cut may be told that much later
         if batch:
             submit()
         while in_flight:
             settle()
         yield from ready(n_frames)
     finally:
-        thread.shutdown(cancel_futures=True)  # waits for the batch at work: the next video's would run beside it
+        thread.shutdown(
+            cancel_futures=True
+        )  # waits for the batch at work: the next video's would run beside it
 
 
 class ChunkWriter:
@@ -158,9 +180,15 @@ class ChunkWriter:
         return self.track.first_frame + self._n_cropped
 
     def jpeg(self, i: int) -> bytes:
-        """Crop i, counted from the track's first frame, of a track that has ended; also of the tail that fills no chunk."""
+        """Crop i, counted from the track's first frame, of a track that has ended; also of the tail that
+        fills no chunk.
+        """
         c, k = divmod(i, CHUNK_FRAMES)
-        return self._jpegs[k] if c == self._n_written else (self.folder / f"{c:05d}" / f"{k:06d}.jpg").read_bytes()
+        return (
+            self._jpegs[k]
+            if c == self._n_written
+            else (self.folder / f"{c:05d}" / f"{k:06d}.jpg").read_bytes()
+        )
 
     def crop(self, frames: dict[int, av.VideoFrame]) -> None:
         """Cut out the face in the frames whose windows are final."""
@@ -174,9 +202,12 @@ class ChunkWriter:
             self._clock.lap("crop")
             self.motion.add(crop)
             self._clock.lap("motion")
-            # DEVIATION: each crop is encoded once, from the decoded source; the authors re-encode four times on the way
+            # DEVIATION: each crop is encoded once, from the decoded source; the authors re-encode four times
+            # on the way
             bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
-            self._jpegs.append(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes())
+            self._jpegs.append(
+                cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, self._quality])[1].tobytes()
+            )
             self._clock.lap("encode")
 
     def write(self) -> None:
@@ -195,7 +226,8 @@ class ChunkWriter:
 class Found:
     """What reading a video gave: the tracks, the longest first, and figures on the whole.
 
-    Where one track is to be kept of a video (`Settings.tracks`), they are those among which `keep_speaker` chooses.
+    Where one track is to be kept of a video (`Settings.tracks`), they are those among which `keep_speaker`
+    chooses.
     """
 
     tracks: list[ChunkWriter] = dataclasses.field(default_factory=list)
@@ -262,13 +294,16 @@ def track_and_crop(pictures: Iterator[Picture], folder: Path, settings: Settings
     if settings.tracks == "all":
         n_faces, first_frame = faces_at_once([writer.track for writer in found.tracks])
         if n_faces > 1:
-            found.warnings.append(f"{n_faces} faces at the same time from {first_frame / FPS:.1f} s; all have the same sound")
+            found.warnings.append(
+                f"{n_faces} faces at the same time from {first_frame / FPS:.1f} s; all have the same sound"
+            )
     return found
 
 
 def keep_speaker(found: Found, sound: Sound) -> None:
     """Leave in `found` the one track that is kept of a video, once its sound is read."""
-    # DEVIATION: the longest track, of several at a time the one that speaks, or all; the authors keep the last in a listing
+    # DEVIATION: the longest track, of several at a time the one that speaks, or all; the authors keep the
+    # last in a listing
     tracks = [writer.track for writer in found.tracks]
     chosen, why = choose_speaker(tracks, [writer.motion for writer in found.tracks], sound)
     if why:

@@ -1,4 +1,6 @@
-"""From detections to tracks, from tracks to crops (the authors' procedure, figures and deviations as in the README)."""
+"""From detections to tracks, from tracks to crops (the authors' procedure, figures and deviations as in the
+README).
+"""
 
 from collections.abc import Sequence
 
@@ -58,7 +60,9 @@ class Track:
         self._boxes += [self.last_box] * n_frames
 
     def n_final_windows(self) -> int:
-        """For how many of the track's frames, from its first one on, nothing to come can change the crop window."""
+        """For how many of the track's frames, from its first one on, nothing to come can change the crop
+        window.
+        """
         return self.n_frames if self.ended else max(0, self.n_frames - MEDIAN_FRAMES // 2)
 
     def windows(self, start: int, stop: int) -> np.ndarray:
@@ -91,7 +95,8 @@ class Tracker:
         self._n_started = 0
 
     def update(self, frame: int, boxes: np.ndarray | None) -> list[Track]:
-        """Take the detections of the next frame, (n, 4 or more) x1 y1 x2 y2 in pixels, or None if nobody looked at it.
+        """Take the detections of the next frame, (n, 4 or more) x1 y1 x2 y2 in pixels, or None if nobody
+        looked at it.
 
         Returns the tracks that end here, since they were not seen for too long.
         """
@@ -127,7 +132,10 @@ class Tracker:
     def is_face(self, track: Track) -> bool:
         """Whether a track was seen more than 50 times and is more than 50 px wide or high in the mean."""
         mean_box = track.boxes.mean(0)
-        return self.is_long_enough(track) and max(mean_box[2] - mean_box[0], mean_box[3] - mean_box[1]) > MIN_SIZE_PX
+        return (
+            self.is_long_enough(track)
+            and max(mean_box[2] - mean_box[0], mean_box[3] - mean_box[1]) > MIN_SIZE_PX
+        )
 
 
 def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
@@ -135,8 +143,8 @@ def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
 
     Args:
         boxes: (n, 4) x1 y1 x2 y2 in pixels.
-        edge: "nearest" repeats the first and last value under the 13-frame median; "constant" pads with zeros as the
-            authors do, which pulls the first and last 6 windows to the upper left.
+        edge: "nearest" repeats the first and last value under the 13-frame median; "constant" pads with zeros
+            as the authors do, which pulls the first and last 6 windows to the upper left.
 
     Returns:
         (n, 4) int: top, bottom, left, right, end-exclusive; they may lie outside the frame.
@@ -159,9 +167,11 @@ def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:
 
 
 def crop_face(frame: np.ndarray, window: Sequence[int]) -> np.ndarray:
-    """Cut a window (top, bottom, left, right) out of an (H, W, 3) uint8 frame: (224, 224, 3), grey 110 outside it.
+    """Cut a window (top, bottom, left, right) out of an (H, W, 3) uint8 frame: (224, 224, 3), grey 110
+    outside it.
 
-    A window has at least one pixel: that of a box under a pixel, which is no face but is followed like one, may have none.
+    A window has at least one pixel: that of a box under a pixel, which is no face but is followed like one,
+    may have none.
     """
     top, bottom, left, right = map(int, window)
     bottom, right = max(bottom, top + 1), max(right, left + 1)

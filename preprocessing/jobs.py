@@ -27,8 +27,8 @@ Job = tuple[Path, Path, Path | None]  # a video, the folder of its chunks, its p
 
 @dataclass
 class Outcome:
-    """What became of a video. `status` is done, complete (before), busy (another run has it), failed (stage and reason say
-    why), or stop (reason says why no video can be processed).
+    """What became of a video. `status` is done, complete (before), busy (another run has it), failed (stage
+    and reason say why), or stop (reason says why no video can be processed).
     """
 
     status: str
@@ -42,7 +42,11 @@ class Outcome:
 def outcome_of(status: str, record: dict, seconds: dict[str, float] | None = None) -> Outcome:
     """The outcome of a complete video: its chunks and everything that was left out."""
     warnings = []
-    kinds = {"without_sound": "without sound", "damaged": "with damaged frames", "still": "of a face that never moves"}
+    kinds = {
+        "without_sound": "without sound",
+        "damaged": "with damaged frames",
+        "still": "of a face that never moves",
+    }
     for kind, words in kinds.items():
         if left_out := [chunk["first_frame"] / FPS for chunk in record.get(kind, ())]:
             warnings.append(f"{len(left_out)} chunks {words} left out, the first at {min(left_out):.2f} s")
@@ -57,8 +61,12 @@ def is_complete(record: dict | None, source: Path, settings: Settings) -> bool:
     return record["source_bytes"] == source.stat().st_size
 
 
-def do_job(source: Path, target: Path, preview: Path | None, detector: Detector, settings: Settings) -> Outcome:
-    """Process a video unless that is done or another process is at it; then draw its preview if one is asked for."""
+def do_job(
+    source: Path, target: Path, preview: Path | None, detector: Detector, settings: Settings
+) -> Outcome:
+    """Process a video unless that is done or another process is at it; then draw its preview if one is asked
+    for.
+    """
     try:
         with claimed(target) as work:
             if work is None:
@@ -70,14 +78,18 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
                     record, seconds = process_video(source, target, work, detector, settings)
                     status, is_whole = "done", True
                 if preview is not None and not preview.exists():
-                    from preprocessing.preview import draw_preview  # here, so that workers that draw nothing start at once
+                    from preprocessing.preview import (
+                        draw_preview,  # here, so that workers that draw nothing start at once
+                    )
 
                     draw_preview(source, target, record, preview)
             except Exception as error:  # whatever one odd video does, the others go on
                 cause = error.__cause__ if isinstance(error, UserError) else error
                 if isinstance(cause, OSError) and cause.errno in NO_ROOM:
                     raise cause from None
-                if not is_whole and source.is_file():  # else its disk may be away, and the chunks are all that is there
+                if (
+                    not is_whole and source.is_file()
+                ):  # else its disk may be away, and the chunks are all that is there
                     discard(target, work)  # chunks of an earlier file of this name
                 if isinstance(error, VideoError):
                     return Outcome("failed", error.stage, str(error))
@@ -85,7 +97,9 @@ def do_job(source: Path, target: Path, preview: Path | None, detector: Detector,
                 return Outcome("failed", "preview" if is_whole else "unexpected", words)
             return outcome_of(status, record, seconds)
     except OSError as error:
-        return Outcome("stop", reason=f"can't write to {target}: {error.strerror}; mend it, then run this again.")
+        return Outcome(
+            "stop", reason=f"can't write to {target}: {error.strerror}; mend it, then run this again."
+        )
 
 
 worker_state: dict = {}  # what a worker keeps from job to job: detector, settings
@@ -126,7 +140,12 @@ def do_jobs(
             if isinstance(error, ProcessExpired):
                 stage, how = cause_of_death(error.exitcode)
                 hint = "; out of memory? Try fewer --workers" if error.exitcode == -9 else ""
-                yield job, Outcome("failed", stage, f"the worker died of it ({how}{hint})" if stage == "crash" else how)
+                yield (
+                    job,
+                    Outcome(
+                        "failed", stage, f"the worker died of it ({how}{hint})" if stage == "crash" else how
+                    ),
+                )
             else:
                 yield job, future.result()
     except BrokenProcessPool as error:

@@ -20,7 +20,8 @@ NOT_AGAIN = "; not tried again until the file changes or --overwrite is given"
 
 
 def list_videos(out_dir: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """Pair each file below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what can't be a video.
+    """Pair each file below <out_dir>/real and <out_dir>/fake with the folder of its chunks; and what can't be
+    a video.
 
     A folder is named by the video's stem, or by its whole name where the stem is not its own.
     """
@@ -59,15 +60,19 @@ def no_videos(out_dir: Path) -> UserError:
         if out_dir.name in LABELS
         else sorted(p for p in out_dir.glob("*") if any((p / k).is_dir() for k in LABELS))
     )
-    hint = f"did you mean --out_dir {' or '.join(map(str, splits))}?" if splits else "put the split's videos there."
+    hint = (
+        f"did you mean --out_dir {' or '.join(map(str, splits))}?"
+        if splits
+        else "put the split's videos there."
+    )
     if words := to_rename(out_dir):
         hint = f"{words}."
     return UserError(f"no video in {out_dir / 'real'} or {out_dir / 'fake'}; {hint}")
 
 
 def remembered(out_dir: Path, sources: list[Path]) -> dict[str, Outcome]:
-    """The failures that ended a worker or took for ever, by name, of videos that have not changed since failures.csv was
-    written.
+    """The failures that ended a worker or took for ever, by name, of videos that have not changed since
+    failures.csv was written.
     """
     path, found = out_dir / "failures.csv", {}
     rows = {row.get("video"): row for row in read_table(path)}
@@ -81,15 +86,17 @@ def remembered(out_dir: Path, sources: list[Path]) -> dict[str, Outcome]:
     return found
 
 
-def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> tuple[list[list[str | None]], dict[str, Outcome]]:
+def plan(
+    out_dir: Path, settings: Settings, overwrite: bool, preview: bool
+) -> tuple[list[list[str | None]], dict[str, Outcome]]:
     """Look through a split.
 
     Args:
         overwrite: do videos again that are complete with other settings.
 
     Returns:
-        The jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, or failed before in a way
-        that is not tried again, by name ("real/a.mp4").
+        The jobs to do, their paths below `out_dir`, and the outcomes of the videos that are complete, or
+        failed before in a way that is not tried again, by name ("real/a.mp4").
 
     Raises:
         UserError: no video, or some are complete with other settings.
@@ -107,11 +114,14 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
     if words := to_rename(out_dir):
         print(f"note: {words}, or its videos are left out")
     orphans = sorted(
-        {p for label in LABELS for p in (out_dir / "pytmp" / label).glob("[!.]*")} - {target for _, target in videos}
+        {p for label in LABELS for p in (out_dir / "pytmp" / label).glob("[!.]*")}
+        - {target for _, target in videos}
     )
     if orphans:
-        print(f"note: chunks without a video in {len(orphans)} folders, the first {legible(str(orphans[0]))}; "
-              "write_csv.py lists them, so delete them if the video was taken away")  # fmt: skip
+        print(
+            f"note: chunks without a video in {len(orphans)} folders, the first {legible(str(orphans[0]))}; "
+            "write_csv.py lists them, so delete them if the video was taken away"
+        )
     todo, complete = [], {}
     failed_before = {} if overwrite else remembered(out_dir, [source for source, _ in videos])
     for source, target in tqdm(videos, unit="video", desc="looking for complete ones", delay=2, leave=False):
@@ -124,14 +134,23 @@ def plan(out_dir: Path, settings: Settings, overwrite: bool, preview: bool) -> t
                 f"{target} was made with {'; '.join(differ)}. Give the same settings, or --overwrite to redo what has others."
             )
         is_whole = is_complete(record, source, settings)
-        if not is_whole and source.is_file() and not any(folder.is_symlink() for folder in (sheet.parent, sheet.parent.parent)):
+        if (
+            not is_whole
+            and source.is_file()
+            and not any(folder.is_symlink() for folder in (sheet.parent, sheet.parent.parent))
+        ):
             sheet.unlink(missing_ok=True)  # it shows what is done again now
         if is_whole and (not preview or sheet.exists()):
             complete[video_name(source)] = outcome_of("complete", record)
         elif not is_whole and video_name(source) in failed_before:
             complete[video_name(source)] = failed_before[video_name(source)]
         else:
-            todo.append([path and str(path.relative_to(out_dir)) for path in (source, target, sheet if preview else None)])
+            todo.append(
+                [
+                    path and str(path.relative_to(out_dir))
+                    for path in (source, target, sheet if preview else None)
+                ]
+            )
     return todo, complete
 
 
@@ -142,21 +161,33 @@ def video_name(source: Path) -> str:
 def write_tables(out_dir: Path, outcomes: dict[str, Outcome], is_all: bool) -> None:
     """Write failures.csv, warnings.csv and timings.csv.
 
-    Rows of earlier runs stay where they still hold: failures and warnings of videos that another run has in hand, times of
-    complete ones, and unless `outcomes` are those of all videos (`is_all`), every row of a video that they do not name.
-    Failures of a file that has changed since do not hold: `remembered` goes by the time of failures.csv.
+    Rows of earlier runs stay where they still hold: failures and warnings of videos that another run has in
+    hand, times of complete ones, and unless `outcomes` are those of all videos (`is_all`), every row of a
+    video that they do not name. Failures of a file that has changed since do not hold: `remembered` goes by
+    the time of failures.csv.
     """
     kept = {name: ("busy",) if is_all else ("busy", None) for name in ("failures", "warnings")}
     kept["timings"] = ("complete", *kept["failures"])
     tables = {
         "failures": (
             ("video", "stage", "reason"),
-            [(video, outcome.stage, outcome.reason) for video, outcome in outcomes.items() if outcome.status == "failed"],
+            [
+                (video, outcome.stage, outcome.reason)
+                for video, outcome in outcomes.items()
+                if outcome.status == "failed"
+            ],
         ),
-        "warnings": (("video", "warning"), [(video, words) for video, outcome in outcomes.items() for words in outcome.warnings]),
+        "warnings": (
+            ("video", "warning"),
+            [(video, words) for video, outcome in outcomes.items() for words in outcome.warnings],
+        ),
         "timings": (
             ("video", "step", "seconds"),
-            [(video, step, f"{s:.3f}") for video, outcome in outcomes.items() for step, s in outcome.seconds.items()],
+            [
+                (video, step, f"{s:.3f}")
+                for video, outcome in outcomes.items()
+                for step, s in outcome.seconds.items()
+            ],
         ),
     }
     with claimed(out_dir / "failures.csv", wait=True):  # another run may end at the same time
@@ -164,7 +195,9 @@ def write_tables(out_dir: Path, outcomes: dict[str, Outcome], is_all: bool) -> N
             path = out_dir / f"{name}.csv"
             for row in read_table(path):
                 outcome, source = outcomes.get(row.get("video")), out_dir / str(row.get("video"))
-                is_of_another = name == "failures" and source.is_file() and source.stat().st_ctime >= path.stat().st_mtime
+                is_of_another = (
+                    name == "failures" and source.is_file() and source.stat().st_ctime >= path.stat().st_mtime
+                )
                 if (outcome and outcome.status) in kept[name] and not is_of_another:
                     rows.append(tuple(str(row.get(column) or "") for column in header))
             write_table(path, header, sorted(rows))
@@ -178,9 +211,13 @@ def report(out_dir: Path, outcomes: dict[str, Outcome], seconds: float) -> int:
     failed = {video: outcome for video, outcome in sorted(outcomes.items()) if outcome.status == "failed"}
     n_warned = sum(1 for outcome in outcomes.values() if outcome.warnings)
     n = collections.Counter(outcome.status for outcome in outcomes.values())
-    n_chunks = collections.Counter({k: sum(o.n_chunks for o in outcomes.values() if o.status == k) for k in ("complete", "done")})
-    print(f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks['done']} chunks), "
-          f"{n['failed']} failed; {n_chunks.total()} chunks in all")  # fmt: skip
+    n_chunks = collections.Counter(
+        {k: sum(o.n_chunks for o in outcomes.values() if o.status == k) for k in ("complete", "done")}
+    )
+    print(
+        f"{len(outcomes)} videos: {n['complete']} were complete, {n['done']} done now ({n_chunks['done']} chunks), "
+        f"{n['failed']} failed; {n_chunks.total()} chunks in all"
+    )
     if n["done"]:
         print(f"{seconds:.0f} s, {3600 * n['done'] / seconds:.0f} videos an hour")
     if n["busy"]:

@@ -1,4 +1,6 @@
-"""Many processes, many machines: a pool that outlives its workers, and what the ranks of torchrun have in common."""
+"""Many processes, many machines: a pool that outlives its workers, and what the ranks of torchrun have in
+common.
+"""
 
 import os
 import signal
@@ -27,8 +29,9 @@ def _start_worker(initializer: Callable, initargs: tuple) -> None:
 
 @contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the end: a worker whose start is broken off has nobody to give it work or to stop it.
-    And Ctrl-C for good in the threads and processes that are started: these begin by importing.
+    """Hold Ctrl-C and SIGTERM back until the end: a worker whose start is broken off has nobody to give it
+    work or to stop it. And Ctrl-C for good in the threads and processes that are started: these begin by
+    importing.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
@@ -36,7 +39,8 @@ def _without_interrupt() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     held: list[int] = []
     handlers = {number: signal.getsignal(number) for number in numbers}
-    # both: what this thread does not take, another one may, and then Python calls the handler here all the same
+    # both: what this thread does not take, another one may, and then Python calls the handler here all the
+    # same
     for number in (number for number in numbers if callable(handlers[number])):
         signal.signal(number, lambda number, _: held.append(number))
     resource_tracker.ensure_running()  # its start lets Ctrl-C through again
@@ -57,15 +61,21 @@ def run_in_pool(
 ) -> Iterator[tuple[tuple, Future] | None]:
     """Call function(*task) for each task in worker processes.
 
-    Yields (task, its future) in order of completion, and None about once a second while nothing completes. A worker that dies
-    costs its task only: the future's exception is then `pebble.ProcessExpired`, and a new worker takes its place.
+    Yields (task, its future) in order of completion, and None about once a second while nothing completes. A
+    worker that dies costs its task only: the future's exception is then `pebble.ProcessExpired`, and a new
+    worker takes its place.
 
     Raises:
         BrokenProcessPool: workers die before they have a task, `MAX_BROKEN` times in a row.
     """
 
     def start() -> ProcessPool:
-        return ProcessPool(n_workers, initializer=_start_worker, initargs=(initializer, initargs), context=get_context("spawn"))
+        return ProcessPool(
+            n_workers,
+            initializer=_start_worker,
+            initargs=(initializer, initargs),
+            context=get_context("spawn"),
+        )
 
     tasks, again, pending = iter(tasks), [], {}
     pool, n_broken = start(), 0
@@ -78,7 +88,10 @@ def run_in_pool(
                 try:
                     with _without_interrupt():
                         pending[pool.schedule(function, args=task)] = task
-                except (BrokenProcessPool, RuntimeError):  # the latter once the former has happened in a thread of the pool
+                except (
+                    BrokenProcessPool,
+                    RuntimeError,
+                ):  # the latter once the former has happened in a thread of the pool
                     again.insert(0, task)
                     is_broken = True
                     break
@@ -93,7 +106,9 @@ def run_in_pool(
                 else:
                     n_broken = 0
                     yield task, future
-            if is_broken:  # a worker was killed while it started: the pool gives up then, and another one goes on
+            if (
+                is_broken
+            ):  # a worker was killed while it started: the pool gives up then, and another one goes on
                 n_broken += 1
                 if n_broken == MAX_BROKEN:
                     raise BrokenProcessPool("workers die as soon as they start")

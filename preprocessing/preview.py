@@ -44,18 +44,20 @@ def read_jpeg(path: Path) -> np.ndarray:
 
 
 def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
-    """Write a contact sheet as JPEG: the boxes on a frame; per track the first crop of every chunk with its time, and the
-    sound under it.
+    """Write a contact sheet as JPEG: the boxes on a frame; per track the first crop of every chunk with its
+    time, and the sound under it.
 
     Args:
         source: the video. `folder`: its chunks. `record`: its `video.json`.
 
     Raises:
-        VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet can't be written.
+        VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet
+            can't be written.
     """
     kinds = (("chunks", ""), ("without_sound", "no sound"), ("damaged", "damaged"), ("still", "never moves"))
     seconds = [(c["first_frame"], c["chunk"], why) for kind, why in kinds for c in record.get(kind, ())]
-    tracks = []  # number of a track and seconds of it for a row; seconds are (first frame, chunk, why it is left out)
+    # number of a track and seconds of it for a row; seconds are (first frame, chunk, why it is left out)
+    tracks = []
     for i in range(len(record["tracks"])):
         prefix = f"{i:02d}_" if record["settings"]["tracks"] == "all" else ""
         own = sorted(second for second in seconds if second[1].startswith(prefix))
@@ -73,23 +75,45 @@ def draw_preview(source: Path, folder: Path, record: dict, path: Path) -> None:
         if track["first_frame"] <= number <= track["last_frame"]:
             x1, y1, x2, y2 = track["boxes"][number - track["first_frame"]]
             top.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, color=f"C{i}"))
-            top.text(max(x1, 0), max(y1, 0), f"track {i}", color="white", va="top", fontsize=7, bbox={"color": f"C{i}", "pad": 1})
+            top.text(
+                max(x1, 0),
+                max(y1, 0),
+                f"track {i}",
+                color="white",
+                va="top",
+                fontsize=7,
+                bbox={"color": f"C{i}", "pad": 1},
+            )
     name = legible(record["source"])
-    left_out = f", {len(seconds) - len(record['chunks'])} left out" if len(seconds) > len(record["chunks"]) else ""
+    left_out = (
+        f", {len(seconds) - len(record['chunks'])} left out" if len(seconds) > len(record["chunks"]) else ""
+    )
     hidden = f", the last {n_hidden} not shown" if n_hidden else ""
     what = f"{record['n_frames'] / FPS:.1f} s, {len(record['chunks'])} chunks{left_out}{hidden}"
     title = f"{name}: {what}, frame at {number / FPS:.2f} s"
     figure.suptitle(textwrap.fill(title, int(width_in * LETTERS_PER_IN)), fontsize=9, parse_math=False)
     top.set(xticks=[], yticks=[])
-    silence, blank = np.zeros(CHUNK_SAMPLES, np.int16), np.full((CROP_SIZE_PX, CROP_SIZE_PX, 3), 225, np.uint8)
-    sounds = [[silence if why else read_wav(folder / f"{chunk}.wav") for _, chunk, why in own] for _, own in tracks]
+    silence, blank = (
+        np.zeros(CHUNK_SAMPLES, np.int16),
+        np.full((CROP_SIZE_PX, CROP_SIZE_PX, 3), 225, np.uint8),
+    )
+    sounds = [
+        [silence if why else read_wav(folder / f"{chunk}.wav") for _, chunk, why in own] for _, own in tracks
+    ]
     loudest = max(100, *(int(np.abs(samples.astype(int)).max()) for row in sounds for samples in row))
     for (i, own), sound, crops, wave in zip(tracks, sounds, rows[::2], rows[1::2], strict=True):
         pictures = [blank if why else read_jpeg(folder / chunk / f"{0:06d}.jpg") for _, chunk, why in own]
         crops.imshow(np.hstack([*pictures, *[np.full_like(blank, 255)] * (n_columns - len(pictures))]))
         for k, (first, _, why) in enumerate(own):
-            crops.text(k * CROP_SIZE_PX + 6, 8, f"{first / FPS:.2f} s {why}", fontsize=7, color="white", va="top",
-                       bbox={"color": f"C{i}", "pad": 1})  # fmt: skip
+            crops.text(
+                k * CROP_SIZE_PX + 6,
+                8,
+                f"{first / FPS:.2f} s {why}",
+                fontsize=7,
+                color="white",
+                va="top",
+                bbox={"color": f"C{i}", "pad": 1},
+            )
         crops.set(xticks=[], yticks=[], ylabel=f"track {i}")
         sound = np.concatenate(sound)
         step = max(1, len(sound) // WAVE_POINTS)

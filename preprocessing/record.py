@@ -1,4 +1,6 @@
-"""One video in, its chunks and its record out: <video>/<chunk>/, <chunk>.wav and video.json, complete or not at all."""
+"""One video in, its chunks and its record out: <video>/<chunk>/, <chunk>.wav and video.json, complete or not
+at all.
+"""
 
 import dataclasses
 import json
@@ -17,19 +19,23 @@ from utils.media import open_source
 from utils.timing import Stopwatch
 
 
-def process_video(path: Path, target: Path, work: Path, detector: Detector, settings: Settings) -> tuple[dict, dict[str, float]]:
+def process_video(
+    path: Path, target: Path, work: Path, detector: Detector, settings: Settings
+) -> tuple[dict, dict[str, float]]:
     """Turn a video into its folder of chunks, complete or not at all.
 
     Args:
         target: the folder to make; one that is there is replaced.
-        work: a folder on the same file system for this call alone; the result is built in it and renamed as the last step.
+        work: a folder on the same file system for this call alone; the result is built in it and renamed as
+            the last step.
 
     Returns:
-        The record that is also in `video.json`: source and its size, settings and their hash, n_frames at 30 fps, shots,
-        tracks with their frames and boxes, and whether one is a face that never moves, chunks with their first frames, chunks
-        left out for want of sound, for damaged frames or since the face never moves, what was wrong with the file or with the
-        choice of the face, when picture and sound begin and end in it. And the seconds spent, by
-        step: they are not in the record, so that the same video always gives the same files.
+        The record that is also in `video.json`: source and its size, settings and their hash, n_frames at 30
+        fps, shots, tracks with their frames and boxes, and whether one is a face that never moves, chunks
+        with their first frames, chunks left out for want of sound, for damaged frames or since the face never
+        moves, what was wrong with the file or with the choice of the face, when picture and sound begin and
+        end in it. And the seconds spent, by step: they are not in the record, so that the same video always
+        gives the same files.
 
     Raises:
         VideoError: the video gives no chunk; the stage and the reason.
@@ -65,9 +71,13 @@ def process_video(path: Path, target: Path, work: Path, detector: Detector, sett
                 chunks.setdefault(kind, []).append({"chunk": name, "first_frame": first})
                 clock.lap("write")
         if not chunks["chunks"]:
-            n_silent, n_damaged, n_still = (len(chunks.get(kind, ())) for kind in ("without_sound", "damaged", "still"))
+            n_silent, n_damaged, n_still = (
+                len(chunks.get(kind, ())) for kind in ("without_sound", "damaged", "still")
+            )
             sound_s = source.sound.n_decoded / CHUNK_SAMPLES
-            what = f"{n_silent} without sound (there are {sound_s:.2f} s of it), {n_damaged} with damaged frames"
+            what = (
+                f"{n_silent} without sound (there are {sound_s:.2f} s of it), {n_damaged} with damaged frames"
+            )
             still = f", {n_still} of a face that never moves" if n_still else ""
             raise VideoError("chunk", f"no second of the face track can be used: {what}{still}")
         record = {

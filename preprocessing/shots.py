@@ -24,6 +24,8 @@ class ShotDetector(ContentDetector):
         return [cut.frame_num for cut in self.process_frame(FrameTimecode(number, float(FPS)), picture)]
 
     def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
-        """The mean difference of hue, saturation and value from the picture before, by one call and without copies."""
+        """The mean difference of hue, saturation and value from the picture before, by one call and without
+        copies.
+        """
         last, self._last_hsv = self._last_hsv, cv2.cvtColor(frame_img, cv2.COLOR_RGB2HSV)
         return 0.0 if last is None else cv2.norm(self._last_hsv, last, cv2.NORM_L1) / last.size

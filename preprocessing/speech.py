@@ -1,4 +1,6 @@
-"""Whose voice it is: the mouth's motion in a track's crops against the loudness of the sound, and faces that never move."""
+"""Whose voice it is: the mouth's motion in a track's crops against the loudness of the sound, and faces that
+never move.
+"""
 
 from collections.abc import Sequence
 
@@ -16,11 +18,13 @@ MAX_LAG_FRAMES = 4  # of the sound behind the picture or before it
 MIN_MARGIN = 0.1  # between the evidence of two mouths, for one to be called the speaker's
 MIN_SHARED = CHUNK_FRAMES  # tracks that share less than a second do not overlap
 STILL_FRAMES = FPS // 2  # apart: two pictures that are compared to see whether a face moves at all
-# real talking faces: 0.03 and more, also in strongly compressed video; photographs, also in noisy video: 0.014 and less
+# real talking faces: 0.03 and more, also in strongly compressed video; photographs, also in noisy video:
+# 0.014 and less
 MAX_STILL = 0.016  # of the contrast, the upper quartile of what changes
 BLOCK_SAMPLES = 60 * FPS * SAMPLES_PER_FRAME
 
-# where in a crop, in shares of its side (the box of the face reaches from 0.14 to 0.86 across and from 0 to 0.71 down)
+# where in a crop, in shares of its side (the box of the face reaches from 0.14 to 0.86 across and from 0 to
+# 0.71 down)
 _y, _x = np.mgrid[:GRID, :GRID] / GRID
 MOUTH = (0.45 <= _y) & (_y < 0.75) & (0.3 <= _x) & (_x < 0.7)
 UPPER = (0.12 <= _y) & (_y < 0.42) & (0.25 <= _x) & (_x < 0.75)
@@ -28,17 +32,21 @@ FACE = (0.08 <= _y) & (_y < 0.72) & (0.22 <= _x) & (_x < 0.78)
 
 
 def unexplained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What changes between two pictures and is no motion of the whole face (shift, turn, zoom, shear) nor of the light.
+    """What changes between two pictures and is no motion of the whole face (shift, turn, zoom, shear) nor of
+    the light.
 
     Args:
         before, after: (GRID, GRID) float32 grey levels.
 
     Returns:
-        (GRID, GRID) float32 absolute grey levels: what is left of the difference after a least-squares fit over the face.
+        (GRID, GRID) float32 absolute grey levels: what is left of the difference after a least-squares fit
+        over the face.
     """
     down, right = np.gradient((before + after) / 2)
     ones = np.ones_like(before)
-    causes = np.stack([right, right * _x, right * _y, down, down * _x, down * _y, before, ones], -1).astype(np.float64)
+    causes = np.stack([right, right * _x, right * _y, down, down * _x, down * _y, before, ones], -1).astype(
+        np.float64
+    )
     change = (after - before).astype(np.float64)
     inside = causes[FACE]
     normal = inside.T @ inside + 1e-3 * np.eye(causes.shape[-1])  # a flat picture has no unique fit
@@ -52,7 +60,9 @@ class FaceMotion:
     def __init__(self):
         self._mouth: list[float] = []
         self._last: np.ndarray | None = None
-        self._still: np.ndarray | None = None  # the picture that the next one `STILL_FRAMES` later is compared with
+        self._still: np.ndarray | None = (
+            None  # the picture that the next one `STILL_FRAMES` later is compared with
+        )
         self._changes: list[float] = []
 
     def add(self, crop: np.ndarray) -> None:
@@ -65,7 +75,9 @@ class FaceMotion:
             contrast = max(float(cells[FACE].std()), MIN_CONTRAST)
             moved = max(0.0, float(change[MOUTH].mean() - change[UPPER].mean())) / contrast
         if len(self._mouth) % STILL_FRAMES == 0:
-            smooth = cv2.GaussianBlur(cells, (0, 0), 0.8)  # a window that is cut out a pixel aside looks the same
+            smooth = cv2.GaussianBlur(
+                cells, (0, 0), 0.8
+            )  # a window that is cut out a pixel aside looks the same
             if self._still is not None:
                 contrast = max(float(smooth[FACE].std()), MIN_CONTRAST)
                 self._changes.append(float(unexplained(self._still, smooth)[FACE].mean()) / contrast)
@@ -75,12 +87,16 @@ class FaceMotion:
 
     @property
     def mouth(self) -> np.ndarray:
-        """(n,) float64: how much more the mouth changed since the frame before than the upper face, by the face's contrast."""
+        """(n,) float64: how much more the mouth changed since the frame before than the upper face, by the
+        face's contrast.
+        """
         return np.array(self._mouth)
 
     @property
     def is_still(self) -> bool:
-        """Whether it is a photograph, a poster or a frozen picture: in the upper quartile of its half seconds nothing moves."""
+        """Whether it is a photograph, a poster or a frozen picture: in the upper quartile of its half seconds
+        nothing moves.
+        """
         return len(self._changes) > 0 and float(np.percentile(self._changes, 75)) < MAX_STILL
 
 
@@ -114,8 +130,9 @@ def best_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def speech_evidence(mouths: Sequence[np.ndarray], loud: np.ndarray) -> list[float]:
     """How well the motion of each mouth follows the sound, -1..1.
 
-    It is the correlation at the best lag, times the square root of how much that mouth moves, that of the liveliest one taken
-    for 1: a shut mouth may tremble a little with the sound, since whatever moves in a file shares its bits.
+    It is the correlation at the best lag, times the square root of how much that mouth moves, that of the
+    liveliest one taken for 1: a shut mouth may tremble a little with the sound, since whatever moves in a
+    file shares its bits.
 
     Args:
         mouths, loud: (n,) each, of the same frames, see `FaceMotion.mouth` and `loudness`.
@@ -150,11 +167,12 @@ def faces_at_once(tracks: Sequence[Track]) -> tuple[int, int]:
 
 
 def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound: Sound) -> tuple[int, str]:
-    """The one of several tracks that is kept of a video, and why it and none of those that overlap with it; "" if none does.
+    """The one of several tracks that is kept of a video, and why it and none of those that overlap with it;
+    "" if none does.
 
-    It is the longest, unless one that overlaps with it moves its mouth with the sound, in the frames that they share, and the
-    longest does so less. Where that does not tell them apart, the one that takes more of the picture is kept, all its frames
-    together. A face that never moves is kept only where no other is.
+    It is the longest, unless one that overlaps with it moves its mouth with the sound, in the frames that
+    they share, and the longest does so less. Where that does not tell them apart, the one that takes more of
+    the picture is kept, all its frames together. A face that never moves is kept only where no other is.
 
     Args:
         tracks: the longest first.
@@ -167,9 +185,12 @@ def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound
             continue
         first, stop = shared_frames(tracks[best], tracks[i])
         loud = frame_loudness(sound, first, stop - first)
-        mouths = [motions[k].mouth[first - tracks[k].first_frame : stop - tracks[k].first_frame] for k in (best, i)]
+        mouths = [
+            motions[k].mouth[first - tracks[k].first_frame : stop - tracks[k].first_frame] for k in (best, i)
+        ]
         own, other = speech_evidence(mouths, loud)
-        # one that is there for a small part of the time must speak clearly: by two standard errors of its correlation
+        # one that is there for a small part of the time must speak clearly: by two standard errors of its
+        # correlation
         is_part = 2 * (stop - first) < tracks[best].n_frames
         margin = max(MIN_MARGIN, 2 / np.sqrt((stop - first) / SMOOTH_FRAMES)) if is_part else MIN_MARGIN
         if abs(own - other) >= margin:

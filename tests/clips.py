@@ -43,9 +43,11 @@ def write_clip(
     codec_options: dict[str, str] | None = None,
     pixel_aspect: Fraction | None = None,
 ) -> Path:
-    """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no sound).
+    """Write RGB pictures (at `times_s`, else at constant `fps`) and sound ((1 or 2, n) float32, None for no
+    sound).
 
-    `options` are the container's, `codec_options` the video encoder's; every `key_every`th picture is a key frame.
+    `options` are the container's, `codec_options` the video encoder's; every `key_every`th picture is a key
+    frame.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     times = [float(i / Fraction(fps)) for i in range(len(pictures))] if times_s is None else times_s
@@ -87,7 +89,9 @@ def write_sound(container, stream, sound: np.ndarray, rate_hz: int, start_s: flo
 
 
 def add_cover_art(path: Path, pictures: Sequence[np.ndarray], sound: np.ndarray, fps: int = 25) -> Path:
-    """Write a file whose first video stream is one picture (in MP4 marked as cover art), with sound and any moving pictures."""
+    """Write a file whose first video stream is one picture (in MP4 marked as cover art), with sound and any
+    moving pictures.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
@@ -116,8 +120,12 @@ def set_rotation(path: Path, degrees: int) -> None:
 
 
 def set_matrix(path: Path, a: float, b: float, c: float, d: float) -> None:
-    """Write a display matrix into the video track's header of an MP4 file: a point goes to column a x + c y, row b x + d y."""
-    matrix = struct.pack(">9i", round(a * 2**16), round(b * 2**16), 0, round(c * 2**16), round(d * 2**16), 0, 0, 0, 1 << 30)
+    """Write a display matrix into the video track's header of an MP4 file: a point goes to column a x + c y,
+    row b x + d y.
+    """
+    matrix = struct.pack(
+        ">9i", round(a * 2**16), round(b * 2**16), 0, round(c * 2**16), round(d * 2**16), 0, 0, 0, 1 << 30
+    )
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version 0: flags, times, id, duration, layer, group, volume
     data[at : at + 36] = matrix
@@ -135,10 +143,15 @@ def retime(path: Path, target: Path, new_time: Callable[[str, int, float], float
         last: dict[int, int] = {}
         for packet in [packet for packet in source.demux() if packet.dts is not None]:
             i, kind = packet.stream_index, packet.stream.type
-            move = new_time(kind, counts[i], float(packet.pts * packet.time_base)) / packet.time_base - packet.pts
+            move = (
+                new_time(kind, counts[i], float(packet.pts * packet.time_base)) / packet.time_base
+                - packet.pts
+            )
             packet.pts, packet.dts = packet.pts + round(move), packet.dts + round(move)
             if kind == "audio":
-                packet.pts = packet.dts = max(packet.dts, last.get(i, packet.dts - 1) + 1)  # as every container asks
+                packet.pts = packet.dts = max(
+                    packet.dts, last.get(i, packet.dts - 1) + 1
+                )  # as every container asks
             last[i] = packet.dts
             counts[i] += 1
             packet.stream = streams[i]

@@ -1,4 +1,6 @@
-"""Fixtures shared by the tests. MDS_REFERENCE names a folder with real clips and weights; tests that need it skip without."""
+"""Fixtures shared by the tests. MDS_REFERENCE names a folder with real clips and weights; tests that need it
+skip without.
+"""
 
 import importlib.util
 import os
@@ -56,7 +58,10 @@ class FixedDetector:
     is_shared = False
 
     def detect(self, frames):
-        return [np.array([[f.shape[1] * 0.25, f.shape[0] * 0.25, f.shape[1] * 0.75, f.shape[0] * 0.75, 1]]) for f in frames]
+        return [
+            np.array([[f.shape[1] * 0.25, f.shape[0] * 0.25, f.shape[1] * 0.75, f.shape[0] * 0.75, 1]])
+            for f in frames
+        ]
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +91,11 @@ def chunk_tree(tmp_path_factory) -> Path:
         for label in ("real", "fake"):
             for i in range(3):
                 tinted = [np.clip(p * rng.uniform(0.6, 1.2, 3), 0, 255).astype(np.uint8) for p in pictures]
-                sound = tone(2.0) * rng.uniform(0.2, 1.0) if label == "real" else rng.uniform(-0.5, 0.5, (1, 88200))
+                sound = (
+                    tone(2.0) * rng.uniform(0.2, 1.0)
+                    if label == "real"
+                    else rng.uniform(-0.5, 0.5, (1, 88200))
+                )
                 write_clip(out_dir / split / label / f"v{i}.mp4", tinted, sound=sound.astype(np.float32))
         assert pre_process.main(["--out_dir", str(out_dir / split), "--workers", "0"]) == 0
     write_csv.main(["--out_dir", str(out_dir)])

@@ -18,7 +18,9 @@ def mutate(data: bytes, seed: int) -> bytes:
     rng, data = np.random.default_rng(seed), bytearray(data)
     for _ in range(rng.integers(1, 6)):
         size = len(data)
-        low, high = [(0, size), (0, min(size, 3000)), (max(0, size - 3000), size), *[(0, size)] * 5][rng.integers(8)]
+        low, high = [(0, size), (0, min(size, 3000)), (max(0, size - 3000), size), *[(0, size)] * 5][
+            rng.integers(8)
+        ]
         at, n = int(rng.integers(low, max(low + 1, high))), int(2 ** rng.uniform(0, 9))
         kind = rng.integers(8)
         if kind == 0:
@@ -35,7 +37,9 @@ def mutate(data: bytes, seed: int) -> bytes:
             data[at:at] = data[at : at + n]
         elif kind == 6:
             special = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**24, 2**16][rng.integers(7)]
-            data[at : at + 4] = special.to_bytes(4, "big" if rng.integers(2) else "little")[: len(data[at : at + 4])]
+            data[at : at + 4] = special.to_bytes(4, "big" if rng.integers(2) else "little")[
+                : len(data[at : at + 4])
+            ]
         elif rng.integers(4) == 0:
             del data[at:]
     return bytes(data)
@@ -68,7 +72,11 @@ def pre_process(clip: str, seeds: list[int], folder: str) -> None:
         try:
             record, _ = process_video(path, folder / "target", folder / "work", detector, Settings())
             files = [p for p in (folder / "target").rglob("*") if p.is_file()]
-            result |= {"n_frames": record["n_frames"], "n_files": len(files), "n_chunks": len(record["chunks"])}
+            result |= {
+                "n_frames": record["n_frames"],
+                "n_files": len(files),
+                "n_chunks": len(record["chunks"]),
+            }
         except VideoError as error:
             result |= {"stage": error.stage, "reason": str(error)}
         except Exception as error:
@@ -91,7 +99,11 @@ def localize(arguments: list[str]) -> None:
     script = load_script("localize")
     script.build_detector = lambda *_: FixedDetector()
     sys.argv[0] = "localize.py"
-    run(lambda: script.main([*arguments, "--device", "cpu", "--detector", "yunet", "--brief", "--stride_s", "1"]))
+    run(
+        lambda: script.main(
+            [*arguments, "--device", "cpu", "--detector", "yunet", "--brief", "--stride_s", "1"]
+        )
+    )
 
 
 def write_csv(arguments: list[str]) -> None:

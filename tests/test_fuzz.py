@@ -1,4 +1,6 @@
-"""Random damage, seeded and bounded: videos, pages, flags, processes killed. MDS_FUZZ=20 tries twenty times as much."""
+"""Random damage, seeded and bounded: videos, pages, flags, processes killed. MDS_FUZZ=20 tries twenty times
+as much.
+"""
 
 import argparse
 import html.parser
@@ -36,10 +38,16 @@ def clips(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("clips")
     formats = {".avi": "yuvj420p"}
     return {
-        suffix: write_clip(folder / f"a{suffix}", face_pictures(55), sound=tone(2.2), codecs=codecs, key_every=12,
-                           pix_fmt=formats.get(suffix, "yuv420p"))
+        suffix: write_clip(
+            folder / f"a{suffix}",
+            face_pictures(55),
+            sound=tone(2.2),
+            codecs=codecs,
+            key_every=12,
+            pix_fmt=formats.get(suffix, "yuv420p"),
+        )
         for suffix, codecs in CLIPS.items()
-    }  # fmt: skip
+    }
 
 
 def start(log: Path, function, *arguments):
@@ -79,7 +87,9 @@ def test_mutants_of_a_video_through_pre_processing(clips, suffix, tmp_path):
             wrong.append((begun[-1], "hangs" if is_hanging else process.exitcode, log.read_text()[-2000:]))
         for result in [result for result in found if "begun" not in result]:
             n_usable += "n_chunks" in result
-            is_odd = "error" in result or ("stage" in result and (result["stage"] not in STAGES or "\n" in result["reason"]))
+            is_odd = "error" in result or (
+                "stage" in result and (result["stage"] not in STAGES or "\n" in result["reason"])
+            )
             if is_odd or result.get("n_files", 0) > 1 + 31 * (result.get("n_frames", 0) // FPS):
                 wrong.append(result)
     assert not wrong, wrong
@@ -96,7 +106,10 @@ def checkpoint(tmp_path_factory) -> Path:
         for name, value in TINY.items():
             patch.setattr(model, name, value)
         torch.manual_seed(0)
-        torch.save({"config": config, "state_dict": model.TwoStreamNet(**config).state_dict(), "threshold": 1.0}, path)
+        torch.save(
+            {"config": config, "state_dict": model.TwoStreamNet(**config).state_dict(), "threshold": 1.0},
+            path,
+        )
     return path
 
 
@@ -123,7 +136,9 @@ def test_mutants_of_a_video_through_localize(clips, checkpoint, tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def kill_and_go_on(log: Path, function, arguments: list[str], seed: int, longest_s: float) -> None:
@@ -168,7 +183,9 @@ def test_localize_is_killed(clips, checkpoint, tmp_path):
             assert process.exitcode == 0
         found = contents(tmp_path / name)
         for path in [path for path in found if path.endswith("verdict.json")]:
-            found[path] = {key: value for key, value in json.loads(found[path]).items() if key != "seconds_spent"}
+            found[path] = {
+                key: value for key, value in json.loads(found[path]).items() if key != "seconds_spent"
+            }
         results.append(found)
     assert results[0] == results[1]  # and nothing hidden is left
 
@@ -194,9 +211,29 @@ class Tags(html.parser.HTMLParser):
 def hostile_names(n: int) -> list[str]:
     """Names made of what HTML, JavaScript, CSS, templates and terminals take for theirs."""
     rng = random.Random(0)
-    parts = ["<script>alert(1)</script>", "</script>", "<img src=x onerror=y>", "\"'>", "{{7*7}}", "{% raw %}", "&lt;", "]]>",
-             "<!--", "--></style>", "javascript:x", "\x1b[2J", "\n", "\u202e", "\udcff", "=1+1", "\\", "%s%n", "名", "a" * 100,
-             "<svg/onload=z>"]  # fmt: skip
+    parts = [
+        "<script>alert(1)</script>",
+        "</script>",
+        "<img src=x onerror=y>",
+        "\"'>",
+        "{{7*7}}",
+        "{% raw %}",
+        "&lt;",
+        "]]>",
+        "<!--",
+        "--></style>",
+        "javascript:x",
+        "\x1b[2J",
+        "\n",
+        "\u202e",
+        "\udcff",
+        "=1+1",
+        "\\",
+        "%s%n",
+        "名",
+        "a" * 100,
+        "<svg/onload=z>",
+    ]
     return ["".join(rng.choices(parts, k=rng.randint(1, 4))) + f" {i}" for i in range(n)]
 
 
@@ -208,20 +245,27 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
         rng = np.random.default_rng(0)
         labels = np.arange(N_ROWS) % 2
         groups = {
-            column: [names[i % 40] if label == 0 else "" for i, label in enumerate(labels)] for column in ("method", "source")
+            column: [names[i % 40] if label == 0 else "" for i, label in enumerate(labels)]
+            for column in ("method", "source")
         }
-        scores = pd.DataFrame({"video": names, "label": labels, "mds": rng.uniform(0, 1, N_ROWS) + (labels == 0), **groups})
+        scores = pd.DataFrame(
+            {"video": names, "label": labels, "mds": rng.uniform(0, 1, N_ROWS) + (labels == 0), **groups}
+        )
         from utils.tables import write_frame
 
         write_frame(folder / "scores.csv", scores)
-        (folder / "scores.json").write_text(json.dumps({"threshold": 0.5, "threshold_origin": names[0], "checkpoint": names[1]}))
+        (folder / "scores.json").write_text(
+            json.dumps({"threshold": 0.5, "threshold_origin": names[0], "checkpoint": names[1]})
+        )
         start_s = time.monotonic()
         scripts["test"].main(["--scores_dir", str(folder)])
         assert time.monotonic() - start_s < 60
         pages.append((folder / "report.html").read_text())
     found, plain = map(Tags, pages)
     assert found.tags == plain.tags
-    assert not set("\x1b\u202e\udcff") & set(pages[0]) and not set("\x1b\u202e") & set(capsys.readouterr().out)
+    assert not set("\x1b\u202e\udcff") & set(pages[0]) and not set("\x1b\u202e") & set(
+        capsys.readouterr().out
+    )
     assert "<script>alert(1)</script>" in "".join(found.text)
 
 
@@ -241,10 +285,23 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
         whole = verdict | {"words": [name, *in_words(verdict)], "file": name}
         texts = dict(zip(("mds_text", "threshold_text"), apart(verdict["mds"], 1.0), strict=True))
         write_page(
-            tmp_path / "a.html", "verdict.html", title=name, name=name, verdict=whole, curve=page_curve([track], whole, None),
-            max_named=6, colours=TRACK_COLOURS, cards=[], n_hidden=0, n_places="no", caveats=CAVEATS, facts={"file": name},
-            video_file=None, video_base64="", **texts,
-        )  # fmt: skip
+            tmp_path / "a.html",
+            "verdict.html",
+            title=name,
+            name=name,
+            verdict=whole,
+            curve=page_curve([track], whole, None),
+            max_named=6,
+            colours=TRACK_COLOURS,
+            cards=[],
+            n_hidden=0,
+            n_places="no",
+            caveats=CAVEATS,
+            facts={"file": name},
+            video_file=None,
+            video_base64="",
+            **texts,
+        )
         pages.append(Tags((tmp_path / "a.html").read_text(errors="surrogateescape")))
         begun = time.monotonic()
         plot_timeline(name, [track], whole, None, tmp_path / "a.png")
@@ -326,12 +383,15 @@ def test_every_numeric_flag_refuses_what_is_no_number(name, odd_files, capsys):
         for value in NUMBERS:
             n_tried += 1
             if value == "1_0" or (name == "train" and flag == "--threshold"):
-                continue  # what Python takes for a number; what the authors' command lines give without effect
+                # what Python takes for a number; what the authors' command lines give without effect
+                continue
             with pytest.raises(SystemExit) as caught:
                 script.parse_args([*minimal(parser), f"{flag}={value}"])
                 pytest.fail(f"{flag} {value[:20]} was taken")
             printed = capsys.readouterr().err
-            assert caught.value.code == 2 and flag in printed.splitlines()[-1] and "Traceback" not in printed, (flag, value[:20])
+            assert (
+                caught.value.code == 2 and flag in printed.splitlines()[-1] and "Traceback" not in printed
+            ), (flag, value[:20])
     assert n_tried or name in ("write_csv",)
 
 

@@ -1,4 +1,6 @@
-"""Tables, records and names as spreadsheets, other programs and accidents leave them: read, or one line that says why not."""
+"""Tables, records and names as spreadsheets, other programs and accidents leave them: read, or one line that
+says why not.
+"""
 
 import csv
 import json
@@ -39,8 +41,12 @@ def one_line(error: Exception) -> bool:
 SPREADSHEETS = {
     "byte order mark": lambda text: "\ufeff" + text,
     "line ends": lambda text: text.replace("\n", "\r\n"),
-    "trailing commas": lambda text: text.splitlines()[0] + "\n" + "".join(f"{line},,\n" for line in text.splitlines()[1:]),
-    "one trailing comma": lambda text: text.splitlines()[0] + "\n" + "".join(f"{line},\n" for line in text.splitlines()[1:]),
+    "trailing commas": lambda text: (
+        text.splitlines()[0] + "\n" + "".join(f"{line},,\n" for line in text.splitlines()[1:])
+    ),
+    "one trailing comma": lambda text: (
+        text.splitlines()[0] + "\n" + "".join(f"{line},\n" for line in text.splitlines()[1:])
+    ),
     "trailing commas everywhere": lambda text: "".join(f"{line},,\n" for line in text.splitlines()),
     "all of it": lambda text: "\ufeff" + "".join(f"{line},,\r\n" for line in text.splitlines()),
 }
@@ -54,7 +60,9 @@ def laid_out(tmp_path, clip) -> Path:
         for i in range(2):
             (root / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(clip, root / label / f"{i}.mp4")
-    load_script("collect").main(["--dataset", "folder", "--root", str(root), "--split", "50:50", "--out_dir", str(out)])
+    load_script("collect").main(
+        ["--dataset", "folder", "--root", str(root), "--split", "50:50", "--out_dir", str(out)]
+    )
     import cv2
 
     for split in ("train", "test"):
@@ -73,7 +81,10 @@ def respell(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("how", SPREADSHEETS)
 def test_tables_that_a_spreadsheet_has_saved(laid_out, scripts, capsys, how):
-    collect, indices = load_script("collect"), [str(laid_out / split / "index.csv") for split in ("train", "test")]
+    collect, indices = (
+        load_script("collect"),
+        [str(laid_out / split / "index.csv") for split in ("train", "test")],
+    )
     before = [read_table(Path(path)) for path in indices]
     for path in indices:
         respell(Path(path), how)
@@ -97,7 +108,11 @@ def test_tables_that_a_spreadsheet_has_saved(laid_out, scripts, capsys, how):
 def test_rows_of_other_lengths(laid_out, scripts):
     path = laid_out / "train" / "index.csv"
     text, collect = path.read_text(), load_script("collect")
-    for line, words in (("real/x", "row 3 lacks its video or its source_file"), (",1", "row 3 lacks"), ("a," * 30, "more cells")):
+    for line, words in (
+        ("real/x", "row 3 lacks its video or its source_file"),
+        (",1", "row 3 lacks"),
+        ("a," * 30, "more cells"),
+    ):
         path.write_text(f"{text}{line}\n")
         with pytest.raises(UserError, match=words) as caught:
             collect.main(["--check", str(path), str(laid_out / "test" / "index.csv")])
@@ -115,9 +130,18 @@ def test_rows_of_other_lengths(laid_out, scripts):
 
 @pytest.mark.parametrize(
     ("labels", "wrong"),
-    [(("1", "fake"), "'fake'"), (("1", "0.5"), "[0.5]"), (("True", "False"), "[False, True]"), (("1", ""), "''"),
-     (("1", "x" * 5000), "x'"), (("1", "9" * 400), "9'"), (("1", "nan"), "nan"), (("1.0", "0"), None), ((" 1", "0 "), None)],
-)  # fmt: skip
+    [
+        (("1", "fake"), "'fake'"),
+        (("1", "0.5"), "[0.5]"),
+        (("True", "False"), "[False, True]"),
+        (("1", ""), "''"),
+        (("1", "x" * 5000), "x'"),
+        (("1", "9" * 400), "9'"),
+        (("1", "nan"), "nan"),
+        (("1.0", "0"), None),
+        ((" 1", "0 "), None),
+    ],
+)
 def test_labels_of_mixed_types(tmp_path, labels, wrong):
     for columns in (("video", "label", "track", "chunk", "path", "start_s"), ("video", "label", "mds")):
         is_index = "path" in columns
@@ -168,7 +192,9 @@ def test_odd_json(tmp_path, kind):
             parse_json(value)
         (tmp_path / "video.json").write_bytes(value)
         assert read_record(tmp_path) is None
-        thread = threading.Thread(target=lambda: found.append(read_record(tmp_path)))  # whose stack is smaller
+        thread = threading.Thread(
+            target=lambda: found.append(read_record(tmp_path))
+        )  # whose stack is smaller
         thread.start()
         thread.join()
         for read in (read_labels, read_proposals, read_summary):
@@ -179,17 +205,47 @@ def test_odd_json(tmp_path, kind):
 
 
 def test_json_of_names_that_are_no_text_is_read():
-    assert parse_json(b'\xef\xbb\xbf{"a": "\\udcff", "b": "\\ud83d\\ude00"}') == {"a": "\udcff", "b": "\U0001f600"}
+    assert parse_json(b'\xef\xbb\xbf{"a": "\\udcff", "b": "\\ud83d\\ude00"}') == {
+        "a": "\udcff",
+        "b": "\U0001f600",
+    }
 
 
 RECORDS = {
     "dfdc": ("metadata.json", {"a.mp4": {"label": "FAKE", "original": "b.mp4"}}),
-    "dfdc_preview": ("dataset.json", {"a.mp4": {"label": "fake", "set": "train", "target_id": 1, "swapped_id": 2}}),
-    "lavdf": ("metadata.json", [{"file": "a.mp4", "split": "train", "fake_periods": [[0, 1]], "modify_video": True,
-                                 "modify_audio": False, "duration": 2.0, "original": "b.mp4", "audio_channels": 1}]),
-    "avdeepfake1m": ("train_metadata.json", [{"file": "train/x/a.mp4", "modify_type": "both_modified", "fake_segments": [[0, 1]],
-                                              "video_frames": 50, "audio_model": "v", "original": "b.mp4"}]),
-}  # fmt: skip
+    "dfdc_preview": (
+        "dataset.json",
+        {"a.mp4": {"label": "fake", "set": "train", "target_id": 1, "swapped_id": 2}},
+    ),
+    "lavdf": (
+        "metadata.json",
+        [
+            {
+                "file": "a.mp4",
+                "split": "train",
+                "fake_periods": [[0, 1]],
+                "modify_video": True,
+                "modify_audio": False,
+                "duration": 2.0,
+                "original": "b.mp4",
+                "audio_channels": 1,
+            }
+        ],
+    ),
+    "avdeepfake1m": (
+        "train_metadata.json",
+        [
+            {
+                "file": "train/x/a.mp4",
+                "modify_type": "both_modified",
+                "fake_segments": [[0, 1]],
+                "video_frames": 50,
+                "audio_model": "v",
+                "original": "b.mp4",
+            }
+        ],
+    ),
+}
 VALUES = [
     "\ud800",
     10**400,
@@ -236,7 +292,10 @@ def test_any_value_in_any_field_of_a_data_sets_records(tmp_path, clip, dataset, 
                 n_refused += 1
                 assert one_line(error), (field, value)
             else:
-                assert read_table(tmp_path / "out" / "train" / "index.csv") or (tmp_path / "out" / "missing.csv").exists()
+                assert (
+                    read_table(tmp_path / "out" / "train" / "index.csv")
+                    or (tmp_path / "out" / "missing.csv").exists()
+                )
     assert n_refused >= 5
     assert "\x1b" not in capsys.readouterr().out
 
@@ -244,22 +303,53 @@ def test_any_value_in_any_field_of_a_data_sets_records(tmp_path, clip, dataset, 
 # verdicts
 
 VERDICT = {
-    "file": "a.mp4", "words": ["so"], "verdict": "real", "mds": 0.5, "threshold": 1.0, "polarity": "x", "track": 0, "spans": [],
-    "modalities": {"video": {"p_fake": 0.5}, "audio": {"p_fake": 0.5}}, "tracks": [], "proposals": [[1, 0.0, 1.0]], "curves": [],
-    "coverage": {"judged_s": 1.0, "duration_s": 1.0, "no_opinion": []}, "seconds_spent": {"faces": 1.0}, "identity": {},
-}  # fmt: skip
+    "file": "a.mp4",
+    "words": ["so"],
+    "verdict": "real",
+    "mds": 0.5,
+    "threshold": 1.0,
+    "polarity": "x",
+    "track": 0,
+    "spans": [],
+    "modalities": {"video": {"p_fake": 0.5}, "audio": {"p_fake": 0.5}},
+    "tracks": [],
+    "proposals": [[1, 0.0, 1.0]],
+    "curves": [],
+    "coverage": {"judged_s": 1.0, "duration_s": 1.0, "no_opinion": []},
+    "seconds_spent": {"faces": 1.0},
+    "identity": {},
+}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *({key: value} for key in ("file", "words", "verdict", "mds", "spans", "modalities", "proposals", "coverage",
-                                   "seconds_spent", "identity") for value in (None, 7 if key != "mds" else "7", [1])),
-        {"verdict": []}, {"spans": [{"start_s": "x", "end_s": 1}]}, {"proposals": [[1, 2]]}, {"words": [1]},
-        {"seconds_spent": {"faces": "x"}}, {"coverage": {}}, {"modalities": {"video": {"p_fake": 0.5}}},
+        *(
+            {key: value}
+            for key in (
+                "file",
+                "words",
+                "verdict",
+                "mds",
+                "spans",
+                "modalities",
+                "proposals",
+                "coverage",
+                "seconds_spent",
+                "identity",
+            )
+            for value in (None, 7 if key != "mds" else "7", [1])
+        ),
+        {"verdict": []},
+        {"spans": [{"start_s": "x", "end_s": 1}]},
+        {"proposals": [[1, 2]]},
+        {"words": [1]},
+        {"seconds_spent": {"faces": "x"}},
+        {"coverage": {}},
+        {"modalities": {"video": {"p_fake": 0.5}}},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_foreign_verdict_is_none(tmp_path, change):
     localize = load_script("localize")
     folder = tmp_path / "a.mp4"
@@ -271,7 +361,10 @@ def test_a_foreign_verdict_is_none(tmp_path, change):
     (folder / "verdict.json").write_text(json.dumps(VERDICT | change))
     assert localize.read_verdict(folder) is None
     localize.write_summary(tmp_path, {})
-    assert read_table(tmp_path / "summary.csv") == [] and json.loads((tmp_path / "proposals.json").read_text()) == {}
+    assert (
+        read_table(tmp_path / "summary.csv") == []
+        and json.loads((tmp_path / "proposals.json").read_text()) == {}
+    )
     with pytest.raises(UserError, match="is no result of localize.py"):
         localize.check_target(folder)
 
@@ -284,7 +377,9 @@ def checkpoint(tiny, tmp_path):
     config = {"net": "resnet18", "img_dim": 32, "final_dim": 16, "dropout": 0.5, "distance": "authors"}
     torch.manual_seed(0)
     path = tmp_path / "model.pth.tar"
-    torch.save({"config": config, "state_dict": model.TwoStreamNet(**config).state_dict(), "threshold": 1.0}, path)
+    torch.save(
+        {"config": config, "state_dict": model.TwoStreamNet(**config).state_dict(), "threshold": 1.0}, path
+    )
     return path
 
 
@@ -321,7 +416,9 @@ def test_names_with_line_breaks_and_control_characters(
     scripts["write_csv"].main(["--out_dir", str(out)])
     videos = {video for split in ("train", "test") for video in read_index(out, split).video}
     assert videos == {row["video"] for row in rows} - {row["video"].rsplit(".", 1)[0] for row in failures}
-    status = localize(root / "real", "--model", checkpoint, "--out", tmp_path / "ver\ndicts", "--stride_s", "1")
+    status = localize(
+        root / "real", "--model", checkpoint, "--out", tmp_path / "ver\ndicts", "--stride_s", "1"
+    )
     printed = capsys.readouterr()
     assert status == 1 and len(read_table(tmp_path / "ver\ndicts" / "summary.csv")) == len(NAMES) + 1
     assert not any(c in printed.out for c in "\x1b\x07\u202e")
@@ -341,7 +438,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, clip, checkpoint, localize, m
         return before(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(UserError, match=r"can't write to .*out \(Permission denied\); name another --out") as caught:
+    with pytest.raises(
+        UserError, match=r"can't write to .*out \(Permission denied\); name another --out"
+    ) as caught:
         localize(clip, "--model", checkpoint, "--out", tmp_path / "out")
     assert one_line(caught.value)
 
@@ -352,7 +451,16 @@ def test_the_systems_words_come_without_numbers(tmp_path, script):
     (tmp_path / "train" / "pytmp").mkdir(parents=True)
     (tmp_path / "d" / "real" / "a.mp4").write_text("x")
     (tmp_path / "file").write_text("x")
-    collecting = ["--dataset", "folder", "--root", tmp_path / "d", "--split", "1:1", "--out_dir", tmp_path / "file" / "x"]
+    collecting = [
+        "--dataset",
+        "folder",
+        "--root",
+        tmp_path / "d",
+        "--split",
+        "1:1",
+        "--out_dir",
+        tmp_path / "file" / "x",
+    ]
     flags = {"write_csv": ["--out_dir", tmp_path / "a\nb"], "collect": collecting}
     command = [sys.executable, str(ROOT / f"{script}.py"), *map(str, flags[script])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,6 @@
-"""Real clips (MDS_REFERENCE): the crops show the face, at the right time, with the right sound, by independent decoding."""
+"""Real clips (MDS_REFERENCE): the crops show the face, at the right time, with the right sound, by
+independent decoding.
+"""
 
 import csv
 from fractions import Fraction
@@ -47,7 +49,9 @@ def test_crops_and_sound_of_real_clips(reference, detector, tmp_path):
     chosen = clips(reference)
     assert len(chosen) >= 4
     for path in chosen:
-        record, _ = process_video(path, tmp_path / path.stem, tmp_path / ".work" / path.stem, detector, Settings("yunet"))
+        record, _ = process_video(
+            path, tmp_path / path.stem, tmp_path / ".work" / path.stem, detector, Settings("yunet")
+        )
         frames, sound, rate, start_s = decode_alone(path)
         track = record["tracks"][0]
         windows = crop_windows(np.array(track["boxes"]))
@@ -62,7 +66,9 @@ def test_crops_and_sound_of_real_clips(reference, detector, tmp_path):
                 expected = crop_face(shown, windows[number - track["first_frame"]])
                 assert np.abs(crop.astype(int) - expected).mean() < 4, (path.name, chunk, i)
             x1, y1, x2, y2 = detector.detect([np.ascontiguousarray(crop)])[0][0][:4]
-            assert abs((x1 + x2) / 2 - 112) < 40 and abs((y1 + y2) / 2 - 90) < 45, path.name  # upright, in the middle
+            assert abs((x1 + x2) / 2 - 112) < 40 and abs((y1 + y2) / 2 - 90) < 45, (
+                path.name
+            )  # upright, in the middle
             begin = round((chunk["first_frame"] / 30 - float(start_s)) * 48_000)
             ours = read_wav(folder.with_name(folder.name + ".wav")).astype(np.float64)
             margin = 2400

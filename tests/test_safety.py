@@ -1,4 +1,6 @@
-"""Nothing outside is deleted or written, nothing is waited for without end: links, pipes, devices, playlists, downloads."""
+"""Nothing outside is deleted or written, nothing is waited for without end: links, pipes, devices, playlists,
+downloads.
+"""
 
 import contextlib
 import http.server
@@ -70,11 +72,15 @@ def test_sweeping_follows_no_link_and_takes_its_own_alone(tmp_path):
     split.mkdir(parents=True)
     (split / WORK).symlink_to(outside)
     sweep(split)
-    assert sorted(p.name for p in outside.iterdir()) == sorted(["Cargo", "Cargo.lock", "uv.lock", own, f"{own}.lock"])
+    assert sorted(p.name for p in outside.iterdir()) == sorted(
+        ["Cargo", "Cargo.lock", "uv.lock", own, f"{own}.lock"]
+    )
     with pytest.raises(UserError, match=r"\.work is a link.*; remove it"), claimed(split / "a"):
         pass
     (split / WORK).unlink()
-    shutil.copytree(outside, split / WORK)  # the same in a real folder: what another program keeps there stays
+    shutil.copytree(
+        outside, split / WORK
+    )  # the same in a real folder: what another program keeps there stays
     sweep(split)
     assert sorted(p.name for p in (split / WORK).iterdir()) == ["Cargo", "Cargo.lock", "uv.lock"]
 
@@ -126,7 +132,17 @@ def spoil(path: Path, kind: str) -> str:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "read", [read_table, read_frame, read_index_file, load_json, read_labels, read_proposals, read_scores, read_summary]
+    "read",
+    [
+        read_table,
+        read_frame,
+        read_index_file,
+        load_json,
+        read_labels,
+        read_proposals,
+        read_scores,
+        read_summary,
+    ],
 )
 def test_tables_and_records_that_are_no_files(tmp_path, kind, read):
     path = tmp_path / "index.csv"
@@ -180,10 +196,18 @@ def test_videos_that_are_no_files(tmp_path, scripts, fixed_detector, monkeypatch
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dataset", ["dfdc", "dfdc_preview", "fakeavceleb", "lavdf", "avdeepfake1m", "folder"])
+@pytest.mark.parametrize(
+    "dataset", ["dfdc", "dfdc_preview", "fakeavceleb", "lavdf", "avdeepfake1m", "folder"]
+)
 def test_data_sets_whose_records_are_no_files(tmp_path, dataset, kind):
-    name = {"dfdc": "metadata.json", "dfdc_preview": "dataset.json", "fakeavceleb": "meta_data.csv", "lavdf": "metadata.json",
-            "avdeepfake1m": "train/x.json", "folder": "videos.csv"}[dataset]  # fmt: skip
+    name = {
+        "dfdc": "metadata.json",
+        "dfdc_preview": "dataset.json",
+        "fakeavceleb": "meta_data.csv",
+        "lavdf": "metadata.json",
+        "avdeepfake1m": "train/x.json",
+        "folder": "videos.csv",
+    }[dataset]
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     spoil(path, kind)
@@ -193,7 +217,9 @@ def test_data_sets_whose_records_are_no_files(tmp_path, dataset, kind):
 
 
 def test_folders_that_hold_themselves(tmp_path, clip):
-    """Links to the folder above, to each other, to a folder elsewhere: each video once, under the label of its own folder."""
+    """Links to the folder above, to each other, to a folder elsewhere: each video once, under the label of
+    its own folder.
+    """
     for label in ("real", "fake"):
         (tmp_path / "d" / label / "sub").mkdir(parents=True)
         shutil.copy(clip, tmp_path / "d" / label / "sub" / f"{label}.mp4")
@@ -203,7 +229,11 @@ def test_folders_that_hold_themselves(tmp_path, clip):
     shutil.copy(clip, tmp_path / "elsewhere" / "more.mp4")
     (tmp_path / "d" / "real" / "more").symlink_to(tmp_path / "elsewhere")
     found = READERS["folder"](tmp_path / "d")
-    assert [entry.name for entry in found.entries] == ["real/more/more.mp4", "real/sub/real.mp4", "fake/sub/fake.mp4"]
+    assert [entry.name for entry in found.entries] == [
+        "real/more/more.mp4",
+        "real/sub/real.mp4",
+        "fake/sub/fake.mp4",
+    ]
     videos = load_script("localize").list_videos([tmp_path / "d"], tmp_path / "out")
     assert list(videos) == ["fake/sub/fake.mp4", "real/more/more.mp4", "real/sub/real.mp4"]
 
@@ -235,10 +265,10 @@ PLAYLISTS = {
     "concat": "ffconcat version 1.0\nfile '{clip}'\n",
     "concat of a pipe": "ffconcat version 1.0\nfile '{pipe}'\n",
     "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">'
-            '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{clip}</BaseURL>'
-            '<SegmentList><SegmentURL media="{clip}"/></SegmentList></Representation></AdaptationSet></Period></MPD>',
+    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{clip}</BaseURL>'
+    '<SegmentList><SegmentURL media="{clip}"/></SegmentList></Representation></AdaptationSet></Period></MPD>',
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
@@ -251,7 +281,10 @@ def test_a_playlist_reads_no_other_file(tmp_path, clip, kind, suffix):
     shutil.copy(clip, tmp_path / "clip.mp4")
     for name in (clip, "clip.mp4"):
         path.write_text(PLAYLISTS[kind].format(clip=name, pipe="pipe"))
-        with pytest.raises(VideoError, match="can't be opened as a video") as caught, open_source(path) as source:
+        with (
+            pytest.raises(VideoError, match="can't be opened as a video") as caught,
+            open_source(path) as source,
+        ):
             assert not list(source.frames())
         assert caught.value.stage == "open" and "\n" not in str(caught.value)
         with pytest.raises((ValueError, OSError)):
@@ -269,8 +302,26 @@ SPECIAL = {
     ".ogv": ("libvpx", "libopus"),
     ".webm": ("libvpx", "libopus"),
 }
-SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".ts", ".mpg", ".flv", ".3gp", ".3g2", ".f4v", ".nut", ".mxf", ".asf", ".wmv", ".vob",
-            ".m2ts", ".ogv", ".webm")  # fmt: skip
+SUFFIXES = (
+    ".mp4",
+    ".mkv",
+    ".avi",
+    ".mov",
+    ".ts",
+    ".mpg",
+    ".flv",
+    ".3gp",
+    ".3g2",
+    ".f4v",
+    ".nut",
+    ".mxf",
+    ".asf",
+    ".wmv",
+    ".vob",
+    ".m2ts",
+    ".ogv",
+    ".webm",
+)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -1,4 +1,6 @@
-"""Files from strangers: nothing in them is executed, nothing is taken for what it claims, nothing is written elsewhere."""
+"""Files from strangers: nothing in them is executed, nothing is taken for what it claims, nothing is written
+elsewhere.
+"""
 
 import codecs
 import csv
@@ -36,7 +38,24 @@ from utils.sound import Sound
 from utils.tables import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
 
 resource = pytest.importorskip("resource")  # not on Windows
-TEXTS = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "'=1", "''=1", "'", "''", "'x", "-x.mp4", 'a,b\r\n"c"', "", "fake/=x", "x"]
+TEXTS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\rx",
+    "'=1",
+    "''=1",
+    "'",
+    "''",
+    "'x",
+    "-x.mp4",
+    'a,b\r\n"c"',
+    "",
+    "fake/=x",
+    "x",
+]
 N_SPARE_MB = 200
 
 
@@ -134,7 +153,9 @@ def test_a_link_where_a_file_is_built_is_not_followed(tmp_path):
 @pytest.mark.parametrize("path", ["../x", "/etc", "a/../../x", "..", "C:\\x", "a\\..\\x"])
 def test_an_index_names_nothing_outside(tmp_path, path):
     write_table(
-        tmp_path / "train_split.csv", ("video", "label", "track", "chunk", "path", "start_s"), [("x", 1, 0, "c", path, 0)]
+        tmp_path / "train_split.csv",
+        ("video", "label", "track", "chunk", "path", "start_s"),
+        [("x", 1, 0, "c", path, 0)],
     )
     with pytest.raises(UserError, match="expected folders below"):
         read_index(tmp_path, "train")
@@ -205,7 +226,9 @@ def save(path: Path, content: object, is_zip: bool = True) -> Path:
     return path
 
 
-def patch(path: Path, old: bytes, new: bytes, compression: int = zipfile.ZIP_STORED, storage: bytes | None = None) -> Path:
+def patch(
+    path: Path, old: bytes, new: bytes, compression: int = zipfile.ZIP_STORED, storage: bytes | None = None
+) -> Path:
     """Change the pickle of a checkpoint."""
     if not zipfile.is_zipfile(path):
         data = path.read_bytes()
@@ -230,7 +253,11 @@ def patch(path: Path, old: bytes, new: bytes, compression: int = zipfile.ZIP_STO
 def test_code_in_a_checkpoint_is_not_executed(tmp_path, is_zip, place):
     marker = tmp_path / "marker"
     evil = Call(os.system, f"touch {marker}")
-    content = {"whole": evil, "beside": {"state_dict": STATE, "x": evil}, "within": {"state_dict": STATE | {"x": evil}}}[place]
+    content = {
+        "whole": evil,
+        "beside": {"state_dict": STATE, "x": evil},
+        "within": {"state_dict": STATE | {"x": evil}},
+    }[place]
     path = save(tmp_path / "x.pth", content, is_zip)
     with pytest.raises(UserError, match=r"x.pth is damaged or .*names posix.system") as caught:
         load_checkpoint(path, {})
@@ -243,15 +270,27 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path, is_zip, place):
 
 
 CLAIMS = {
-    "bytearray": (lambda p: save(p, {"state_dict": STATE, "x": Call(bytearray, 10**12)}), "names __builtin__.bytearray"),
+    "bytearray": (
+        lambda p: save(p, {"state_dict": STATE, "x": Call(bytearray, 10**12)}),
+        "names __builtin__.bytearray",
+    ),
     "doubled": (lambda p: save(p, {"state_dict": STATE, "x": hexed(50)}), "bytes in 'hex'"),
-    "storage": (lambda p: save(p, {"state_dict": STATE, "x": Call(torch.UntypedStorage, 10**12)}), "names torch.storage"),
+    "storage": (
+        lambda p: save(p, {"state_dict": STATE, "x": Call(torch.UntypedStorage, 10**12)}),
+        "names torch.storage",
+    ),
     "expanded": (
         lambda p: save(p, {"state_dict": {"netfclip.3.bias": torch.zeros(1).expand(10**12)}}),
         "of which the file has fewer",
     ),
-    "copies": (lambda p: save(p, {"state_dict": STATE | {str(i): STATE["netfclip.3.bias"] for i in range(1000)}}), "many places"),
-    "numel": (lambda p: patch(save(p, {"state_dict": STATE}), b"K\x10t", b"J\xff\xff\xff\x7ft"), "claims 8,589,934,588 bytes"),
+    "copies": (
+        lambda p: save(p, {"state_dict": STATE | {str(i): STATE["netfclip.3.bias"] for i in range(1000)}}),
+        "many places",
+    ),
+    "numel": (
+        lambda p: patch(save(p, {"state_dict": STATE}), b"K\x10t", b"J\xff\xff\xff\x7ft"),
+        "claims 8,589,934,588 bytes",
+    ),
     "former": (
         lambda p: patch(save(p, {"state_dict": STATE}, is_zip=False), b"K\x10N", b"J\xff\xff\xff\x7fN"),
         "claims 8,589,934,588 bytes",
@@ -259,7 +298,9 @@ CLAIMS = {
     "former bytes": (lambda p: p.write_bytes(b"\x80\x05\x96" + struct.pack("<Q", 10**12)), "is damaged"),
     "memo": (lambda p: p.write_bytes(b"\x80\x02]r\xff\xff\xff\xff."), "is damaged"),
     "deflated": (
-        lambda p: patch(save(p, {"state_dict": STATE}), b"K\x10t", b"J\0\0\0\x04t", zipfile.ZIP_DEFLATED, bytes(2**28)),
+        lambda p: patch(
+            save(p, {"state_dict": STATE}), b"K\x10t", b"J\0\0\0\x04t", zipfile.ZIP_DEFLATED, bytes(2**28)
+        ),
         "compressed",
     ),
 }
@@ -283,7 +324,10 @@ def load_and_build(path: Path) -> None:
     [
         ({"net": "resnet18", "img_dim": 10**6, "final_dim": 16}, "does not fit .* has the shape None"),
         ({"net": "resnet200", "img_dim": 10**30, "final_dim": 16}, "does not fit"),
-        ({"net": "resnet19", "img_dim": 32, "final_dim": 16}, "does not fit .* net is 'resnet19', expected one of resnet18"),
+        (
+            {"net": "resnet19", "img_dim": 32, "final_dim": 16},
+            "does not fit .* net is 'resnet19', expected one of resnet18",
+        ),
         ({"final_dim": 16, "dropout": 7}, "does not fit .* dropout"),
         ({"final_dim": 16, "distance": "x"}, "does not fit .* distance is 'x'"),
         ({"net": "resnet18", "img_dim": 32, "final_dim": 10**9}, "is damaged .* final_dim 16"),
@@ -329,7 +373,10 @@ def test_parts_of_a_checkpoint_that_are_something_else(tmp_path, parts):
     with pytest.raises(UserError, match=r"x.pth is damaged or no checkpoint") as caught:
         load_checkpoint(path, {})
     assert "\n" not in str(caught.value)
-    assert load_checkpoint(save(path, {"state_dict": STATE, "threshold": np.float64(0.5)}), {})["threshold"] == 0.5
+    assert (
+        load_checkpoint(save(path, {"state_dict": STATE, "threshold": np.float64(0.5)}), {})["threshold"]
+        == 0.5
+    )
 
 
 def laughs(depth: int = 40) -> list:
@@ -355,7 +402,9 @@ def zipped(path: Path, names: list[str], data: bytes = b"") -> Path:
 
 BOMBS = {
     "laughs in config": lambda p: save(p, {"state_dict": STATE, "config": laughs()}),
-    "laughs in a value of config": lambda p: save(p, {"state_dict": STATE, "config": {"net": laughs(), "final_dim": 16}}),
+    "laughs in a value of config": lambda p: save(
+        p, {"state_dict": STATE, "config": {"net": laughs(), "final_dim": 16}}
+    ),
     "laughs in args": lambda p: save(p, {"state_dict": STATE, "args": laughs()}),
     "laughs in the log": lambda p: save(p, {"state_dict": STATE, "log": laughs()}),
     "laughs in the weights": lambda p: save(p, {"state_dict": STATE | {"x": laughs()}}),
@@ -367,10 +416,14 @@ BOMBS = {
     "many members": lambda p: zipped(p, [f"x/data/{i}" for i in range(20_000)]),
     "names twice": lambda p: zipped(p, ["x/data.pkl"] * 1000, b"\x80\x02}."),
     "two pickles": lambda p: zipped(p, ["x/data.pkl", "y/data.pkl"], b"\x80\x02}."),
-    "long number": lambda p: p.write_bytes(b"\x80\x02\x8b" + struct.pack("<I", 2_000_000) + b"\x7f" * 2_000_000 + b"."),
+    "long number": lambda p: p.write_bytes(
+        b"\x80\x02\x8b" + struct.pack("<I", 2_000_000) + b"\x7f" * 2_000_000 + b"."
+    ),
     "zip of zeros": lambda p: p.write_bytes(b"PK\3\4" + bytes(5_000_000)),
-    "memo": lambda p: p.write_bytes(b"\x80\x02]" + b"".join(b"r" + struct.pack("<I", i * 1000) for i in range(100_000)) + b"."),
-}  # fmt: skip
+    "memo": lambda p: p.write_bytes(
+        b"\x80\x02]" + b"".join(b"r" + struct.pack("<I", i * 1000) for i in range(100_000)) + b"."
+    ),
+}
 
 
 def outcomes(path: Path, contents: list[bytes]) -> list[str]:
@@ -393,14 +446,25 @@ def test_bombs_go_off_in_no_checkpoint(tmp_path, bounded):
         contents.append((tmp_path / "x.pth").read_bytes())
     begun = time.monotonic()
     found = dict(zip(BOMBS, bounded(outcomes, tmp_path / "x.pth", contents), strict=True))
-    wrong = {name: text[:300] for name, text in found.items() if not text.startswith("UserError: ") or len(text) > 1000}
+    wrong = {
+        name: text[:300]
+        for name, text in found.items()
+        if not text.startswith("UserError: ") or len(text) > 1000
+    }
     assert not wrong and time.monotonic() - begun < 120, wrong
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_a_damaged_checkpoint(tmp_path, bounded, is_zip):
     """Cut at twenty places, or with flipped bits: loaded, or one line that says that it is damaged."""
-    content = {"state_dict": STATE, "epoch": 3, "threshold": 0.5, "log": [{"loss": 1.0}], "args": {"lr": 1e-3}, "optimizer": None}
+    content = {
+        "state_dict": STATE,
+        "epoch": 3,
+        "threshold": 0.5,
+        "log": [{"loss": 1.0}],
+        "args": {"lr": 1e-3},
+        "optimizer": None,
+    }
     whole = save(tmp_path / "x.pth", content, is_zip).read_bytes()
     cut = [whole[: len(whole) * i // 20] for i in range(20)]
     rng, flipped = np.random.default_rng(0), []
@@ -411,7 +475,11 @@ def test_a_damaged_checkpoint(tmp_path, bounded, is_zip):
         flipped.append(bytes(data))
     found = bounded(outcomes, tmp_path / "y.pth", [*cut, *flipped, whole])
     assert all(cut_off.startswith("UserError") for cut_off in found[:20]) and found[-1] == ""
-    wrong = [text for text in found if text and (not text.startswith("UserError: ") or "\n" in text or "is damaged" not in text)]
+    wrong = [
+        text
+        for text in found
+        if text and (not text.startswith("UserError: ") or "\n" in text or "is damaged" not in text)
+    ]
     assert not wrong, wrong[:5]
 
 
@@ -453,12 +521,21 @@ def png(side: int) -> bytes:
 
 def write_pngs(path: Path, pictures: list[bytes]) -> Path:
     with av.open(str(path), "w") as container:
-        video, audio = container.add_stream("png", rate=25), container.add_stream("aac", rate=44_100, layout="mono")
+        video, audio = (
+            container.add_stream("png", rate=25),
+            container.add_stream("aac", rate=44_100, layout="mono"),
+        )
         video.width = video.height = 64
         video.pix_fmt = "monob"
         for i, data in enumerate(pictures):
             packet = av.Packet(data)
-            packet.stream, packet.pts, packet.dts, packet.time_base, packet.is_keyframe = video, i, i, Fraction(1, 25), True
+            packet.stream, packet.pts, packet.dts, packet.time_base, packet.is_keyframe = (
+                video,
+                i,
+                i,
+                Fraction(1, 25),
+                True,
+            )
             container.mux(packet)
         write_sound(container, audio, tone(len(pictures) / 25), 44_100)
     return path
@@ -468,7 +545,11 @@ def write_avi(path: Path, header: bytes, offset: int, values: bytes, codec: str 
     """Pictures of 64 x 64 with PCM sound; from `offset` bytes after the first `header` on, other values."""
     pictures = [np.full((64, 64, 3), i, np.uint8) for i in range(30)]
     write_clip(
-        path, pictures, sound=tone(1.2), codecs=(codec, "pcm_s16le"), pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p"
+        path,
+        pictures,
+        sound=tone(1.2),
+        codecs=(codec, "pcm_s16le"),
+        pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
     )
     data = bytearray(path.read_bytes())
     at = data.index(header) + offset
@@ -485,7 +566,11 @@ def read(path: Path) -> tuple[list[tuple[int, int, int]], list[str]]:
 
 
 VIDEOS = {  # what claims something, the stage and the reason
-    "picture.mov": (lambda p: write_pngs(p, [png(10_000)] * 3), "video", r"expected some of at most 35,651,584 pixels"),
+    "picture.mov": (
+        lambda p: write_pngs(p, [png(10_000)] * 3),
+        "video",
+        r"expected some of at most 35,651,584 pixels",
+    ),
     "declared.avi": (
         lambda p: write_avi(p, b"strf(", 12, struct.pack("<II", 9000, 9000), "rawvideo"),
         "video",
@@ -496,7 +581,11 @@ VIDEOS = {  # what claims something, the stage and the reason
         "audio",
         "1 channels at 1,000,000,000 Hz, expected",
     ),
-    "slow.avi": (lambda p: write_avi(p, b"vids", 20, struct.pack("<II", 80_000, 1)), "video", "claims to come"),
+    "slow.avi": (
+        lambda p: write_avi(p, b"vids", 20, struct.pack("<II", 80_000, 1)),
+        "video",
+        "claims to come",
+    ),
 }
 
 
@@ -514,7 +603,9 @@ def test_an_absurd_frame_rate(tmp_path, bounded):
 
 
 def test_pictures_that_grow(tmp_path, bounded):
-    found, warnings = bounded(read, write_pngs(tmp_path / "x.mov", [png(64)] * 5 + [png(10_000)] * 3 + [png(64)] * 5))
+    found, warnings = bounded(
+        read, write_pngs(tmp_path / "x.mov", [png(64)] * 5 + [png(10_000)] * 3 + [png(64)] * 5)
+    )
     assert {size[:2] for size in found} == {(64, 64)} and "3 corrupt video packets" in warnings
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, read without executing anything; the authors' files load too.
 
-A run keeps, in its folder model/: epoch<N>.pth.tar after N epochs, epoch<N>_step<S>.pth.tar S steps later, of both kinds
-the two newest; model_best_epoch<N>.pth.tar, the best epoch.
+A run keeps, in its folder model/: epoch<N>.pth.tar after N epochs, epoch<N>_step<S>.pth.tar S steps later, of
+both kinds the two newest; model_best_epoch<N>.pth.tar, the best epoch.
 """
 
 import math
@@ -22,19 +22,52 @@ from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
-NOT_EXPORTED = {"optimizer", "scaler", "under_way", "log", "order_digest", "iteration", "least_loss", "best_value"}
-CONFIG = {"net": str, "img_dim": int, "final_dim": int, "dropout": (int, float), "distance": str}  # arguments of `TwoStreamNet`
+NOT_EXPORTED = {
+    "optimizer",
+    "scaler",
+    "under_way",
+    "log",
+    "order_digest",
+    "iteration",
+    "least_loss",
+    "best_value",
+}
+CONFIG = {
+    "net": str,
+    "img_dim": int,
+    "final_dim": int,
+    "dropout": (int, float),
+    "distance": str,
+}  # arguments of `TwoStreamNet`
 NUMBERS = {"epoch": int, "iteration": int} | dict.fromkeys(
-    ("least_loss", "best_value", "avg_score_real", "avg_score_fake", "mean_mds_real", "mean_mds_fake", "threshold"), float
+    (
+        "least_loss",
+        "best_value",
+        "avg_score_real",
+        "avg_score_fake",
+        "mean_mds_real",
+        "mean_mds_fake",
+        "threshold",
+    ),
+    float,
 )
 SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
 SHORT.maxlevel = 2
-PARTS = {"optimizer": dict, "scaler": dict, "log": list, "under_way": dict, "args": dict, "env": dict}  # or None
+PARTS = {
+    "optimizer": dict,
+    "scaler": dict,
+    "log": list,
+    "under_way": dict,
+    "args": dict,
+    "env": dict,
+}  # or None
 MAX_COUNT = 2**53  # of epochs and steps
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
-    """Write a checkpoint to disk: a crash leaves the old file or the new one. UserError if it can't be written."""
+    """Write a checkpoint to disk: a crash leaves the old file or the new one. UserError if it can't be
+    written.
+    """
     with replacing(path) as partial, partial.open("wb") as file:
         try:
             torch.save(checkpoint, file)
@@ -52,11 +85,12 @@ def load_checkpoint(path: Path, config: dict) -> dict:
         config: arguments of `TwoStreamNet` to assume for a file that holds none, as the authors' hold none.
 
     Returns:
-        The file's dictionary, its state_dict without the prefix `module.`, and with `config`; figures as plain numbers.
+        The file's dictionary, its state_dict without the prefix `module.`, and with `config`; figures as
+        plain numbers.
 
     Raises:
-        UserError: no such file, damaged, not a checkpoint of this network, more claimed than there is, or code in it (which is
-            not executed).
+        UserError: no such file, damaged, not a checkpoint of this network, more claimed than there is, or
+            code in it (which is not executed).
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist or is no file.")
@@ -66,7 +100,10 @@ def load_checkpoint(path: Path, config: dict) -> dict:
         final_dim = len(state["netfclip.3.bias"])
         checkpoint = {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}
         check_parts(checkpoint, final_dim)
-        if sum(x.nbytes for x in [*state.values(), *moments(checkpoint.get("optimizer"))]) > path.stat().st_size:
+        if (
+            sum(x.nbytes for x in [*state.values(), *moments(checkpoint.get("optimizer"))])
+            > path.stat().st_size
+        ):
             raise ValueError("one tensor in many places")
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error}).") from error
@@ -83,13 +120,19 @@ def moments(optimizer: dict | None) -> list[Tensor]:
 
 
 def check_parts(checkpoint: dict, final_dim: int) -> None:
-    """Make the numbers of a checkpoint plain ones; ValueError, TypeError and the like if a part is not what it should be."""
+    """Make the numbers of a checkpoint plain ones; ValueError, TypeError and the like if a part is not what
+    it should be.
+    """
     config = checkpoint["config"]
-    if not config.keys() <= CONFIG.keys() or not all(isinstance(value, CONFIG[name]) for name, value in config.items()):
+    if not config.keys() <= CONFIG.keys() or not all(
+        isinstance(value, CONFIG[name]) for name, value in config.items()
+    ):
         raise TypeError(f"its config is {SHORT.repr(config)}")
     if config["final_dim"] != final_dim or config.get("img_dim", 1) < 1:
         raise ValueError(f"its config is {SHORT.repr(config)}, the weights have final_dim {final_dim}")
-    for name in [name for name in (*NUMBERS, *PARTS) if checkpoint.get(name, 0) is None and name != "under_way"]:
+    for name in [
+        name for name in (*NUMBERS, *PARTS) if checkpoint.get(name, 0) is None and name != "under_way"
+    ]:
         del checkpoint[name]  # nothing is known
     for name, kind in NUMBERS.items():
         if name in checkpoint:
@@ -98,18 +141,24 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
         raise ValueError("an epoch or iteration that can't be")
     if not math.isfinite(checkpoint.get("threshold", 0)):
         raise ValueError("a threshold that is not finite")
-    if not all(checkpoint.get(name, 0) > -math.inf for name in ("least_loss", "best_value")):  # nothing would ever be better
+    if not all(
+        checkpoint.get(name, 0) > -math.inf for name in ("least_loss", "best_value")
+    ):  # nothing would ever be better
         raise ValueError("a least loss or best value that can't be")
     for name, kind in PARTS.items():
         if not isinstance(checkpoint.get(name) or kind(), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
     if not isinstance(checkpoint.get("env", {}).get("processes", 1), int):
         raise TypeError("the number of processes in env is none")
-    for name, figure in ((name, figure) for record in checkpoint.get("log") or () for name, figure in record.items()):
+    for name, figure in (
+        (name, figure) for record in checkpoint.get("log") or () for name, figure in record.items()
+    ):
         if not isinstance(name, str) or not isinstance(figure, (int, float)):
             raise TypeError(f"{name} in the log is no number")
     under_way = checkpoint.get("under_way")
-    if under_way and not (isinstance(under_way.get("n_steps"), int) and isinstance(checkpoint.get("order_digest"), str)):
+    if under_way and not (
+        isinstance(under_way.get("n_steps"), int) and isinstance(checkpoint.get("order_digest"), str)
+    ):
         raise TypeError("the epoch under way")
 
 
@@ -119,7 +168,9 @@ def refuse_other_network(path: Path, checkpoint: dict, asked: dict) -> None:
     differ = [name for name, value in asked.items() if config.get(name, value) != value]
     if differ:
         has, given = (" ".join(f"--{name} {values[name]}" for name in differ) for values in (config, asked))
-        raise UserError(f"{path} holds a network of {has}, got {given}; leave that out, the checkpoint says it.")
+        raise UserError(
+            f"{path} holds a network of {has}, got {given}; leave that out, the checkpoint says it."
+        )
 
 
 def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:
@@ -150,8 +201,8 @@ def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
     """Load the checkpoint to go on from: `path` itself or, of a run's folder, the newest one that is whole.
 
     Returns:
-        The file and what `load_checkpoint` gives. Damaged files that are passed over are named on the screen and get another
-        name, so that they do not count as one of the two that are kept.
+        The file and what `load_checkpoint` gives. Damaged files that are passed over are named on the screen
+        and get another name, so that they do not count as one of the two that are kept.
 
     Raises:
         UserError: nothing to load; of a damaged file the text names the one before it.
@@ -162,7 +213,9 @@ def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
         except UserError as error:
             family = list_checkpoints(path.parent)
             older = family[family.index(path) + 1 :] if path in family else []
-            raise UserError(f"{error}" + (f" The one before it: --resume {older[0]}" if older else "")) from error
+            raise UserError(
+                f"{error}" + (f" The one before it: --resume {older[0]}" if older else "")
+            ) from error
     model_dir = path / "model" if (path / "model").is_dir() else path
     for candidate in list_checkpoints(model_dir):
         try:
@@ -179,9 +232,9 @@ def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
 def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> None:
     """Save the newest checkpoint, if it is one as the best too, and delete those that it takes the place of.
 
-    Two are kept, the newest and the one before it. The best shares its file with the newest where the file system allows; it is
-    written first: a crash in between costs the time since the last checkpoint, no more. Those of a later time than the newest are
-    of a future that is trained again.
+    Two are kept, the newest and the one before it. The best shares its file with the newest where the file
+    system allows; it is written first: a crash in between costs the time since the last checkpoint, no more.
+    Those of a later time than the newest are of a future that is trained again.
     """
     newest = model_dir / f"epoch{checkpoint['epoch']}{f'_step{step}' if step else ''}.pth.tar"
     if is_best:
@@ -198,7 +251,10 @@ def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool)
     best_ones = list_checkpoints(model_dir, best=True)
     others = [path for path in list_checkpoints(model_dir) if path not in best_ones]
     place = others.index(newest)
-    kept = {*others[place : place + 2], *[path for path in best_ones if epoch_of(path) <= checkpoint["epoch"]][:1]}
+    kept = {
+        *others[place : place + 2],
+        *[path for path in best_ones if epoch_of(path) <= checkpoint["epoch"]][:1],
+    }
     for path in {*others, *best_ones} - kept:
         path.unlink()
 
@@ -213,10 +269,14 @@ def threshold_videos(checkpoint: dict) -> str:
 def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
     """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
     if "threshold" in checkpoint:
-        return checkpoint["threshold"], f"midpoint of the mean MDS of real and fake {threshold_videos(checkpoint)}"
+        return checkpoint[
+            "threshold"
+        ], f"midpoint of the mean MDS of real and fake {threshold_videos(checkpoint)}"
     means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
     if None not in means and np.isfinite(np.array(means, float)).all():
-        return float(np.mean(means)), "midpoint of the training epoch's mean scores, measured in training mode"
+        return float(
+            np.mean(means)
+        ), "midpoint of the training epoch's mean scores, measured in training mode"
     return None, "none: the checkpoint holds none"
 
 
@@ -228,8 +288,16 @@ def export_weights(path: Path, checkpoint: dict) -> None:
     Raises:
         UserError: a weight is beyond float16, or the file can't be written.
     """
-    state = {name: x.half() if x.is_floating_point() and x.dim() > 1 else x for name, x in checkpoint["state_dict"].items()}
+    state = {
+        name: x.half() if x.is_floating_point() and x.dim() > 1 else x
+        for name, x in checkpoint["state_dict"].items()
+    }
     too_large = [name for name, x in state.items() if not torch.isfinite(x).all()]
     if too_large:
-        raise UserError(f"{too_large[0]} is not finite in half precision; the training has diverged, nothing is exported.")
-    save_checkpoint(path, {key: value for key, value in checkpoint.items() if key not in NOT_EXPORTED} | {"state_dict": state})
+        raise UserError(
+            f"{too_large[0]} is not finite in half precision; the training has diverged, nothing is exported."
+        )
+    save_checkpoint(
+        path,
+        {key: value for key, value in checkpoint.items() if key not in NOT_EXPORTED} | {"state_dict": state},
+    )

@@ -1,4 +1,6 @@
-"""The format of a chunk on disk, the one place that writes and reads it: <video>/<chunk>/<frame>.jpg, <chunk>.wav, video.json."""
+"""The format of a chunk on disk, the one place that writes and reads it: <video>/<chunk>/<frame>.jpg,
+<chunk>.wav, video.json.
+"""
 
 import re
 import struct
@@ -9,20 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.constants import (
-    CHUNK_FRAMES,
-    CHUNK_SAMPLES,
-    CROP_SIZE_PX,
-    FPS,
-    MAX_DURATION_S,
-    SAMPLE_RATE_HZ,
-)
+from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, CROP_SIZE_PX, FPS, MAX_DURATION_S, SAMPLE_RATE_HZ
 from utils.files import MAX_RECORD_BYTES, open_regular, read_bytes
 from utils.jsonfiles import load_json
 
 MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
-SEGMENT = struct.Struct(">xBHBHH")  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
+SEGMENT = struct.Struct(
+    ">xBHBHH"
+)  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
@@ -50,7 +47,10 @@ def read_wav(path: Path) -> np.ndarray:
     """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
     try:
         with open_regular(path) as raw, wave.open(raw) as file:
-            kind, n_samples = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()), file.getnframes()
+            kind, n_samples = (
+                (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()),
+                file.getnframes(),
+            )
             is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == CHUNK_SAMPLES  # as it claims
             data = file.readframes(CHUNK_SAMPLES) if is_right else b""
     except (wave.Error, EOFError) as error:
@@ -58,7 +58,9 @@ def read_wav(path: Path) -> np.ndarray:
     if len(data) != 2 * CHUNK_SAMPLES:
         n_samples = len(data) // 2 if is_right else n_samples
         got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
-        raise ValueError(f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz")
+        raise ValueError(
+            f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz"
+        )
     return np.frombuffer(data, "<i2")
 
 
@@ -67,15 +69,27 @@ CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
 
 
 def read_record(folder: Path) -> dict | None:
-    """The record of a complete video folder; None if it has none, or none that `process_video` can have written."""
+    """The record of a complete video folder; None if it has none, or none that `process_video` can have
+    written.
+    """
     try:
         record = load_json(folder / RECORD, MAX_RECORD_BYTES)
         kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
         is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
-        is_ours &= isinstance(record.get("settings_hash", ""), str) and Path(record["source"]).name == record["source"] != ".."
-        for chunk in (chunk for kind in ("chunks", "without_sound", "damaged", "still") for chunk in record.get(kind, ())):
+        is_ours &= (
+            isinstance(record.get("settings_hash", ""), str)
+            and Path(record["source"]).name == record["source"] != ".."
+        )
+        for chunk in (
+            chunk
+            for kind in ("chunks", "without_sound", "damaged", "still")
+            for chunk in record.get(kind, ())
+        ):
             # names become paths
-            is_ours &= CHUNK_NAME.fullmatch(chunk["chunk"]) is not None and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
+            is_ours &= (
+                CHUNK_NAME.fullmatch(chunk["chunk"]) is not None
+                and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
+            )
         is_ours &= all(isinstance(warning, str) for warning in record.get("warnings", ()))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
@@ -83,7 +97,11 @@ def read_record(folder: Path) -> dict | None:
 
 
 JPEG_END = b"\xff\xd9"
-REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}  # decoded 1/n as large
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}  # decoded 1/n as large
 
 
 def chunk_frames(folder: Path) -> list[Path]:
@@ -100,7 +118,9 @@ def chunk_frames(folder: Path) -> list[Path]:
 
 
 def frame_bytes(path: Path) -> bytes:
-    """The content of a frame's file; ValueError if it is no file, or too large for one, as a file with holes may claim to be."""
+    """The content of a frame's file; ValueError if it is no file, or too large for one, as a file with holes
+    may claim to be.
+    """
     try:
         return read_bytes(path, MAX_FRAME_BYTES)
     except ValueError as error:
@@ -108,7 +128,9 @@ def frame_bytes(path: Path) -> bytes:
 
 
 def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
-    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded, ValueError if it is too large."""
+    """A JPEG as (H, W, 3) uint8 BGR, 1/scale as large; None if it can't be decoded, ValueError if it is too
+    large.
+    """
     if not data.endswith(JPEG_END):  # decoders fill the rest of a cut picture with grey
         return None
     n_pixels = jpeg_pixels(data)

@@ -1,4 +1,6 @@
-"""One result, one process: claimed among all processes and runs, built beside its place, and swept up after a kill."""
+"""One result, one process: claimed among all processes and runs, built beside its place, and swept up after a
+kill.
+"""
 
 import contextlib
 import errno
@@ -27,8 +29,8 @@ def work_of(target: Path) -> Path:
 def claimed(target: Path, wait: bool = False) -> Iterator[Path | None]:
     """Take a folder or file, existing or not, for this process alone among all processes and runs.
 
-    Gives an empty place to build in, removed in the end; if another process has it, None, or `wait` for it. The claim ends
-    with the process, however that ends.
+    Gives an empty place to build in, removed in the end; if another process has it, None, or `wait` for it.
+    The claim ends with the process, however that ends.
     """
     with claimed_work(work_of(target), wait) as work:
         yield work
@@ -43,7 +45,9 @@ def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
     """
     path = work.with_suffix(".lock")
     if path.parent.is_symlink():
-        raise UserError(f"{path.parent} is a link, and results are built in it and deleted; remove it, then run this again.")
+        raise UserError(
+            f"{path.parent} is a link, and results are built in it and deleted; remove it, then run this again."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():  # to a file, which would be emptied
         path.unlink()

@@ -19,15 +19,17 @@ MAX_SEED = 2**32 - 1
 
 
 def legible(text: str) -> str:
-    """A text, such as a file's name, as it can be shown: bytes that are no text become a replacement character; control
-    characters, line breaks among them, are spelt.
+    """A text, such as a file's name, as it can be shown: bytes that are no text become a replacement
+    character; control characters, line breaks among them, are spelt.
     """
     text = text.encode(errors="surrogateescape").decode(errors="replace")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The text is one line, whatever names it holds: what, where, got, expected, what to do."""
+    """A mistake that the user can mend. The text is one line, whatever names it holds: what, where, got,
+    expected, what to do.
+    """
 
     def __init__(self, text: str):
         super().__init__(legible(text))
@@ -37,8 +39,8 @@ STOPPED = "stopped; the same command goes on from here"
 
 
 def stop_quietly() -> None:
-    """Let Ctrl-C end this process at once with one line, until `run` takes over: for the seconds in which libraries are imported,
-    when there is nothing to clean up.
+    """Let Ctrl-C end this process at once with one line, until `run` takes over: for the seconds in which
+    libraries are imported, when there is nothing to clean up.
     """
 
     def stop(*_) -> None:
@@ -50,7 +52,8 @@ def stop_quietly() -> None:
 
 
 def run(main: Callable[[], int | None], hint: str = "") -> None:
-    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError or a file that fails, 130 for Ctrl-C.
+    """Call a script's `main` and exit: its status (None is 0), 2 for a UserError or a file that fails, 130
+    for Ctrl-C.
 
     Args:
         hint: how the same command goes on after Ctrl-C, if that takes more than to give it again.
@@ -73,12 +76,20 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
 def system_words(error: OSError) -> str:
     """What the system says of a file, without its number."""
     name = error.filename2 or error.filename
-    return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, (str, bytes, os.PathLike)) else error.strerror
+    return (
+        f"{os.fsdecode(name)}: {error.strerror}"
+        if isinstance(name, (str, bytes, os.PathLike))
+        else error.strerror
+    )
 
 
-def number(kind: type, low: float, high: float = float("inf"), open_low: bool = False) -> Callable[[str], float]:
+def number(
+    kind: type, low: float, high: float = float("inf"), open_low: bool = False
+) -> Callable[[str], float]:
     """An argparse type: a finite int or float between `low` (excluded if `open_low`) and `high`."""
-    span = f"{'above' if open_low else 'at least'} {low}" + (f" and at most {high}" if high != float("inf") else "")
+    span = f"{'above' if open_low else 'at least'} {low}" + (
+        f" and at most {high}" if high != float("inf") else ""
+    )
 
     def parse(text: str):
         try:
@@ -86,21 +97,31 @@ def number(kind: type, low: float, high: float = float("inf"), open_low: bool = 
         except ValueError:
             value = None
         if value is None or not low <= value <= high or value == float("inf") or (open_low and value == low):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {'an integer' if kind is int else 'a number'} {span}")
+            raise argparse.ArgumentTypeError(
+                f"got {text!r}, expected {'an integer' if kind is int else 'a number'} {span}"
+            )
         return value
 
     return parse
 
 
 def to_path(text: str) -> Path:
-    """An argparse type: a path. The empty one, as of a variable that is not set, would be the current folder: an error."""
+    """An argparse type: a path. The empty one, as of a variable that is not set, would be the current folder:
+    an error.
+    """
     if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a path; is a variable of the command line not set?")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a path; is a variable of the command line not set?"
+        )
     return Path(text)
 
 
-def parse_asked(parser: argparse.ArgumentParser, argv: list[str] | None, *names: str) -> tuple[argparse.Namespace, dict]:
-    """Parse a command line; give too those of the named flags that it has, with their values, defaults or not."""
+def parse_asked(
+    parser: argparse.ArgumentParser, argv: list[str] | None, *names: str
+) -> tuple[argparse.Namespace, dict]:
+    """Parse a command line; give too those of the named flags that it has, with their values, defaults or
+    not.
+    """
     args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(names)))
     asked = {name: value for name in names if (value := vars(args)[name]) is not None}
     vars(args).update({name: parser.get_default(name) for name in names if name not in asked})
@@ -113,7 +134,9 @@ def n_cores() -> int:
 
 
 def pick_device(name: str, gpu: int = 0) -> "torch.device":
-    """The torch device for --device auto|cpu|cuda and the index of the GPU to take; UserError if it is not there."""
+    """The torch device for --device auto|cpu|cuda and the index of the GPU to take; UserError if it is not
+    there.
+    """
     import torch  # here, so that scripts that only compute figures start at once
 
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

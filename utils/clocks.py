@@ -1,4 +1,6 @@
-"""Time stamps made whole: clocks that start again, and pictures whose container knows the order of decoding alone."""
+"""Time stamps made whole: clocks that start again, and pictures whose container knows the order of decoding
+alone.
+"""
 
 import itertools
 from collections import deque
@@ -8,7 +10,10 @@ from fractions import Fraction
 import av
 
 CLOCK_RESTART_S = Fraction(1, 2)  # time stamps that run back by more begin to count anew
-N_PACKETS_AHEAD, N_OWN_AHEAD = 256, 3  # looked at then: whether other streams do, whether the next of the stream go on
+N_PACKETS_AHEAD, N_OWN_AHEAD = (
+    256,
+    3,
+)  # looked at then: whether other streams do, whether the next of the stream go on
 REORDERING = ("h264", "hevc", "vvc")  # codecs of which FFmpeg can't tell presentation times from decode times
 MAX_REORDERED = 64  # packets a decoder may hold back
 
@@ -18,8 +23,9 @@ def round_half_up(x: Fraction) -> int:
 
 
 class Clock:
-    """Lets the time stamps of packets go on where the file's clock starts again: recordings joined end to end, a stream after a
-    reconnect. Picture and sound are moved alike. A single wrong time stamp moves nothing.
+    """Lets the time stamps of packets go on where the file's clock starts again: recordings joined end to
+    end, a stream after a reconnect. Picture and sound are moved alike. A single wrong time stamp moves
+    nothing.
     """
 
     def __init__(self):
@@ -40,9 +46,13 @@ class Clock:
                     self._alone.discard(stream)
             elif stream not in self._alone:
                 ahead.extend(itertools.islice(packets, N_PACKETS_AHEAD - len(ahead)))
-                own = [other for other in ahead if other.stream_index == stream and other.dts is not None][:N_OWN_AHEAD]
+                own = [other for other in ahead if other.stream_index == stream and other.dts is not None][
+                    :N_OWN_AHEAD
+                ]
                 if any(abs(self._offset(other)) <= CLOCK_RESTART_S for other in own):  # it alone is wrong
-                    packet.dts = packet.pts = round_half_up((self._expected[stream] - self._shift(stream)) / packet.time_base)
+                    packet.dts = packet.pts = round_half_up(
+                        (self._expected[stream] - self._shift(stream)) / packet.time_base
+                    )
                 elif offset < 0:
                     self._enter_next_part(packet, ahead)
             self._move(packet)
@@ -59,13 +69,19 @@ class Clock:
         return packet.dts * packet.time_base + self._shift(stream) - self._expected[stream]
 
     def _enter_next_part(self, packet: av.Packet, ahead: Iterable[av.Packet]) -> None:
-        """The clock starts again with a packet, unless it does so for its stream alone, whose time is wrong then."""
+        """The clock starts again with a packet, unless it does so for its stream alone, whose time is wrong
+        then.
+        """
         stream, time = packet.stream_index, packet.dts * packet.time_base
-        for part in range(self._part.get(stream, 0) + 1, len(self._shifts)):  # another stream is there already
+        for part in range(
+            self._part.get(stream, 0) + 1, len(self._shifts)
+        ):  # another stream is there already
             if time + self._shifts[part] >= self._expected[stream] - CLOCK_RESTART_S:
                 self._part[stream] = part
                 return
-        others = [self._offset(other) for other in ahead if other.stream_index != stream and other.dts is not None]
+        others = [
+            self._offset(other) for other in ahead if other.stream_index != stream and other.dts is not None
+        ]
         if others and min(others) >= -CLOCK_RESTART_S:
             self._alone.add(stream)
         else:
@@ -88,10 +104,11 @@ class Clock:
 
 
 class DisplayTimes:
-    """When each decoded picture is shown, also where the container holds the order of decoding alone (H.264 in AVI).
+    """When each decoded picture is shown, also where the container holds the order of decoding alone (H.264
+    in AVI).
 
-    There FFmpeg takes a picture's place in the order of decoding for its time, though the decoder gives the pictures in the
-    order of display: so the earliest time that is still free is taken.
+    There FFmpeg takes a picture's place in the order of decoding for its time, though the decoder gives the
+    pictures in the order of display: so the earliest time that is still free is taken.
     """
 
     def __init__(self, stream: av.VideoStream):
@@ -106,7 +123,9 @@ class DisplayTimes:
     def note(self, packet: av.Packet) -> int:
         """Take note of a packet that goes to the decoder next; its number."""
         number, self._n_packets = self._n_packets, self._n_packets + 1
-        packet.opaque = [number]  # an object of its own: PyAV keeps them by identity, for as long as the first frame that has it
+        packet.opaque = [
+            number
+        ]  # an object of its own: PyAV keeps them by identity, for as long as the first frame that has it
         if self.is_guess:
             if not self._is_avi and packet.pts is not None and packet.dts is not None:
                 self._lead = packet.pts - packet.dts if self._lead is None else self._lead
@@ -132,6 +151,8 @@ class DisplayTimes:
         if not self.is_guess or (self._context.reorder_depth == 0 and not self._is_avi):
             self._free.pop(number, None)
             return frame.pts
-        if frame.key_frame and number is not None:  # pictures before it in the order of decoding are shown before it
+        if (
+            frame.key_frame and number is not None
+        ):  # pictures before it in the order of decoding are shown before it
             self._free = {n: time for n, time in self._free.items() if n >= number}
         return self._free.pop(min(self._free, key=self._free.get)) if self._free else frame.pts

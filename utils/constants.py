@@ -1,6 +1,9 @@
 """What is said once: labels and splits, the chunk's clock and sizes, columns that several files share."""
 
-LABELS = {"real": 1, "fake": 0}  # the authors' encoding; also names of folders; figures take fake as the positive class
+LABELS = {
+    "real": 1,
+    "fake": 0,
+}  # the authors' encoding; also names of folders; figures take fake as the positive class
 SPLITS = ("train", "test")  # also names of folders
 
 FPS = 30
@@ -13,4 +16,9 @@ CROP_SIZE_PX = 224
 MAX_DURATION_S = 24 * 3600  # of a video; more than this is a broken time stamp
 SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of full scale)
 
-GROUP_COLUMNS = ("manipulation", "method", "category", "source")  # what an index may say of a video; figures go by them
+GROUP_COLUMNS = (
+    "manipulation",
+    "method",
+    "category",
+    "source",
+)  # what an index may say of a video; figures go by them

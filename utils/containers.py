@@ -8,21 +8,61 @@ from utils.files import open_regular
 
 # 8K of the cinema and what codecs round it up to; a frame takes 54 MB in 4:2:0, and up to some 50 are held
 MAX_PIXELS = 8192 * 4352
-# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at once or later
+# of a picture, of a packet of sound: FFmpeg refuses larger ones, declared or found in the coded pictures, at
+# once or later
 DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
-# The containers that are read. Playlists, lists of pictures and descriptions of streams (hls, concat, dash, image2, sdp, ...) are
-# not among them: they name other files, or addresses.
+# The containers that are read. Playlists, lists of pictures and descriptions of streams (hls, concat, dash,
+# image2, sdp, ...) are not among them: they name other files, or addresses.
 CONTAINERS = (
-    "aac", "aiff", "amr", "asf", "av1", "avi", "caf", "dhav", "dv", "flac", "flv", "gif", "gxf", "h263", "h264", "hevc", "ivf",
-    "live_flv", "lxf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mpeg", "mpegts", "mpegvideo", "mxf", "nsv", "nut", "nuv", "obu",
-    "ogg", "pva", "rm", "smjpeg", "swf", "ty", "vc1", "wav", "wtv", "yuv4mpegpipe",
-)  # fmt: skip
+    "aac",
+    "aiff",
+    "amr",
+    "asf",
+    "av1",
+    "avi",
+    "caf",
+    "dhav",
+    "dv",
+    "flac",
+    "flv",
+    "gif",
+    "gxf",
+    "h263",
+    "h264",
+    "hevc",
+    "ivf",
+    "live_flv",
+    "lxf",
+    "m4v",
+    "matroska",
+    "mjpeg",
+    "mov",
+    "mp3",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "mxf",
+    "nsv",
+    "nut",
+    "nuv",
+    "obu",
+    "ogg",
+    "pva",
+    "rm",
+    "smjpeg",
+    "swf",
+    "ty",
+    "vc1",
+    "wav",
+    "wtv",
+    "yuv4mpegpipe",
+)
 READING = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
 
 
 class VideoError(Exception):
-    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track, chunk, and of
-    a reader in a process of its own crash, time, killed), the text says why.
+    """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track,
+    chunk, and of a reader in a process of its own crash, time, killed), the text says why.
     """
 
     def __init__(self, stage: str, reason: str):
@@ -39,18 +79,23 @@ def reason(error: Exception) -> str:
 
 
 def pick_stream(container: av.container.InputContainer, kind: str) -> tuple[av.stream.Stream, str]:
-    """The best stream of a kind (video, audio) that can be decoded, and a warning if FFmpeg prefers one that can't.
+    """The best stream of a kind (video, audio) that can be decoded, and a warning if FFmpeg prefers one that
+    can't.
 
     Raises:
         VideoError: there is none.
     """
     word = {"video": "picture", "audio": "sound"}[kind]
-    streams = [s for s in getattr(container.streams, kind) if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = [
+        s for s in getattr(container.streams, kind) if not s.disposition & av.stream.Disposition.attached_pic
+    ]
     if not streams:  # cover art is none
         raise VideoError(kind, {"video": "has no video stream", "audio": "has no sound"}[kind])
     usable = [stream for stream in streams if stream.codec_context is not None]
     if not usable:
-        raise VideoError("open", f"no decoder for its {word}; expected a codec that FFmpeg decodes, so convert it first")
+        raise VideoError(
+            "open", f"no decoder for its {word}; expected a codec that FFmpeg decodes, so convert it first"
+        )
     best = container.streams.best(kind)
     if best in usable:
         return best, ""
@@ -58,15 +103,25 @@ def pick_stream(container: av.container.InputContainer, kind: str) -> tuple[av.s
     def rank(stream: av.stream.Stream) -> tuple:
         codec = stream.codec_context
         size = codec.width * codec.height if kind == "video" else codec.sample_rate
-        return bool(stream.disposition & av.stream.Disposition.default), size, codec.bit_rate or 0, -stream.index
+        return (
+            bool(stream.disposition & av.stream.Disposition.default),
+            size,
+            codec.bit_rate or 0,
+            -stream.index,
+        )
 
     taken = max(usable, key=rank)
-    warning = f"no decoder for the {word} in stream {best.index}, stream {taken.index} is taken" if best in streams else ""
+    warning = (
+        f"no decoder for the {word} in stream {best.index}, stream {taken.index} is taken"
+        if best in streams
+        else ""
+    )
     return taken, warning
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a video, or a sound, for reading: a regular file in one of `CONTAINERS`, which makes FFmpeg read no other file.
+    """Open a video, or a sound, for reading: a regular file in one of `CONTAINERS`, which makes FFmpeg read
+    no other file.
 
     Raises:
         av.FFmpegError, OSError, ValueError: it can't be opened.
@@ -75,4 +130,6 @@ def open_container(path: Path) -> av.container.InputContainer:
     try:
         return av.open(f"file:{path}", metadata_errors="replace", options=DECODER_LIMITS | READING)
     except av.error.ArgumentError as error:
-        raise ValueError("in none of the containers that are read (a playlist is not: give the videos that it names)") from error
+        raise ValueError(
+            "in none of the containers that are read (a playlist is not: give the videos that it names)"
+        ) from error

@@ -1,4 +1,6 @@
-"""Writing and removing files whole or not at all; tables whose cells may hold any name: bytes that are not text, formulas."""
+"""Writing and removing files whole or not at all; tables whose cells may hold any name: bytes that are not
+text, formulas.
+"""
 
 import contextlib
 import errno
@@ -20,15 +22,17 @@ MAX_RECORD_BYTES = 2**28  # of what is known of one video
 
 
 def open_regular(path: Path, at_most: int = MAX_TABLE_BYTES) -> BinaryIO:
-    """Open a file for reading, as bytes. What could be read for ever, or would wait for a writer, is not opened: pipes, devices,
-    files that have, or claim, more than `at_most` bytes.
+    """Open a file for reading, as bytes. What could be read for ever, or would wait for a writer, is not
+    opened: pipes, devices, files that have, or claim, more than `at_most` bytes.
 
     Raises:
         OSError: it can't be opened. ValueError: it is no regular file, or too large.
     """
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    flags = [getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")]  # not all of them on all systems
+    flags = [
+        getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+    ]  # not all of them on all systems
     file = os.fdopen(os.open(path, os.O_RDONLY | sum(flags)), "rb")
     state = os.fstat(file.fileno())
     is_file = stat.S_ISREG(state.st_mode)
@@ -54,11 +58,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.tmp")
     try:
-        partial.unlink(missing_ok=True)  # else a link of that name, in a folder from elsewhere, would be followed
+        partial.unlink(
+            missing_ok=True
+        )  # else a link of that name, in a folder from elsewhere, would be followed
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror or error}; make room or mend the folder, then go on.") from error
+        raise UserError(
+            f"can't write {path}: {error.strerror or error}; make room or mend the folder, then go on."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -72,7 +80,9 @@ def make_folder(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"can't write in {path}: {error.strerror or error}; mend the folder or name another one.") from error
+        raise UserError(
+            f"can't write in {path}: {error.strerror or error}; mend the folder or name another one."
+        ) from error
 
 
 def file_digest(path: Path) -> str:
@@ -82,7 +92,8 @@ def file_digest(path: Path) -> str:
 
 
 def discard(folder: Path, work: Path) -> None:
-    """Move a folder, if it is there, into another one in one step, so that nobody finds a part of it; there it can be deleted.
+    """Move a folder, if it is there, into another one in one step, so that nobody finds a part of it; there
+    it can be deleted.
 
     `work` is a folder for this caller alone on the same file system; it is made if need be.
     """

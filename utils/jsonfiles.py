@@ -21,19 +21,23 @@ def parse_json(data: bytes) -> object:
     """The value of a JSON text in UTF-8, perhaps with a byte order mark.
 
     Raises:
-        ValueError: no JSON, or such as could not be used or written again: nested too deeply, a whole number of more than
-            `MAX_DIGITS` digits, half a character.
+        ValueError: no JSON, or such as could not be used or written again: nested too deeply, a whole number
+            of more than `MAX_DIGITS` digits, half a character.
     """
 
     def whole(digits: str) -> int:
         if len(digits) > MAX_DIGITS:
-            raise ValueError(f"a number of {len(digits)} digits, expected finite numbers of at most {MAX_DIGITS}")
+            raise ValueError(
+                f"a number of {len(digits)} digits, expected finite numbers of at most {MAX_DIGITS}"
+            )
         return int(digits)
 
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_int=whole)
         if HALF_CHARACTER.search(data):
-            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")  # as names that are not text are written
+            json.dumps(value, ensure_ascii=False).encode(
+                "utf-8", "surrogateescape"
+            )  # as names that are not text are written
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeEncodeError as error:
@@ -76,7 +80,13 @@ def checked_spans(spans: object, n: int, where: str) -> list[list[float]]:
     if not isinstance(spans, list):
         raise UserError(f"{where} is {str(spans)[:80]}, expected a list of {expected}.")
     for span in spans:
-        is_span = isinstance(span, list) and len(span) == n and all(type(x) in (int, float) and abs(x) < HUGE for x in span)
+        is_span = (
+            isinstance(span, list)
+            and len(span) == n
+            and all(type(x) in (int, float) and abs(x) < HUGE for x in span)
+        )
         if not (is_span and span[-2] <= span[-1]):
-            raise UserError(f"{where} has {str(span)[:80]}, expected finite numbers {expected} with begin_s <= end_s.")
+            raise UserError(
+                f"{where} has {str(span)[:80]}, expected finite numbers {expected} with begin_s <= end_s."
+            )
     return spans

@@ -1,4 +1,6 @@
-"""How this process was started, and what it shares with its companions: without PyTorch, unless torchrun started it."""
+"""How this process was started, and what it shares with its companions: without PyTorch, unless torchrun
+started it.
+"""
 
 import json
 import os
@@ -28,7 +30,10 @@ class Launch:
 
     def __init__(self):
         self.rank, self.local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-        self.size, self.local_size = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        self.size, self.local_size = (
+            int(os.environ.get("WORLD_SIZE", 1)),
+            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+        )
         self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
         self.n_restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
@@ -37,7 +42,9 @@ class Launch:
         from torch.distributed import PrefixStore, rendezvous
 
         store, _, _ = next(rendezvous("env://"))
-        if self.size == self.local_size:  # one machine's store outlives a restart; several ones get a new store
+        if (
+            self.size == self.local_size
+        ):  # one machine's store outlives a restart; several ones get a new store
             store = PrefixStore(f"attempt {self.n_restarts}", store)
         return store
 

@@ -1,6 +1,7 @@
 """Decoding: pictures at a constant 30 fps, sound at 48 kHz mono on the same clock, whatever the source is.
 
-Time 0 is the first picture of the video. Everything is read by PyAV, once from front to back; no ffmpeg program is needed.
+Time 0 is the first picture of the video. Everything is read by PyAV, once from front to back; no ffmpeg
+program is needed.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,10 @@ from utils.timing import Stopwatch, go_on
 
 SOUND_LAG_S = 20  # pictures that come so much later than the sound that was read so far lie beyond its end
 MAX_STILL_FRAMES = FPS  # a picture that stands for longer is a jump in time
-PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))  # of pixels that are not square; beyond these it is no aspect but an error
+PIXEL_ASPECTS = (
+    Fraction(1, 4),
+    Fraction(4),
+)  # of pixels that are not square; beyond these it is no aspect but an error
 MAX_CORRUPT_PACKETS = 1000
 MAX_GAP_S = Fraction(1, 10)  # a picture that stands still for longer than that after its time hides lost ones
 MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than this is damaged
@@ -28,18 +32,23 @@ MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than
 
 @dataclass
 class Loss:
-    """Output frames from `first` to `stop` (None: not over yet) that are damaged, or may be: see `Source.damaged`."""
+    """Output frames from `first` to `stop` (None: not over yet) that are damaged, or may be: see
+    `Source.damaged`.
+    """
 
     first: int
     stop: int | None = None
     is_certain: bool = False
-    gaps: list[tuple[int, Fraction, Fraction]] = field(default_factory=list)  # output frame, begin and end on the file's clock
+    gaps: list[tuple[int, Fraction, Fraction]] = field(
+        default_factory=list
+    )  # output frame, begin and end on the file's clock
 
 
 class Source:
     """A video file, read once from front to back, picture and sound together; see `open_source`.
 
-    `frames` gives the pictures; when it is through, `sound` holds the sound and `warnings` what was wrong with the file.
+    `frames` gives the pictures; when it is through, `sound` holds the sound and `warnings` what was wrong
+    with the file.
     """
 
     def __init__(self, container: av.container.InputContainer, sound: Sound, clock: Stopwatch):
@@ -48,35 +57,44 @@ class Source:
         self._end = Fraction(0)  # of the last picture
         self._container = container
         self._clock = clock
-        (self._video, *video_warning), (self._audio, *audio_warning) = (pick_stream(container, k) for k in ("video", "audio"))
+        (self._video, *video_warning), (self._audio, *audio_warning) = (
+            pick_stream(container, k) for k in ("video", "audio")
+        )
         self.warnings += filter(None, video_warning + audio_warning)
         self._restarts, self._display_times = Clock(), DisplayTimes(self._video)
         self._jumps: list[tuple[int, int]] = []  # output frames without a picture, as (first, stop)
         for stream in (self._video, self._audio):
             stream.codec_context.options = DECODER_LIMITS
-        self._video.codec_context.thread_count = 1  # what damaged packets give depends on the number of threads
+        self._video.codec_context.thread_count = (
+            1  # what damaged packets give depends on the number of threads
+        )
         self._pixel_aspect: Fraction | None = None  # width by height, known with the first picture
         self._n_pictures = 0
         self._beyond_sound: int | None = None  # the first output frame that is
         self._orientation: Orientation | None = None  # of the pictures
         self._rotation = 0  # in degrees, as PyAV tells it
         self._n_corrupt = {"video": 0, "audio": 0}
-        self._lost_at: Fraction | None = None  # time of the last damaged packet or picture, until a key frame mends that
+        self._lost_at: Fraction | None = (
+            None  # time of the last damaged packet or picture, until a key frame mends that
+        )
         self._losses: list[Loss] = []
 
     def frames(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """Decode the pictures at a constant 30 fps, and the sound on the way.
 
-        Yields (frame, n): a source frame and for how many consecutive output frames it stands (n >= 1). Output frame k is the
-        last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s; source frames that no output frame
-        shows are left out. All have the first one's size, and square pixels. (None, n): for n output frames there is no
-        picture, since the time jumps (a picture that would stand for more than a second is shown for one frame), or the
-        sound has ended long before.
+        Yields (frame, n): a source frame and for how many consecutive output frames it stands (n >= 1).
+        Output frame k is the last source frame whose time, rounded to the nearest 1/30 s, is at most k/30 s;
+        source frames that no output frame shows are left out. All have the first one's size, and square
+        pixels. (None, n): for n output frames there is no picture, since the time jumps (a picture that would
+        stand for more than a second is shown for one frame), or the sound has ended long before.
 
         Raises:
-            VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than `MAX_CORRUPT_PACKETS`.
+            VideoError: nothing can be decoded, time stamps beyond `MAX_DURATION_S`, more than
+                `MAX_CORRUPT_PACKETS`.
         """
-        step = 1 / Fraction(self._video.average_rate or self._video.guessed_rate or FPS)  # of a frame without time or duration
+        step = 1 / Fraction(
+            self._video.average_rate or self._video.guessed_rate or FPS
+        )  # of a frame without time or duration
         held, held_index, origin, end = None, 0, None, Fraction(0)
         for frame, time, duration in self._decode():
             if held is None and frame is None:
@@ -85,21 +103,29 @@ class Source:
             if origin is None:
                 origin = self.sound.origin = time
             index = round_half_up((time - origin) * FPS)
-            own_stop = min(index, max(held_index + 1, round_half_up((end - origin) * FPS)))  # where the held one's own time ends
+            own_stop = min(
+                index, max(held_index + 1, round_half_up((end - origin) * FPS))
+            )  # where the held one's own time ends
             if frame is not None:
                 self._note_loss(frame, own_stop, index, end, time)
             end = time + (duration or step)
             if max(time, end) - origin > MAX_DURATION_S:
-                raise VideoError("video", f"a picture claims to come {float(end - origin):.0f} s after the first one")
+                raise VideoError(
+                    "video", f"a picture claims to come {float(end - origin):.0f} s after the first one"
+                )
             if held is not None and index > held_index:
                 yield from self._show(held, held_index, index)
                 held_index = index
-            if frame is None or index < held_index:  # the picture stands on, or comes late (time runs back) and is left out
+            if (
+                frame is None or index < held_index
+            ):  # the picture stands on, or comes late (time runs back) and is left out
                 continue
             frame = self._with_square_pixels(frame)
             held = frame if held is None or is_like(frame, held) else frame.reformat(held.width, held.height)
         if held is None:
-            raise VideoError("video", f"has no picture that can be decoded, expected some of at most {MAX_PIXELS:,} pixels")
+            raise VideoError(
+                "video", f"has no picture that can be decoded, expected some of at most {MAX_PIXELS:,} pixels"
+            )
         stop = max(held_index + 1, round_half_up((end - origin) * FPS))
         if stop - held_index > MAX_STILL_FRAMES:
             stop = held_index + 1
@@ -109,7 +135,9 @@ class Source:
         self._warn()
 
     def _show(self, held: av.VideoFrame, start: int, stop: int) -> Iterator[tuple[av.VideoFrame | None, int]]:
-        """A picture for output frames start .. stop-1, unless it stands still for too long or lies beyond the sound."""
+        """A picture for output frames start .. stop-1, unless it stands still for too long or lies beyond the
+        sound.
+        """
         reached, time = self.sound.reached, self.sound.origin + Fraction(start, FPS)
         if reached is not None and time > reached + SOUND_LAG_S:
             self._beyond_sound = start if self._beyond_sound is None else self._beyond_sound
@@ -122,7 +150,9 @@ class Source:
             yield None, stop - start - 1
 
     def _with_square_pixels(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """A frame as it is shown: made wider or higher if its pixels are not square, its orientation noted on it."""
+        """A frame as it is shown: made wider or higher if its pixels are not square, its orientation noted on
+        it.
+        """
         if self._orientation is None or frame.rotation != self._rotation:
             frame.opaque = None
             self._orientation, self._rotation = orientation(frame), frame.rotation
@@ -131,7 +161,9 @@ class Source:
             aspect = Fraction(self._video.sample_aspect_ratio or 1) or Fraction(1)
             low, high = PIXEL_ASPECTS
             if not low <= aspect <= high or frame.width * frame.height * max(aspect, 1 / aspect) > MAX_PIXELS:
-                self.warnings.append(f"pixels {aspect} times as wide as high are not believed, taken for square ones")
+                self.warnings.append(
+                    f"pixels {aspect} times as wide as high are not believed, taken for square ones"
+                )
                 aspect = Fraction(1)
             self._pixel_aspect = aspect
             tilt = self._orientation.degrees
@@ -145,10 +177,13 @@ class Source:
         width, height = frame.width * max(self._pixel_aspect, 1), frame.height / min(self._pixel_aspect, 1)
         return frame.reformat(2 * round_half_up(width / 2), 2 * round_half_up(height / 2))
 
-    def _note_loss(self, frame: av.VideoFrame, own_stop: int, index: int, end: Fraction, time: Fraction) -> None:
+    def _note_loss(
+        self, frame: av.VideoFrame, own_stop: int, index: int, end: Fraction, time: Fraction
+    ) -> None:
         """Begin a loss before a frame, or end one with a key frame.
 
-        The frame is shown from output frame `index` on, at `time`; the one before it ended at `end`, output frame `own_stop`.
+        The frame is shown from output frame `index` on, at `time`; the one before it ended at `end`, output
+        frame `own_stop`.
         """
         loss = self._losses[-1] if self._losses and self._losses[-1].stop is None else None
         is_gap = index > own_stop and time - end > MAX_GAP_S
@@ -167,9 +202,9 @@ class Source:
     def damaged(self) -> list[tuple[int, int]]:
         """The output frames that are not what was filmed, as (first, stop), once `frames` is through.
 
-        They are those that stand in for lost ones and, since pictures are predicted from those before, all others up to the
-        next key frame. Where a picture only stands still for long, it counts as lost if sound is lost there too: a variable
-        frame rate has such pauses.
+        They are those that stand in for lost ones and, since pictures are predicted from those before, all
+        others up to the next key frame. Where a picture only stands still for long, it counts as lost if
+        sound is lost there too: a variable frame rate has such pauses.
         """
         found = []
         for loss in self._losses:
@@ -187,8 +222,11 @@ class Source:
         """When picture and sound begin and end, in seconds on the file's own clock, once `frames` is through."""
         origin = self.sound.origin
         times = (("picture", Fraction(0), self._end), ("sound", self.sound.start, self.sound.end))
-        return {f"{kind}_{name}_s": round(float(origin + at), 3)
-                for kind, *span in times for name, at in zip(("start", "end"), span, strict=True)}  # fmt: skip
+        return {
+            f"{kind}_{name}_s": round(float(origin + at), 3)
+            for kind, *span in times
+            for name, at in zip(("start", "end"), span, strict=True)
+        }
 
     def _warn(self) -> None:
         """Note corrupt packets, and an end that comes before the declared one."""
@@ -197,7 +235,9 @@ class Source:
                 self.warnings.append(f"{n} corrupt {kind} packets")
         if restarts := self._restarts.restarts:
             at_s = float(restarts[0] - self.sound.origin)
-            self.warnings.append(f"its clock starts again {len(restarts)} times, first after {at_s:.2f} s; the parts are joined")
+            self.warnings.append(
+                f"its clock starts again {len(restarts)} times, first after {at_s:.2f} s; the parts are joined"
+            )
         if self._jumps:
             first, stop = self._jumps[0]
             self.warnings.append(
@@ -206,7 +246,9 @@ class Source:
             )
         if self._beyond_sound is not None:
             at_s = self._beyond_sound / FPS
-            self.warnings.append(f"pictures after {at_s:.2f} s lie more than {SOUND_LAG_S} s beyond the sound and are left out")
+            self.warnings.append(
+                f"pictures after {at_s:.2f} s lie more than {SOUND_LAG_S} s beyond the sound and are left out"
+            )
         if self.sound.opposite_s:
             s = float(self.sound.opposite_s)
             self.warnings.append(
@@ -215,22 +257,29 @@ class Source:
         if self._video.duration:
             declared_s, got_s = self._video.duration * self._video.time_base, self._end
         else:  # only the length of the whole is known
-            declared_s, got_s = Fraction(self._container.duration or 0, av.time_base), max(self._end, self.sound.end)
+            declared_s, got_s = (
+                Fraction(self._container.duration or 0, av.time_base),
+                max(self._end, self.sound.end),
+            )
         if got_s < declared_s - Fraction(MAX_UNDECLARED_S):
             self.warnings.append(f"ends after {float(got_s):.2f} s, declares {float(declared_s):.2f} s")
 
     def _decode(self) -> Iterator[tuple[av.VideoFrame | None, Fraction | None, Fraction]]:
         """Decode both streams in the file's order, stepping over corrupt packets; sound goes to `sound`.
 
-        Yields pictures, each with its time and duration in seconds (None and 0: unknown); for a packet that repeats the picture
-        before it, None.
+        Yields pictures, each with its time and duration in seconds (None and 0: unknown); for a packet that
+        repeats the picture before it, None.
         """
         for packet in self._restarts.mended(self._packets()):
             kind = packet.stream.type
             if self._clock.is_too_slow(self._n_pictures):
                 minutes = self._clock.elapsed_s / 60
-                raise VideoError("time", f"takes too long: {self._n_pictures} pictures in {minutes:.0f} minutes")
-            if packet.size == 0 and packet.dts is not None:  # the same picture again, as in Theora; no decoder takes these
+                raise VideoError(
+                    "time", f"takes too long: {self._n_pictures} pictures in {minutes:.0f} minutes"
+                )
+            if (
+                packet.size == 0 and packet.dts is not None
+            ):  # the same picture again, as in Theora; no decoder takes these
                 if kind == "video" and (time := packet.dts if packet.pts is None else packet.pts) is not None:
                     yield None, time * packet.time_base, (packet.duration or 0) * packet.time_base
                 continue
@@ -240,7 +289,9 @@ class Source:
             except av.FFmpegError as error:
                 frames = []
                 if self._n_corrupt[kind] >= MAX_CORRUPT_PACKETS:
-                    raise VideoError(kind, f"more than {MAX_CORRUPT_PACKETS} corrupt packets: {reason(error)}") from error
+                    raise VideoError(
+                        kind, f"more than {MAX_CORRUPT_PACKETS} corrupt packets: {reason(error)}"
+                    ) from error
                 is_corrupt = True
                 if number is not None:
                     self._display_times.forget(number)
@@ -267,7 +318,9 @@ class Source:
         self._clock.lap("audio")
 
     def _packets(self) -> Iterator[av.Packet]:
-        """The packets of both streams; the last ones are empty and let the decoders give what they still hold."""
+        """The packets of both streams; the last ones are empty and let the decoders give what they still
+        hold.
+        """
         streams = (self._video, self._audio)
         try:
             yield from self._container.demux(streams)

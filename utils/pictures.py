@@ -10,7 +10,9 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
 MAX_TILT_DEGREES = 2  # from a quarter turn, for rounding
-PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}  # 8 bits, a plane per component
+PATCH_FORMATS = {
+    f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)
+}  # 8 bits, a plane per component
 
 
 def is_like(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
@@ -29,8 +31,8 @@ class Orientation(NamedTuple):
 def orientation(frame: av.VideoFrame) -> Orientation:
     """How a frame is to be shown; `Source` has noted it on its frames.
 
-    What PyAV gives of a frame's metadata and the frame hold each other, so that its memory is kept for long: they are read as
-    seldom as can be.
+    What PyAV gives of a frame's metadata and the frame hold each other, so that its memory is kept for long:
+    they are read as seldom as can be.
     """
     if isinstance(frame.opaque, Orientation):
         return frame.opaque
@@ -54,21 +56,32 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
 
 
 def even_span(start: int, stop: int, size: int) -> tuple[int, int]:
-    """The part of start .. stop-1 that lies in 0 .. size-1 (or its nearest pixels), widened to whole chroma samples."""
+    """The part of start .. stop-1 that lies in 0 .. size-1 (or its nearest pixels), widened to whole chroma
+    samples.
+    """
     first = min(max(start, 0), size - 2) // 2 * 2
     return first, max(first + 2, min((stop + 1) // 2 * 2, size))
 
 
 def rgb_patch(frame: av.VideoFrame, window: Sequence[int]) -> tuple[np.ndarray, int, int]:
-    """What a window (top, bottom, left, right; in pixels of the upright frame) covers of a decoded frame, and some more.
+    """What a window (top, bottom, left, right; in pixels of the upright frame) covers of a decoded frame, and
+    some more.
 
     Returns:
-        (h, w, 3) uint8 RGB, and the row and column of its upper left corner in the frame. The pixels equal those of
-        `to_rgb`; only frames that are stored turned or mirrored or come in a rare pixel format are converted whole.
+        (h, w, 3) uint8 RGB, and the row and column of its upper left corner in the frame. The pixels equal
+        those of `to_rgb`; only frames that are stored turned or mirrored or come in a rare pixel format are
+        converted whole.
     """
-    if any(orientation(frame)[:3]) or frame.format.name not in PATCH_FORMATS or frame.width % 2 or frame.height % 2:
+    if (
+        any(orientation(frame)[:3])
+        or frame.format.name not in PATCH_FORMATS
+        or frame.width % 2
+        or frame.height % 2
+    ):
         return to_rgb(frame), 0, 0
-    (top, bottom), (left, right) = (even_span(*span) for span in ((*window[:2], frame.height), (*window[2:], frame.width)))
+    (top, bottom), (left, right) = (
+        even_span(*span) for span in ((*window[:2], frame.height), (*window[2:], frame.width))
+    )
     patch = av.VideoFrame(right - left, bottom - top, frame.format.name)
     patch.colorspace, patch.color_range = frame.colorspace, frame.color_range
     for source, copy in zip(frame.planes, patch.planes, strict=True):

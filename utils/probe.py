@@ -20,7 +20,9 @@ COMMAND = (sys.executable, "-m", "utils.probe.probe")
 
 
 def cause_of_death(exit_code: int) -> tuple[str, str]:
-    """The stage and the reason of a failure, from the exit status of the process that died of it (negative: the signal)."""
+    """The stage and the reason of a failure, from the exit status of the process that died of it (negative:
+    the signal).
+    """
     if hasattr(signal, "SIGALRM") and exit_code == -signal.SIGALRM:
         return "time", f"no new picture for {MAX_STALL_S // 60} minutes"
     how = signal.strsignal(-exit_code) if exit_code < 0 else f"status {exit_code}"
@@ -31,7 +33,8 @@ def probe(path: Path) -> None:
     """Have a video read to its end by another process.
 
     Raises:
-        VideoError: that one died of it (stage `crash`), came to no end (`time`) or was killed by something else (`killed`).
+        VideoError: that one died of it (stage `crash`), came to no end (`time`) or was killed by something
+            else (`killed`).
     """
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([*COMMAND, os.path.abspath(path)], cwd=root, check=False, capture_output=True)
@@ -43,6 +46,10 @@ def probe(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(VideoError, OSError), killed_if_stalled(), open_source(Path(sys.argv[1])) as source:
+    with (
+        contextlib.suppress(VideoError, OSError),
+        killed_if_stalled(),
+        open_source(Path(sys.argv[1])) as source,
+    ):
         for _ in source.frames():
             pass

@@ -41,7 +41,9 @@ class Ranks(Launch):
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        if self.size > 1 and kind is None:  # after an error the companions may be elsewhere; torchrun ends them
+        if (
+            self.size > 1 and kind is None
+        ):  # after an error the companions may be elsewhere; torchrun ends them
             dist.destroy_process_group()
         elif isinstance(error, dist.DistError) or re.search("Connection (closed|reset) by peer", str(error)):
             raise UserError(
@@ -57,7 +59,9 @@ class Ranks(Launch):
         return values
 
     def meet(self) -> None:
-        """Wait until all ranks are here, however long that takes: a collective gives up after 10 or 30 minutes."""
+        """Wait until all ranks are here, however long that takes: a collective gives up after 10 or 30
+        minutes.
+        """
         if self.size == 1:
             return
         self._n_meetings += 1
@@ -67,13 +71,17 @@ class Ranks(Launch):
             time.sleep(0.1)
 
     def decide(self, choose: Callable[[], object]) -> object:
-        """What rank 0 chooses, the same on all ranks; a UserError or OSError of its choice is raised on all as a UserError."""
+        """What rank 0 chooses, the same on all ranks; a UserError or OSError of its choice is raised on all
+        as a UserError.
+        """
         choice = problem = None
         if self.is_main:
             try:
                 choice = choose()
             except (UserError, OSError) as error:
-                problem = str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+                problem = (
+                    str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
+                )
         choice, problem = self.gather((choice, problem))[0]
         if problem:
             raise UserError(problem)
@@ -86,7 +94,9 @@ class Ranks(Launch):
                 dist.broadcast(tensor, 0)
 
     def agree(self, *wishes: bool) -> list[bool]:
-        """Which wishes any rank has, the same answer on all ranks: with several, that of the call before, so nobody waits."""
+        """Which wishes any rank has, the same answer on all ranks: with several, that of the call before, so
+        nobody waits.
+        """
         if self.size == 1:
             return list(wishes)
         answer = [False] * len(wishes)
@@ -104,7 +114,8 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Turns SIGTERM and Ctrl-C into a wish to stop, for the program to fulfil when it can; a second Ctrl-C stops at once.
+    """Turns SIGTERM and Ctrl-C into a wish to stop, for the program to fulfil when it can; a second Ctrl-C
+    stops at once.
 
     Use it in a `with` block of the main thread.
 
@@ -118,7 +129,9 @@ class StopSignal:
         self.what = what
 
     def __enter__(self) -> "StopSignal":
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._before = {
+            number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return self
 
     def __exit__(self, *_) -> None:
@@ -134,5 +147,7 @@ class StopSignal:
 
     @property
     def exit_status(self) -> int:
-        """Of a program that a signal stopped, by the shell's convention; with several ranks another one may have got it."""
+        """Of a program that a signal stopped, by the shell's convention; with several ranks another one may
+        have got it.
+        """
         return 128 + (self.number or signal.SIGTERM)

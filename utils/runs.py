@@ -25,35 +25,58 @@ from utils.cli import UserError, n_cores
 from utils.files import replacing
 from utils.jsonfiles import load_json, plain
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "opencv-python-headless", "opencv-python",
-            "python_speech_features", "tensorboardX")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "opencv-python-headless",
+    "opencv-python",
+    "python_speech_features",
+    "tensorboardX",
+)
 
 
-RUN_NAME = re.compile(r"deepfake_audio-(?P<img_dim>\d+)_r(?P<depth>\d+)_bs(?P<batch_size>\d+)_lr(?P<lr>[\d.e+-]+)")
+RUN_NAME = re.compile(
+    r"deepfake_audio-(?P<img_dim>\d+)_r(?P<depth>\d+)_bs(?P<batch_size>\d+)_lr(?P<lr>[\d.e+-]+)"
+)
 MAX_ARGS_BYTES = 100_000
 MAX_LISTED = 5  # runs in a message
 LOCK_S = 5.0  # to wait for a run folder whose training is just ending
 
 
 def run_name(img_dim: int, net: str, batch_size: int, lr: float) -> str:
-    """The name of a run's folder, as the authors have it; a training that goes on with another rate keeps its own."""
+    """The name of a run's folder, as the authors have it; a training that goes on with another rate keeps its
+    own.
+    """
     return f"deepfake_audio-{img_dim}_r{net.removeprefix('resnet')}_bs{batch_size}_lr{lr:g}"
 
 
 def list_runs(log_dir: Path) -> list[Path]:
     """The run folders that hold checkpoints, sorted."""
-    return [run for run in sorted(log_dir.glob("deepfake_audio-*"))
-            if RUN_NAME.fullmatch(run.name) and list_checkpoints(run / "model")]  # fmt: skip
+    return [
+        run
+        for run in sorted(log_dir.glob("deepfake_audio-*"))
+        if RUN_NAME.fullmatch(run.name) and list_checkpoints(run / "model")
+    ]
 
 
 def command_of(run_dir: Path, defaults: dict, leave_out: Sequence[str]) -> str:
-    """The flags that name a run: its folder's and those of its args.json, if it can be read, that are not the defaults."""
+    """The flags that name a run: its folder's and those of its args.json, if it can be read, that are not the
+    defaults.
+    """
     named = RUN_NAME.fullmatch(run_dir.name).groupdict()
     values: dict = {}
     with contextlib.suppress(OSError, ValueError):
         values = load_json(run_dir / "args.json", MAX_ARGS_BYTES)
     values = values if isinstance(values, dict) else {}
-    values |= {"net": f"resnet{named['depth']}", "img_dim": named["img_dim"], "batch_size": named["batch_size"]}
+    values |= {
+        "net": f"resnet{named['depth']}",
+        "img_dim": named["img_dim"],
+        "batch_size": named["batch_size"],
+    }
     values |= {"lr": named["lr"], "log_dir": run_dir.parent}
     words = []
     for name, default in defaults.items():
@@ -74,7 +97,8 @@ def in_one_line(commands: Sequence[str]) -> str:
 
 
 def lock_run(run_dir: Path) -> FileLock:
-    """Take a run folder, existing or not, for this training alone; released by `release` or with the process, however it ends.
+    """Take a run folder, existing or not, for this training alone; released by `release` or with the process,
+    however it ends.
 
     Raises:
         UserError: another training has it, or its parent folder can't be written.
@@ -131,38 +155,48 @@ def describe_environment(device: torch.device, n_ranks: int) -> dict:
         "device": device_name(device),
         "processes": n_ranks,
         "cores": n_cores(),
-        # float32 matrix products and convolutions of recent NVIDIA cards may use TF32: PyTorch's defaults are left alone
+        # float32 matrix products and convolutions of recent NVIDIA cards may use TF32: PyTorch's defaults are
+        # left alone
         "tf32_matmul": is_gpu and torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": is_gpu and torch.backends.cudnn.allow_tf32,
     }
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory that PyTorch took on a GPU, or this process on the CPU, in MB; NaN where the system does not say."""
+    """The most memory that PyTorch took on a GPU, or this process on the CPU, in MB; NaN where the system
+    does not say.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
         import resource  # not on Windows
     except ImportError:
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    )
 
 
 def write_log(path: Path, records: Sequence[dict]) -> None:
-    """Write log.jsonl, an epoch per line. The checkpoint holds the records, so that no epoch is missing or doubled."""
+    """Write log.jsonl, an epoch per line. The checkpoint holds the records, so that no epoch is missing or
+    doubled.
+    """
     with replacing(path) as partial:
         partial.write_text("".join(json.dumps(plain(record)) + "\n" for record in records))
 
 
 class Scalars:
-    """A TensorBoard file, written by tensorboardX without its queue: what is flushed is on the disk before a checkpoint is.
+    """A TensorBoard file, written by tensorboardX without its queue: what is flushed is on the disk before a
+    checkpoint is.
 
     Scalars named local/... are counted in steps, the others in epochs, both from 1 as in the log.
     """
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{time.time_ns()}")  # a file of its own
+        self._writer = EventsWriter(
+            str(folder / "events"), f".{os.getpid()}.{time.time_ns()}"
+        )  # a file of its own
 
     def add(self, tag: str, value: float, step: int) -> None:
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(tag, value)))

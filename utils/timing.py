@@ -11,7 +11,9 @@ MAX_PICTURE_S = 60  # for each picture in the mean, beyond that half hour
 
 
 class Stopwatch:
-    """Sums seconds of wall time by name in `seconds`: what passed since the last lap belongs to the lap that ends now."""
+    """Sums seconds of wall time by name in `seconds`: what passed since the last lap belongs to the lap that
+    ends now.
+    """
 
     def __init__(self):
         self.seconds: dict[str, float] = defaultdict(float)
@@ -33,7 +35,9 @@ class Stopwatch:
 
 @contextmanager
 def killed_if_stalled(seconds: float = MAX_STALL_S) -> Iterator[None]:
-    """End this process, whatever it is stuck in, by SIGALRM if `go_on` is not called for so long. Not on Windows."""
+    """End this process, whatever it is stuck in, by SIGALRM if `go_on` is not called for so long. Not on
+    Windows.
+    """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -1,4 +1,5 @@
-"""Weights out of files from anywhere: nothing in them is executed, and they take no more memory than they have bytes.
+"""Weights out of files from anywhere: nothing in them is executed, and they take no more memory than they
+have bytes.
 
 state = read_weights(Path("sfd_face.pth"))
 """
@@ -19,17 +20,41 @@ from utils.files import open_regular
 
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
 NUMPY_SCALARS = [
-    *((np._core.multiarray.scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    *(
+        (np._core.multiarray.scalar, f"{module}.multiarray.scalar")
+        for module in ("numpy.core", "numpy._core")
+    ),
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
     np.dtypes.Int64DType,
 ]
-ITEM_BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1}
+ITEM_BYTES = {
+    "Double": 8,
+    "Float": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Long": 8,
+    "Int": 4,
+    "Short": 2,
+    "Char": 1,
+    "Byte": 1,
+    "Bool": 1,
+}
 UNREADABLE = (  # what a damaged file can make PyTorch, pickle or zipfile raise
-    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
-    pickle.UnpicklingError, struct.error, zipfile.BadZipFile,
-)  # fmt: skip
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def why_unreadable(error: Exception) -> str:
@@ -48,7 +73,9 @@ class _Storage(NamedTuple):
 
 def _tensor(storage: _Storage, offset: int, size: tuple[int, ...], *_) -> None:
     if math.prod(size) * storage.item_bytes > storage.n_bytes:  # the same number many times over
-        raise pickle.UnpicklingError(f"a tensor of {' x '.join(map(str, size))} numbers, of which the file has fewer")
+        raise pickle.UnpicklingError(
+            f"a tensor of {' x '.join(map(str, size))} numbers, of which the file has fewer"
+        )
 
 
 def _encode(text: str, encoding: str) -> None:
@@ -73,7 +100,9 @@ class _Rehearsal(pickle._Unpickler):  # the one in Python: that in C takes memor
         UnpicklingError: it names something that no weights need, or claims more than the file holds.
     """
 
-    dispatch: ClassVar = {op: load for op, load in pickle._Unpickler.dispatch.items() if op != pickle.BYTEARRAY8[0]}
+    dispatch: ClassVar = {
+        op: load for op, load in pickle._Unpickler.dispatch.items() if op != pickle.BYTEARRAY8[0]
+    }
     stand_ins: ClassVar = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch._utils", "_rebuild_tensor"): _tensor,
@@ -110,7 +139,9 @@ class _Rehearsal(pickle._Unpickler):  # the one in Python: that in C takes memor
 
 def _rehearse(file: BinaryIO, n_bytes: int) -> None:
     """Look whether a file of `torch.save` holds what it claims and nothing else, before any memory is taken."""
-    if file.read(4) != b"PK\3\4":  # as before PyTorch 1.6: magic number, version, system, contents, names of storages
+    if (
+        file.read(4) != b"PK\3\4"
+    ):  # as before PyTorch 1.6: magic number, version, system, contents, names of storages
         file.seek(0)
         for _ in range(5):
             _Rehearsal(file, n_bytes).load()
@@ -118,15 +149,24 @@ def _rehearse(file: BinaryIO, n_bytes: int) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         sizes = {member.filename.partition("/")[2]: member.file_size for member in members}
-        if sum(sizes.values()) > n_bytes or len(sizes) < len(members) or any(member.compress_type for member in members):
-            raise zipfile.BadZipFile("its parts claim more bytes than the file has, a name twice, or are compressed")
+        if (
+            sum(sizes.values()) > n_bytes
+            or len(sizes) < len(members)
+            or any(member.compress_type for member in members)
+        ):
+            raise zipfile.BadZipFile(
+                "its parts claim more bytes than the file has, a name twice, or are compressed"
+            )
         (name,) = (member.filename for member in members if member.filename.endswith("/data.pkl"))
-        storages = {name.removeprefix("data/"): size for name, size in sizes.items() if name.startswith("data/")}
+        storages = {
+            name.removeprefix("data/"): size for name, size in sizes.items() if name.startswith("data/")
+        }
         _Rehearsal(BytesIO(archive.read(name)), n_bytes, storages).load()
 
 
 def read_weights(path: Path) -> object:
-    """What `torch.save` wrote, in its present or its former format, on the CPU: tensors, NumPy numbers and plain values.
+    """What `torch.save` wrote, in its present or its former format, on the CPU: tensors, NumPy numbers and
+    plain values.
 
     Raises:
         ValueError: damaged, more claimed than there is, or code in it.

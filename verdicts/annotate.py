@@ -1,4 +1,6 @@
-"""A video with what was found in it: a box around each face coloured by its score, the curve running along, and the sound."""
+"""A video with what was found in it: a box around each face coloured by its score, the curve running along,
+and the sound.
+"""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -25,7 +27,9 @@ CODEC_OPTIONS = {"crf": "24", "preset": "veryfast"}
 
 
 def colour_of(score: float, threshold: float) -> tuple[int, int, int]:
-    """Grey without a score; else from blue, at half the threshold and below, to red, at one and a half and above."""
+    """Grey without a score; else from blue, at half the threshold and below, to red, at one and a half and
+    above.
+    """
     if np.isnan(score):
         return GREY_RGB
     share = float(np.clip(score / threshold - 0.5, 0, 1)) if threshold > 0 else float(score >= threshold)
@@ -93,20 +97,26 @@ def write_annotated(
                 for track, curve in zip(judged, curves, strict=True):
                     i = k - track.first_frame
                     if 0 <= i < len(track.boxes):
-                        draw_box(picture[: size[1]], track, i, scale, float(curve[min(k, n_frames - 1)]), threshold)
+                        draw_box(
+                            picture[: size[1]], track, i, scale, float(curve[min(k, n_frames - 1)]), threshold
+                        )
                 x = round(k / max(1, n_frames - 1) * (size[0] - 1))
                 cv2.line(picture, (x, size[1]), (x, size[1] + PANEL_PX - 1), INK_RGB, 1)
                 encoded = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 encoded.pts, encoded.time_base = k, Fraction(1, FPS)
                 container.mux(video.encode(encoded))
-                if k >= heard.n_frames:  # a second of sound at a time, so that both lie side by side in the file
+                if (
+                    k >= heard.n_frames
+                ):  # a second of sound at a time, so that both lie side by side in the file
                     heard.write(min(k + FPS, n_frames))
                 k += 1
         container.mux(video.encode(None))
         heard.finish()
 
 
-def draw_box(picture: np.ndarray, track: TrackScores, i: int, scale: float, score: float, threshold: float) -> None:
+def draw_box(
+    picture: np.ndarray, track: TrackScores, i: int, scale: float, score: float, threshold: float
+) -> None:
     """Draw the box of a track at its frame i, with its score, into an RGB picture."""
     colour = colour_of(score, threshold)
     x1, y1, x2, y2 = np.rint(track.boxes[i] * scale).astype(int).tolist()
@@ -129,7 +139,9 @@ class SoundTrack:
         self._container, self._stream, self._sound = container, stream, sound
 
     def write(self, stop: int, skips_silence: bool = False) -> None:
-        """Encode the sound up to frame `stop`; with `skips_silence` only those seconds in which there is some."""
+        """Encode the sound up to frame `stop`; with `skips_silence` only those seconds in which there is
+        some.
+        """
         while self.n_frames < stop:
             n = min(FPS, stop - self.n_frames)
             samples, n_missing = self._sound.read(self.n_frames * SAMPLES_PER_FRAME, n * SAMPLES_PER_FRAME)
@@ -139,7 +151,9 @@ class SoundTrack:
                 continue
             block = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
             block.sample_rate, block.time_base = SAMPLE_RATE_HZ, Fraction(1, SAMPLE_RATE_HZ)
-            block.pts = (self.n_frames - n - self._n_skipped) * SAMPLES_PER_FRAME  # the encoder takes unbroken sound alone
+            block.pts = (
+                self.n_frames - n - self._n_skipped
+            ) * SAMPLES_PER_FRAME  # the encoder takes unbroken sound alone
             self._mux(self._stream.encode(block))
 
     def finish(self) -> None:

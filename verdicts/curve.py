@@ -18,14 +18,15 @@ SAME_IOU = 0.9  # of two proposals with a larger IoU the better one stays
 
 
 def cells(start_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[slice]]:
-    """Which time the score of each chunk stands for: from half-way to the chunk before to half-way to the next.
+    """Which time the score of each chunk stands for: from half-way to the chunk before to half-way to the
+    next.
 
     Args:
         start_s: (n,) first seconds of overlapping or consecutive chunks, rising.
 
     Returns:
-        Begin and end of each cell in seconds, (n,) each, and the runs of chunks without a hole between them. A run begins
-        with its first chunk and ends with its last one.
+        Begin and end of each cell in seconds, (n,) each, and the runs of chunks without a hole between them.
+        A run begins with its first chunk and ends with its last one.
     """
     if not len(start_s):
         return start_s, start_s, []
@@ -38,7 +39,8 @@ def cells(start_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[slice]]:
 
 
 def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) -> np.ndarray:
-    """The scores (n,) of chunks, each run smoothed over time by a Gaussian with a standard deviation of `smooth_s` seconds.
+    """The scores (n,) of chunks, each run smoothed over time by a Gaussian with a standard deviation of
+    `smooth_s` seconds.
 
     A chunk weighs as much as the time that it stands for, so that chunks need not be evenly spaced.
     """
@@ -46,7 +48,10 @@ def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) 
     begin, end, runs = cells(start_s)
     for run in runs if smooth_s > 0 else ():
         times, widths, values = start_s[run], (end - begin)[run], scores[run]
-        near = np.searchsorted(times, times - REACH * smooth_s), np.searchsorted(times, times + REACH * smooth_s, "right")
+        near = (
+            np.searchsorted(times, times - REACH * smooth_s),
+            np.searchsorted(times, times + REACH * smooth_s, "right"),
+        )
         for i, (first, stop) in enumerate(zip(*near, strict=True)):
             weights = widths[first:stop] * np.exp(-(((times[first:stop] - times[i]) / smooth_s) ** 2) / 2)
             smoothed[run.start + i] = np.average(values[first:stop], weights=weights)
@@ -54,7 +59,11 @@ def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) 
 
 
 def find_spans(
-    start_s: np.ndarray, scores: np.ndarray, threshold: float, fill_s: float = FILL_S, min_s: float = MIN_SPAN_S
+    start_s: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    fill_s: float = FILL_S,
+    min_s: float = MIN_SPAN_S,
 ) -> list[tuple[float, float, float]]:
     """The spans in which a curve is at least `threshold`; a hole in it ends a span.
 
@@ -86,10 +95,12 @@ def find_spans(
 
 
 def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[list[float]]:
-    """Proposals for the fake spans of a track: the spans at the threshold and, since their ends are uncertain, at other levels.
+    """Proposals for the fake spans of a track: the spans at the threshold and, since their ends are
+    uncertain, at other levels.
 
-    A span's score is its mean, times the square of its IoU with the nearest span at the threshold: on the curves of training
-    videos this ranks better than the mean alone, or than its contrast with what is beside the span.
+    A span's score is its mean, times the square of its IoU with the nearest span at the threshold: on the
+    curves of training videos this ranks better than the mean alone, or than its contrast with what is beside
+    the span.
 
     Args:
         start_s, scores: (n,) of chunks in order of time.

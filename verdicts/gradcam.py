@@ -2,7 +2,8 @@
 
 from verdicts.gradcam import explain    (localize.py does)
 
-The layer is the last of the visual stream, whose maps have 8 steps in time and, for frames of 224 pixels, 7x7 places.
+The layer is the last of the visual stream, whose maps have 8 steps in time and, for frames of 224 pixels, 7x7
+places.
 """
 
 from collections.abc import Iterable
@@ -17,10 +18,15 @@ from engine import AMP, chunk_values
 from model import TwoStreamNet, dissimilarity
 from utils.constants import LABELS
 
-MAPS = ("dissonance", "video head")  # what raises the dissimilarity; what raises the video head's score for fake
+MAPS = (
+    "dissonance",
+    "video head",
+)  # what raises the dissimilarity; what raises the video head's score for fake
 
 
-def explain(model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.device, amp: str) -> tuple[Tensor, Tensor]:
+def explain(
+    model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.device, amp: str
+) -> tuple[Tensor, Tensor]:
     """Score chunks and map what raised the scores (Grad-CAM: Selvaraju et al., ICCV 2017; paper, section 4).
 
     Args:
@@ -29,8 +35,8 @@ def explain(model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.dev
         amp: a key of `engine.AMP`.
 
     Returns:
-        What `engine.chunk_values` gives, (3, B), and the maps, (2, B, 8, h, w) float32, at least 0, in the order of `MAPS`;
-        their unit is arbitrary, the same for all chunks. Both on the CPU.
+        What `engine.chunk_values` gives, (3, B), and the maps, (2, B, 8, h, w) float32, at least 0, in the
+        order of `MAPS`; their unit is arbitrary, the same for all chunks. Both on the CPU.
     """
     with torch.autocast(device.type, AMP[amp], enabled=amp != "off"):
         with torch.no_grad():
@@ -38,7 +44,10 @@ def explain(model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.dev
         features = features.float().requires_grad_()
         out = {name: values.float() for name, values in model.compare(features, audio.to(device)).items()}
         logits = out["video_logits"]
-        targets = dissimilarity(out["video_emb"], out["audio_emb"]), logits[:, LABELS["fake"]] - logits[:, LABELS["real"]]
+        targets = (
+            dissimilarity(out["video_emb"], out["audio_emb"]),
+            logits[:, LABELS["fake"]] - logits[:, LABELS["real"]],
+        )
         # a chunk's score depends on that chunk alone, so the gradient of the sum holds every chunk's own
         gradients = [torch.autograd.grad(target.sum(), features, retain_graph=True)[0] for target in targets]
     with torch.no_grad():
@@ -47,7 +56,9 @@ def explain(model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.dev
 
 
 def likeness(maps: Tensor, others: Tensor) -> float:
-    """Mean rank correlation of maps with others of the same chunks, -1..1; maps without contrast are left out (NaN if all)."""
+    """Mean rank correlation of maps with others of the same chunks, -1..1; maps without contrast are left out
+    (NaN if all).
+    """
     pairs = zip(maps.flatten(0, 1).flatten(1).numpy(), others.flatten(0, 1).flatten(1).numpy(), strict=True)
     values = [spearmanr(a, b).statistic for a, b in pairs if np.ptp(a) > 0 and np.ptp(b) > 0]
     return float(np.mean(values)) if values else float("nan")
@@ -56,20 +67,24 @@ def likeness(maps: Tensor, others: Tensor) -> float:
 def check_maps(
     config: dict, maps: Tensor, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, amp: str
 ) -> dict[str, float]:
-    """How like the maps are to what they would be if the network had learnt nothing (Adebayo et al., NeurIPS 2018).
+    """How like the maps are to what they would be if the network had learnt nothing (Adebayo et al., NeurIPS
+    2018).
 
     Args:
         config: the network's, of which another is made with random weights.
-        maps: (2, N, 8, h, w), what `explain` gives for the chunks of all `batches`, which are its video and audio.
+        maps: (2, N, 8, h, w), what `explain` gives for the chunks of all `batches`, which are its video and
+            audio.
 
     Returns:
-        The mean rank correlation of the maps with those of random weights, and with the distance from the middle of the picture,
-        the nearest first; -1..1, each far from 1 if the maps show something learnt.
+        The mean rank correlation of the maps with those of random weights, and with the distance from the
+        middle of the picture, the nearest first; -1..1, each far from 1 if the maps show something learnt.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         random_net = TwoStreamNet(**config).to(device).eval().requires_grad_(False)
-    random_maps = torch.cat([explain(random_net, video, audio, device, amp)[1] for video, audio in batches], 1)
+    random_maps = torch.cat(
+        [explain(random_net, video, audio, device, amp)[1] for video, audio in batches], 1
+    )
     y, x = (torch.linspace(-1, 1, n) for n in maps.shape[3:])
     centre = -torch.hypot(y[:, None], x[None]).expand_as(maps)
     return {"random weights": likeness(maps, random_maps), "middle of the picture": likeness(maps, centre)}

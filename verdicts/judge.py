@@ -35,14 +35,28 @@ from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
 from verdicts.gradcam import check_maps, explain
 from verdicts.timeline import MAX_NAMED, TRACK_COLOURS, page_curve, plot_timeline
-from verdicts.verdict import CAVEATS, WHY, TrackScores, apart, chunk_starts, give_verdict, in_capitals, in_words, looks
+from verdicts.verdict import (
+    CAVEATS,
+    WHY,
+    TrackScores,
+    apart,
+    chunk_starts,
+    give_verdict,
+    in_capitals,
+    in_words,
+    looks,
+)
 
 MAX_CARDS = 60  # seconds shown with pictures and maps on a page
 MAX_PAGE_MB = 64  # of video inside a page
 TILE_PX = 96
 SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a second without a louder sample is silent
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
-STAGES = {"network": "network", "pictures": "files", "video": "files"}  # of the clock's laps; all others find faces
+STAGES = {
+    "network": "network",
+    "pictures": "files",
+    "video": "files",
+}  # of the clock's laps; all others find faces
 
 
 @dataclasses.dataclass
@@ -74,19 +88,36 @@ class Judge:
     """
 
     def __init__(
-        self, checkpoint: dict, path: Path, *, threshold: float | None, stride_s: float, smooth_s: float, detector: Detector,
-        settings: Settings, weights: Path | None, device: torch.device, amp: str, batch_size: int, brief: bool, check: bool,
-    ):  # fmt: skip
+        self,
+        checkpoint: dict,
+        path: Path,
+        *,
+        threshold: float | None,
+        stride_s: float,
+        smooth_s: float,
+        detector: Detector,
+        settings: Settings,
+        weights: Path | None,
+        device: torch.device,
+        amp: str,
+        batch_size: int,
+        brief: bool,
+        check: bool,
+    ):
         self.config, self.device, self.amp, self.batch_size = checkpoint["config"], device, amp, batch_size
         self.model: TwoStreamNet = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
-        self.model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
+        self.model.netcnnlip.to(
+            memory_format=torch.channels_last_3d
+        )  # as `normalize` gives its input; faster
         self.detector, self.settings, self.brief, self.check = detector, settings, brief, check
         stored, origin = stored_threshold(checkpoint)
         self.threshold, self.threshold_origin = (
             (stored, origin) if threshold is None else (threshold, "given on the command line")
         )
         if self.threshold is None:
-            raise UserError(f"{path} holds no threshold; give one with --threshold, for example of a test on known videos.")
+            raise UserError(
+                f"{path} holds no threshold; give one with --threshold, for example of a test on known videos."
+            )
         self.stride, self.smooth_s = max(1, round(stride_s * FPS)), smooth_s
         self.identity = {
             "model_sha256": file_digest(path),
@@ -105,16 +136,20 @@ class Judge:
         self.threshold_videos = threshold_videos(checkpoint).split(",")[0]
         self.warnings = []
         if threshold is None and "mean_mds_real" not in checkpoint:
-            self.warnings.append(f"The threshold is an estimate ({origin}), so the verdict is one; --threshold sets another.")
+            self.warnings.append(
+                f"The threshold is an estimate ({origin}), so the verdict is one; --threshold sets another."
+            )
         if real is not None and fake is not None and real >= fake:
-            self.warnings.append(f"This model gave real {self.threshold_videos} a mean score of {real:.4g} and the fake ones "
-                                 f"{fake:.4g}: it has not learnt to tell them apart.")  # fmt: skip
+            self.warnings.append(
+                f"This model gave real {self.threshold_videos} a mean score of {real:.4g} and the fake ones "
+                f"{fake:.4g}: it has not learnt to tell them apart."
+            )
 
     def chunks(
         self, source: Source, writers: Sequence[ChunkWriter], left_out: Sequence[list[tuple[int, str]]]
     ) -> Iterator[tuple[int, int, bool, Tensor, Tensor]]:
-        """The chunks of all tracks that can be judged: track, first frame in it, whether it is one of the seconds that do not
-        overlap, frames and MFCC. The others go to `left_out`, by track.
+        """The chunks of all tracks that can be judged: track, first frame in it, whether it is one of the
+        seconds that do not overlap, frames and MFCC. The others go to `left_out`, by track.
         """
         damaged = source.damaged()
         for track, writer in enumerate(writers):
@@ -128,14 +163,22 @@ class Judge:
                 if kind != "chunks":
                     left_out[track].append((first, kind))
                     continue
-                yield track, start, is_second, self.frames(writer, start), torch.from_numpy(chunk_mfcc(samples))
+                yield (
+                    track,
+                    start,
+                    is_second,
+                    self.frames(writer, start),
+                    torch.from_numpy(chunk_mfcc(samples)),
+                )
 
     def frames(self, writer: ChunkWriter, start: int) -> Tensor:
         """The frames of the chunk of a track that begins at its frame `start`, as `decode_video` gives them."""
         jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
         return torch.from_numpy(decode_video(jpegs, self.model.img_dim))
 
-    def score(self, source: Source, writers: Sequence[ChunkWriter], name: str) -> tuple[list[TrackScores], list[Second]]:
+    def score(
+        self, source: Source, writers: Sequence[ChunkWriter], name: str
+    ) -> tuple[list[TrackScores], list[Second]]:
         """Score the tracks of a video that was read; and the seconds that do not overlap, with their maps.
 
         Raises:
@@ -149,7 +192,9 @@ class Judge:
         with tqdm(total=n_chunks, unit="chunk", desc=legible(name)[-40:], leave=False, delay=2) as progress:
             while batch := list(itertools.islice(chunks, self.batch_size)):
                 tracks, starts, are_seconds, videos, audios = zip(*batch, strict=True)
-                scores, maps = explain(self.model, torch.stack(videos), torch.stack(audios), self.device, self.amp)
+                scores, maps = explain(
+                    self.model, torch.stack(videos), torch.stack(audios), self.device, self.amp
+                )
                 if not torch.isfinite(scores).all():
                     raise UserError(
                         f"{name}: the model gives a score that is not finite; it has diverged in training, take another."
@@ -164,8 +209,18 @@ class Judge:
         tracks = []
         for i, writer in enumerate(writers):
             start_s, scores, is_second = zip(*rows[i], strict=True) if rows[i] else ((), np.empty((0, 3)), ())
-            tracks.append(TrackScores(i, writer.track.first_frame, writer.track.boxes, np.array(start_s), np.array(scores),
-                                      np.array(is_second, bool), left_out[i], self.smooth_s))  # fmt: skip
+            tracks.append(
+                TrackScores(
+                    i,
+                    writer.track.first_frame,
+                    writer.track.boxes,
+                    np.array(start_s),
+                    np.array(scores),
+                    np.array(is_second, bool),
+                    left_out[i],
+                    self.smooth_s,
+                )
+            )
         return tracks, seconds
 
     def judge(self, path: Path, name: str, folder: Path, scratch: Path, true_spans: Sequence | None) -> dict:
@@ -177,11 +232,12 @@ class Judge:
             true_spans: (begin_s, end_s) of what is fake in truth, or None.
 
         Returns:
-            What `give_verdict` does, with file, words, warnings of the file in coverage, map_check if asked for, seconds_spent,
-            model and made_by.
+            What `give_verdict` does, with file, words, warnings of the file in coverage, map_check if asked
+            for, seconds_spent, model and made_by.
 
         Raises:
-            VideoError: it can't be judged; the stage and the reason. OSError, UserError: a file can't be written, or the model is
+            VideoError: it can't be judged; the stage and the reason. OSError, UserError: a file can't be
+                written, or the model is
             of no use.
         """
         clock = Stopwatch()
@@ -195,7 +251,9 @@ class Judge:
             if not any(len(track.scores) for track in tracks):
                 kinds = [kind for track in tracks for _, kind in track.left_out]
                 listed = ", ".join(f"{kinds.count(kind)} with {WHY[kind]}" for kind in sorted(set(kinds)))
-                raise VideoError("chunk", f"no second of a face can be judged: of {len(kinds)} chunks {listed}")
+                raise VideoError(
+                    "chunk", f"no second of a face can be judged: of {len(kinds)} chunks {listed}"
+                )
             verdict = give_verdict(tracks, found.n_frames, self.threshold)
             warnings = [*source.warnings, *found.warnings]
             verdict["coverage"]["warnings"] = warnings
@@ -209,7 +267,9 @@ class Judge:
                 cards = self.cards(seconds, found.tracks)
                 clock.lap("pictures")
                 with open_source(path, scratch) as again:
-                    write_annotated(again, source.sound, tracks, self.threshold, found.n_frames, folder / "annotated.mp4")
+                    write_annotated(
+                        again, source.sound, tracks, self.threshold, found.n_frames, folder / "annotated.mp4"
+                    )
                 clock.lap("video")
                 self.write_report(folder, verdict, tracks, true_spans, cards, len(seconds) - len(cards))
                 clock.lap("pictures")
@@ -222,9 +282,14 @@ class Judge:
         verdict["made_by"] = self.made_by
         return verdict
 
-    def compare_maps(self, source: Source, writers: Sequence[ChunkWriter], seconds: Sequence[Second]) -> dict[str, float | None]:
+    def compare_maps(
+        self, source: Source, writers: Sequence[ChunkWriter], seconds: Sequence[Second]
+    ) -> dict[str, float | None]:
         """`check_maps` for some seconds, evenly spread; None for what is not defined."""
-        some = [seconds[i] for i in np.linspace(0, len(seconds) - 1, min(N_CHECKED, len(seconds))).round().astype(int)]
+        some = [
+            seconds[i]
+            for i in np.linspace(0, len(seconds) - 1, min(N_CHECKED, len(seconds))).round().astype(int)
+        ]
 
         def inputs() -> Iterator[tuple[Tensor, Tensor]]:
             for second in some:
@@ -237,12 +302,19 @@ class Judge:
         return {name: round(value, 3) if np.isfinite(value) else None for name, value in found.items()}
 
     def cards(self, seconds: Sequence[Second], writers: Sequence[ChunkWriter]) -> list[dict]:
-        """What the page shows of each second: of at most `MAX_CARDS` those with the highest scores, in order of time."""
+        """What the page shows of each second: of at most `MAX_CARDS` those with the highest scores, in order
+        of time.
+        """
         chosen = sorted(seconds, key=lambda second: -second.scores[0])[:MAX_CARDS]
-        strongest = [max(float(second.maps[i].max()) for second in seconds) or 1.0 for i in (0, 1)] if seconds else []
+        strongest = (
+            [max(float(second.maps[i].max()) for second in seconds) or 1.0 for i in (0, 1)] if seconds else []
+        )
         cards = []
         for second in sorted(chosen, key=lambda second: (second.start_s, second.track)):
-            crops = [decode_frame(writers[second.track].jpeg(second.start + 4 * t)) for t in range(second.maps.shape[1])]
+            crops = [
+                decode_frame(writers[second.track].jpeg(second.start + 4 * t))
+                for t in range(second.maps.shape[1])
+            ]
             dissimilarity, p_video, p_audio = second.scores.tolist()
             cards.append(
                 {
@@ -312,7 +384,9 @@ class Judge:
 
 
 def draw_strip(crops: Sequence[np.ndarray], maps: np.ndarray, strongest: Sequence[float]) -> bytes:
-    """A second as a picture, JPEG: eight crops (H, W, 3) BGR; below them the same under each of the maps (2, 8, h, w)."""
+    """A second as a picture, JPEG: eight crops (H, W, 3) BGR; below them the same under each of the maps (2,
+    8, h, w).
+    """
     size = (TILE_PX, TILE_PX)
     plain_row = [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops]
     rows = [np.hstack(plain_row)]
@@ -320,6 +394,11 @@ def draw_strip(crops: Sequence[np.ndarray], maps: np.ndarray, strongest: Sequenc
         heats = [cv2.resize(step / top, size, interpolation=cv2.INTER_CUBIC).clip(0, 1) for step in steps]
         colours = [cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_TURBO) for heat in heats]
         rows.append(
-            np.hstack([cv2.addWeighted(tile, 0.55, colour, 0.45, 0) for tile, colour in zip(plain_row, colours, strict=True)])
+            np.hstack(
+                [
+                    cv2.addWeighted(tile, 0.55, colour, 0.45, 0)
+                    for tile, colour in zip(plain_row, colours, strict=True)
+                ]
+            )
         )
     return cv2.imencode(".jpg", np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

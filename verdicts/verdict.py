@@ -67,8 +67,8 @@ class TrackScores:
 
     @property
     def means(self) -> np.ndarray:
-        """(3,) means of the scores, the first one the MDS: over the chunks that do not overlap, over all if none of these can be
-        judged.
+        """(3,) means of the scores, the first one the MDS: over the chunks that do not overlap, over all if
+        none of these can be judged.
         """
         which = self.is_second if self.is_second.any() else np.ones(len(self.scores), bool)
         return self.scores[which].mean(0)
@@ -99,7 +99,11 @@ def coverage(tracks: Sequence[TrackScores], n_frames: int) -> dict:
     return {
         "duration_s": round(n_frames / FPS, 3),
         "judged_s": round(why.count("") / FPS, 3),
-        "no_opinion": [{"start_s": round(a / FPS, 3), "end_s": round(b / FPS, 3), "why": WHY[k]} for a, b, k in runs(why) if k],
+        "no_opinion": [
+            {"start_s": round(a / FPS, 3), "end_s": round(b / FPS, 3), "why": WHY[k]}
+            for a, b, k in runs(why)
+            if k
+        ],
     }
 
 
@@ -117,9 +121,9 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
         threshold: dissimilarity from which on a video, or a moment, counts as fake.
 
     Returns:
-        verdict ("fake" or "real", by the MDS of the most dissonant track), mds, threshold, polarity, track (that one's number),
-        spans (fake ones of all tracks), modalities (of that track), tracks, coverage, proposals (for
-        `localization_metrics`), curves.
+        verdict ("fake" or "real", by the MDS of the most dissonant track), mds, threshold, polarity, track
+        (that one's number), spans (fake ones of all tracks), modalities (of that track), tracks, coverage,
+        proposals (for `localization_metrics`), curves.
     """
     spans, of_tracks, proposals, curves = [], [], [], []
     for track in tracks:
@@ -128,7 +132,14 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
         mds, p_video, p_audio = track.means.tolist()
         curve = track.curve
         for score, start_s, end_s in find_spans(track.start_s, curve, threshold):
-            spans.append({"start_s": round(start_s, 3), "end_s": round(end_s, 3), "score": score, "track": track.number})
+            spans.append(
+                {
+                    "start_s": round(start_s, 3),
+                    "end_s": round(end_s, 3),
+                    "score": score,
+                    "track": track.number,
+                }
+            )
         proposals += propose(track.start_s, curve, threshold)
         of_tracks.append(
             {
@@ -156,7 +167,10 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
         "spans": sorted(spans, key=lambda span: (span["start_s"], span["track"])),
         "modalities": {
             "dissonance": {"score": worst["mds"], "threshold": threshold, "looks": worst["verdict"]},
-            **{name: {"p_fake": p_fake, "threshold": 0.5, "looks": looks(p_fake, 0.5)} for name, p_fake in heads.items()},
+            **{
+                name: {"p_fake": p_fake, "threshold": 0.5, "looks": looks(p_fake, 0.5)}
+                for name, p_fake in heads.items()
+            },
         },
         "tracks": of_tracks,
         "coverage": coverage(tracks, n_frames),
@@ -217,7 +231,9 @@ def in_words(verdict: dict) -> list[str]:
             whose = f", track {span['track']}" if n_tracks > 1 else ""
             texts.append(f"{span['start_s']:.1f} to {span['end_s']:.1f} s (score {span['score']:.4g}{whose})")
         contrast = (
-            "But parts of it are at or above the threshold: " if is_mixed(verdict) else "It is at or above the threshold at "
+            "But parts of it are at or above the threshold: "
+            if is_mixed(verdict)
+            else "It is at or above the threshold at "
         )
         lines.append(f"{contrast}{listed(texts)}.")
     elif verdict["verdict"] == "real":
@@ -231,16 +247,20 @@ def in_words(verdict: dict) -> list[str]:
     lines.append(f"Of the two classifiers that see one stream each, {' and '.join(opinions)}.")
     if holes := gaps(verdict):
         texts = [f"{gap['start_s']:.1f} to {gap['end_s']:.1f} s: {gap['why']}" for gap in holes]
-        lines.append(f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s; no opinion on {listed(texts)}.")
+        lines.append(
+            f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s; no opinion on {listed(texts)}."
+        )
     else:
         lines.append(f"All of its {covered['duration_s']:.1f} s were judged.")
     return lines
 
 
 def chunk_starts(n_frames: int, stride: int) -> tuple[list[int], list[bool]]:
-    """Where the chunks of a track of `n_frames` begin, in frames from its first one, and which of them do not overlap.
+    """Where the chunks of a track of `n_frames` begin, in frames from its first one, and which of them do not
+    overlap.
 
-    They come every `stride` frames, every whole second (the chunks that pre-process.py cuts), and at the last full second.
+    They come every `stride` frames, every whole second (the chunks that pre-process.py cuts), and at the last
+    full second.
     """
     last = n_frames - CHUNK_FRAMES
     if last < 0:
@@ -253,6 +273,8 @@ def score_at(track: TrackScores, n_frames: int) -> np.ndarray:
     """The curve of a track at each frame of the video: (n_frames,) float64, NaN where there is no opinion."""
     values = np.full(n_frames, np.nan)
     begin, end, _ = cells(track.start_s)
-    for a, b, value in zip(np.rint(begin * FPS).astype(int), np.rint(end * FPS).astype(int), track.curve, strict=True):
+    for a, b, value in zip(
+        np.rint(begin * FPS).astype(int), np.rint(end * FPS).astype(int), track.curve, strict=True
+    ):
         values[a:b] = value
     return values

@@ -1,4 +1,6 @@
-"""S3FD, the detector of the paper: accurate, made for a GPU (over a second per 480x270 frame on two CPU cores)."""
+"""S3FD, the detector of the paper: accurate, made for a GPU (over a second per 480x270 frame on two CPU
+cores).
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +42,9 @@ class S3FD:
             self.net.load_state_dict(read_weights(path))
         except (OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise WeightsError(f"{path} holds no S3FD weights ({cause[:120]}); expected {WEIGHTS.name}.") from error
+            raise WeightsError(
+                f"{path} holds no S3FD weights ({cause[:120]}); expected {WEIGHTS.name}."
+            ) from error
         self.net.eval().to(self.device)
         self.means = torch.tensor(RGB_MEANS, device=self.device)[:, None, None]
 
@@ -50,13 +54,17 @@ class S3FD:
         except torch.OutOfMemoryError:
             if len(frames) == 1:
                 raise
-        middle = len(frames) // 2  # out of `except`: the error keeps alive what the pass that failed has taken
+        middle = (
+            len(frames) // 2
+        )  # out of `except`: the error keeps alive what the pass that failed has taken
         return self.detect(frames[:middle]) + self.detect(frames[middle:])
 
     @torch.inference_mode()
     def _detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         height, width = frames[0].shape[:2]
-        images = torch.from_numpy(np.stack(frames)).to(self.device).permute(0, 3, 1, 2) - self.means  # (B, 3, H, W)
+        images = (
+            torch.from_numpy(np.stack(frames)).to(self.device).permute(0, 3, 1, 2) - self.means
+        )  # (B, 3, H, W)
         with torch.autocast(self.device.type, self.half_type, enabled=self.half_type is not None):
             heads = self.net(images)
         to_pixels = np.array([width, height, width, height, 1], np.float32)

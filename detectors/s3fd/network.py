@@ -1,4 +1,5 @@
-"""The S3FD network (Zhang et al., "S3FD: Single Shot Scale-invariant Face Detector", ICCV 2017): layers, anchors, decoding.
+"""The S3FD network (Zhang et al., "S3FD: Single Shot Scale-invariant Face Detector", ICCV 2017): layers,
+anchors, decoding.
 
 Parameter names and shapes are those of `sfd_face.pth`.
 """
@@ -62,13 +63,16 @@ class S3FDNet(nn.Module):
         )
         channels = (256, 512, 512, 1024, 512, 256)
         self.loc = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in channels)
-        self.conf = nn.ModuleList(nn.Conv2d(c, 4 if i == 0 else 2, 3, padding=1) for i, c in enumerate(channels))
+        self.conf = nn.ModuleList(
+            nn.Conv2d(c, 4 if i == 0 else 2, 3, padding=1) for i, c in enumerate(channels)
+        )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) RGB minus the channel means -> loc (B, N, 4), conf (B, N, 2) after softmax, priors (N, 4).
+        """(B, 3, H, W) RGB minus the channel means -> loc (B, N, 4), conf (B, N, 2) after softmax, priors (N,
+        4).
 
-        N is the number of anchors; priors are centre x, centre y, width, height relative to the image; column 1 of
-        conf is the probability of a face.
+        N is the number of anchors; priors are centre x, centre y, width, height relative to the image; column
+        1 of conf is the probability of a face.
         """
         sources, x = [], images
         norms = {CONV3_3: self.L2Norm3_3, CONV4_3: self.L2Norm4_3, CONV5_3: self.L2Norm5_3}
@@ -98,7 +102,9 @@ def anchors(level: int, map_size: tuple[int, int], image_size: tuple[int, int], 
     """(h*w, 4): centre x, centre y, width, height of one anchor per cell, relative to the image."""
     height, width = image_size
     y, x = torch.meshgrid(
-        torch.arange(map_size[0], device=like.device), torch.arange(map_size[1], device=like.device), indexing="ij"
+        torch.arange(map_size[0], device=like.device),
+        torch.arange(map_size[1], device=like.device),
+        indexing="ij",
     )
     stride, size = STRIDES_PX[level], ANCHOR_SIZES_PX[level]
     columns = (
@@ -111,7 +117,8 @@ def anchors(level: int, map_size: tuple[int, int], image_size: tuple[int, int], 
 
 
 def decode(loc: Tensor, conf: Tensor, priors: Tensor) -> list[Tensor]:
-    """Turn raw heads into faces: per image (n, 5) float32 with x1, y1, x2, y2 relative to the image and the score.
+    """Turn raw heads into faces: per image (n, 5) float32 with x1, y1, x2, y2 relative to the image and the
+    score.
 
     Best score first; at most `MAX_DETECTIONS` an image.
     """

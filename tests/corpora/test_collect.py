@@ -76,17 +76,27 @@ def dfdc(clip, tmp_path) -> Path:
     """Two parts in both spellings, a zip file beside them; one fake and one original are not there."""
     root = tmp_path / "DFDC"
     parts = {
-        "dfdc_train_part_3": {"aaaaaaaaaa": "realrealra", "bbbbbbbbbb": "realrealra", "cccccccccc": "secondreal",
-                              "gonegonego": "secondreal"},
+        "dfdc_train_part_3": {
+            "aaaaaaaaaa": "realrealra",
+            "bbbbbbbbbb": "realrealra",
+            "cccccccccc": "secondreal",
+            "gonegonego": "secondreal",
+        },
         "dfdc_train_part_22": {"dddddddddd": "thirdrealt", "eeeeeeeeee": "lostlostlo"},
-    }  # fmt: skip
+    }
     for part, fakes in parts.items():
-        records = {f"{fake}.mp4": {"label": "FAKE", "split": "train", "original": f"{real}.mp4"} for fake, real in fakes.items()}
+        records = {
+            f"{fake}.mp4": {"label": "FAKE", "split": "train", "original": f"{real}.mp4"}
+            for fake, real in fakes.items()
+        }
         records |= {f"{real}.mp4": {"label": "REAL", "split": "train"} for real in fakes.values()}
         records |= {"unusedreal.mp4": {"label": "REAL", "split": "train", "original": None}}
         (root / part).mkdir(parents=True)
         (root / part / "metadata.json").write_text(json.dumps(records))
-        put(clip, *[root / part / name for name in records if name not in ("gonegonego.mp4", "lostlostlo.mp4")])
+        put(
+            clip,
+            *[root / part / name for name in records if name not in ("gonegonego.mp4", "lostlostlo.mp4")],
+        )
     (root / "dfdc_train_part_04.zip").write_bytes(b"PK")
     (root / "dfdc_train_part_03.zip").write_bytes(b"PK")  # unpacked already
     return root
@@ -122,7 +132,9 @@ def test_dfdc_by_lists(dfdc, collect, tmp_path, capsys):
     assert link.is_symlink() and link.resolve() == (dfdc / "dfdc_train_part_3" / "aaaaaaaaaa.mp4").resolve()
     rows = index(tmp_path, "test")
     assert rows.original["fake/dfdc_train_part_22__dddddddddd"] == "real/dfdc_train_part_22__thirdrealt"
-    assert rows.original["fake/dfdc_train_part_22__eeeeeeeeee"] == "real/dfdc_train_part_22__lostlostlo"  # though it is not there
+    assert (
+        rows.original["fake/dfdc_train_part_22__eeeeeeeeee"] == "real/dfdc_train_part_22__lostlostlo"
+    )  # though it is not there
     assert list(rows.label) == [0, 0, 0, 1, 1] and set(rows.source) == {"dfdc"}
     before = link.lstat().st_mtime_ns
     assert collect(*flags) == 0 and link.lstat().st_mtime_ns == before
@@ -131,40 +143,73 @@ def test_dfdc_by_lists(dfdc, collect, tmp_path, capsys):
         collect(*flags, "--strict")
 
 
-@pytest.mark.parametrize(("choice", "real"), [("keep", (1, 2)), ("train", (1, 1)), ("test", (0, 2)), ("drop", (0, 1))])
+@pytest.mark.parametrize(
+    ("choice", "real"), [("keep", (1, 2)), ("train", (1, 1)), ("test", (0, 2)), ("drop", (0, 1))]
+)
 def test_dfdc_a_real_video_that_both_lists_need(dfdc, collect, tmp_path, capsys, choice, real):
-    lists = as_lists(tmp_path, LINES[0][:1], ["bbbbbbbbbb.dfdc_train_part_03", "dddddddddd.dfdc_train_part_22"])
+    lists = as_lists(
+        tmp_path, LINES[0][:1], ["bbbbbbbbbb.dfdc_train_part_03", "dddddddddd.dfdc_train_part_22"]
+    )
     assert collect("--dataset", "dfdc", "--root", dfdc, *lists, "--on_leak", choice) == 0
     out = capsys.readouterr().out
-    assert "LEAK: 1 videos (1 real) are needed by both splits, the first dfdc_train_part_3/realrealra.mp4" in out
+    assert (
+        "LEAK: 1 videos (1 real) are needed by both splits, the first dfdc_train_part_3/realrealra.mp4" in out
+    )
     assert tuple((index(tmp_path, split).label == 1).sum() for split in ("train", "test")) == real
 
 
 def test_dfdc_takes_the_authors_lists_by_default(dfdc, collect, tmp_path):
-    with pytest.raises(UserError, match=r"none of the 15438 videos in .*train_list.txt is there, the first is bujfknruqx"):
+    with pytest.raises(
+        UserError, match=r"none of the 15438 videos in .*train_list.txt is there, the first is bujfknruqx"
+    ):
         collect("--dataset", "dfdc", "--root", dfdc)
 
 
 def test_dfdc_public_test_set(clip, collect, tmp_path):
     root = tmp_path / "test_videos"
-    records = {f"{name}.mp4": {"augmentations": {"augmenter": {"framerate_change": {"fps": 20}}}, "is_fake": fake}
-               for name, fake in (("aalscayrfi", 0), ("aayfryxljh", 1))}  # fmt: skip
+    records = {
+        f"{name}.mp4": {"augmentations": {"augmenter": {"framerate_change": {"fps": 20}}}, "is_fake": fake}
+        for name, fake in (("aalscayrfi", 0), ("aayfryxljh", 1))
+    }
     put(clip, *[root / name for name in records])
     (root / "metadata.json").write_text(json.dumps(records))
     assert collect("--dataset", "dfdc", "--root", root) == 0
-    assert laid_out(tmp_path, "test") == ["fake/aayfryxljh.mp4", "real/aalscayrfi.mp4"] and laid_out(tmp_path, "train") == []
+    assert (
+        laid_out(tmp_path, "test") == ["fake/aayfryxljh.mp4", "real/aalscayrfi.mp4"]
+        and laid_out(tmp_path, "train") == []
+    )
 
 
 def test_dfdc_preview(clip, collect, tmp_path, capsys):
     root = tmp_path / "dfdc_preview_set"
     records = {
-        "original_videos/1260311/1260311_C_001.mp4": {"label": "real", "target_id": 1260311, "set": "train", "augmentations": []},
+        "original_videos/1260311/1260311_C_001.mp4": {
+            "label": "real",
+            "target_id": 1260311,
+            "set": "train",
+            "augmentations": [],
+        },
         "method_B/1260311/1260311_C/1255229_1260311_C_001.mp4": {
-            "label": "fake", "target_id": 1260311, "swapped_id": 1255229, "set": "train", "augmentations": []},
-        "original_videos/643669/643669_A_001.mp4": {"label": "real", "target_id": 643669, "set": "test", "augmentations": []},
+            "label": "fake",
+            "target_id": 1260311,
+            "swapped_id": 1255229,
+            "set": "train",
+            "augmentations": [],
+        },
+        "original_videos/643669/643669_A_001.mp4": {
+            "label": "real",
+            "target_id": 643669,
+            "set": "test",
+            "augmentations": [],
+        },
         "method_A/643669/643669_A/1002166_643669_A_001.mp4": {
-            "label": "fake", "target_id": 643669, "swapped_id": 1002166, "set": "test", "augmentations": ["fps-15"]},
-    }  # fmt: skip
+            "label": "fake",
+            "target_id": 643669,
+            "swapped_id": 1002166,
+            "set": "test",
+            "augmentations": ["fps-15"],
+        },
+    }
     put(clip, *[root / name for name in records])
     (root / "dataset.json").write_text(json.dumps(records))
     assert collect("--dataset", "dfdc_preview", "--root", root) == 0
@@ -172,8 +217,15 @@ def test_dfdc_preview(clip, collect, tmp_path, capsys):
     (fake,) = rows.index[rows.label == 0]
     assert fake == "fake/method_B__1260311__1260311_C__1255229_1260311_C_001"
     assert rows.original[fake] == "real/original_videos__1260311__1260311_C_001"
-    assert (rows.identity[fake], rows.method[fake], rows.manipulation[fake]) == ("1255229;1260311", "method_B", "video")
-    assert collect("--check", tmp_path / "out" / "train" / "index.csv", tmp_path / "out" / "test" / "index.csv") == 0
+    assert (rows.identity[fake], rows.method[fake], rows.manipulation[fake]) == (
+        "1255229;1260311",
+        "method_B",
+        "video",
+    )
+    assert (
+        collect("--check", tmp_path / "out" / "train" / "index.csv", tmp_path / "out" / "test" / "index.csv")
+        == 0
+    )
     assert "shared identities       0\n" in capsys.readouterr().out
 
 
@@ -182,8 +234,24 @@ CELEB = [  # source, target1, method, category, type, race, file
     ("id00166", "-", "real", "A", "RealVideo-RealAudio", "Asian (East)", "00010.mp4"),
     ("id00076", "-", "rtvc", "B", "RealVideo-FakeAudio", "African", "00109_fake.mp4"),
     ("id00076", "id00476", "wav2lip", "C", "FakeVideo-RealAudio", "African", "00109_10_id00476_wavtolip.mp4"),
-    ("id00166", "id01521", "faceswap-wav2lip", "D", "FakeVideo-FakeAudio", "Asian (East)", "00010_id01521_wavtolip.mp4"),
-    ("id00166", "id01521", "wav2lip", "D", "FakeVideo-FakeAudio", "Asian (East)", "00010_id01521_wavtolip.mp4"),
+    (
+        "id00166",
+        "id01521",
+        "faceswap-wav2lip",
+        "D",
+        "FakeVideo-FakeAudio",
+        "Asian (East)",
+        "00010_id01521_wavtolip.mp4",
+    ),
+    (
+        "id00166",
+        "id01521",
+        "wav2lip",
+        "D",
+        "FakeVideo-FakeAudio",
+        "Asian (East)",
+        "00010_id01521_wavtolip.mp4",
+    ),
 ]
 
 
@@ -233,19 +301,28 @@ def write_speech(path: Path, seconds: float, hz: float = 32_000) -> None:
 
 @pytest.fixture
 def timit(tmp_path) -> Path:
-    """Two pairs of subjects; real videos as JPEGs without suffix, one repacked; other sequences that are not meant."""
+    """Two pairs of subjects; real videos as JPEGs without suffix, one repacked; other sequences that are not
+    meant.
+    """
     root = tmp_path / "timit"
     for subject, other in (("fadg0", "fram1"), ("fram1", "fadg0"), ("mccs0", "mrgg0"), ("mrgg0", "mccs0")):
         for quality in ("lower_quality", "higher_quality"):
             folder = root / "DeepfakeTIMIT" / quality / subject
-            write_clip(folder / f"sa1-video-{other}.avi", speaking(), codecs=("mjpeg", "aac"), pix_fmt="yuvj420p")
+            write_clip(
+                folder / f"sa1-video-{other}.avi", speaking(), codecs=("mjpeg", "aac"), pix_fmt="yuvj420p"
+            )
             write_speech(folder / "sa1.wav", 2.08)
         if subject != "mrgg0":
             write_frames(root / "VidTIMIT" / subject / "video" / "sa1", 52)
         write_speech(root / "VidTIMIT" / subject / "audio" / "sa1.wav", 2.08)
         write_frames(root / "VidTIMIT" / subject / "video" / "head", 2)
-    write_clip(root / "VidTIMIT" / "mrgg0" / "sa1.avi", speaking(), sound=tone(2.08), codecs=("mjpeg", "libmp3lame"),
-               pix_fmt="yuvj420p")  # fmt: skip
+    write_clip(
+        root / "VidTIMIT" / "mrgg0" / "sa1.avi",
+        speaking(),
+        sound=tone(2.08),
+        codecs=("mjpeg", "libmp3lame"),
+        pix_fmt="yuvj420p",
+    )
     return root
 
 
@@ -265,32 +342,56 @@ def test_dftimit(timit, collect, tmp_path, scripts, tiny):
     fake = next((tmp_path / "out").glob("*/fake/DeepfakeTIMIT__lower_quality__fadg0__sa1-video-fram1.mkv"))
     assert fake.exists() and to_an_auc(tmp_path, scripts)["n_videos"] == 4
     chunks = pd.read_csv(tmp_path / "out" / "train_split.csv", keep_default_na=False)
-    assert len(chunks) == 8 and set(chunks.original) - {""} <= set(chunks.video) and set(chunks.manipulation) == {"", "video"}
+    assert (
+        len(chunks) == 8
+        and set(chunks.original) - {""} <= set(chunks.video)
+        and set(chunks.manipulation) == {"", "video"}
+    )
 
 
 LAVDF = [
-    ("train/000001.mp4", [], False, False, None), ("train/000002.mp4", [[0.5, 1.2]], True, False, "train/000001.mp4"),
-    ("dev/000003.mp4", [], False, False, None), ("test/000004.mp4", [], False, False, None),
+    ("train/000001.mp4", [], False, False, None),
+    ("train/000002.mp4", [[0.5, 1.2]], True, False, "train/000001.mp4"),
+    ("dev/000003.mp4", [], False, False, None),
+    ("test/000004.mp4", [], False, False, None),
     ("test/000005.mp4", [[0.0, 0.4], [1.0, 1.5]], True, True, "test/000004.mp4"),
     ("test/000006.mp4", [[1, 2]], False, True, "test/000004.mp4"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("file", ["metadata.json", "metadata.min.json"])
 def test_lavdf(clip, collect, tmp_path, capsys, file):
     root = tmp_path / "LAV-DF"
     records = [
-        {"file": name, "n_fakes": len(spans), "fake_periods": spans, "duration": 2.0, "original": original, "modify_video": video,
-         "modify_audio": audio, "split": name.split("/")[0], "video_frames": 50, "audio_channels": 1, "audio_frames": 32_000}
+        {
+            "file": name,
+            "n_fakes": len(spans),
+            "fake_periods": spans,
+            "duration": 2.0,
+            "original": original,
+            "modify_video": video,
+            "modify_audio": audio,
+            "split": name.split("/")[0],
+            "video_frames": 50,
+            "audio_channels": 1,
+            "audio_frames": 32_000,
+        }
         for name, spans, video, audio, original in LAVDF
-    ]  # fmt: skip
+    ]
     put(clip, *[root / record["file"] for record in records])
     (root / file).write_text(json.dumps(records))
     assert collect("--dataset", "lavdf", "--root", root) == 0
     assert "its split dev (1 videos) is left out; --dev train or test takes it in" in capsys.readouterr().out
     rows = index(tmp_path, "test")
-    assert rows.manipulation.to_dict() == {"fake/test__000005": "both", "fake/test__000006": "audio", "real/test__000004": ""}
-    assert rows.duration_s["fake/test__000005"] == 2.0 and rows.original["fake/test__000006"] == "real/test__000004"
+    assert rows.manipulation.to_dict() == {
+        "fake/test__000005": "both",
+        "fake/test__000006": "audio",
+        "real/test__000004": "",
+    }
+    assert (
+        rows.duration_s["fake/test__000005"] == 2.0
+        and rows.original["fake/test__000006"] == "real/test__000004"
+    )
     labels = read_labels(tmp_path / "out" / "test" / "index.csv")
     assert labels == {
         "fake/test__000005.mp4": [[0.0, 0.4], [1.0, 1.5]],
@@ -301,22 +402,44 @@ def test_lavdf(clip, collect, tmp_path, capsys, file):
     assert list(index(tmp_path, "train").label) == [0, 1, 1]
     records[1]["modify_video"] = False
     (root / file).write_text(json.dumps(records))
-    with pytest.raises(UserError, match="000002.mp4: modify_video False, modify_audio False with 1 fake periods"):
+    with pytest.raises(
+        UserError, match="000002.mp4: modify_video False, modify_audio False with 1 fake periods"
+    ):
         collect("--dataset", "lavdf", "--root", root)
 
 
 @pytest.mark.parametrize("layout", ["one file", "a folder of files", "beside the videos"])
 def test_avdeepfake1m(clip, collect, tmp_path, capsys, layout):
     root = tmp_path / "av1m"
-    kinds = {"real": [], "visual_modified": [[0.5, 1.0]], "audio_modified": [[0.2, 0.6]], "both_modified": [[1.0, 1.4]]}
-    names = dict(zip(kinds, ("real", "fake_video_real_audio", "real_video_fake_audio", "fake_video_fake_audio"), strict=True))
+    kinds = {
+        "real": [],
+        "visual_modified": [[0.5, 1.0]],
+        "audio_modified": [[0.2, 0.6]],
+        "both_modified": [[1.0, 1.4]],
+    }
+    names = dict(
+        zip(
+            kinds,
+            ("real", "fake_video_real_audio", "real_video_fake_audio", "fake_video_fake_audio"),
+            strict=True,
+        )
+    )
     for split in ("train", "val"):
         records = [
-            {"file": f"id01591/q7LU-D4bH_c/00167/{names[kind]}.mp4", "split": split, "modify_type": kind, "audio_model": "vits",
-             "original": None if kind == "real" else "id01591/q7LU-D4bH_c/00167/real.mp4", "fake_segments": spans,
-             "audio_fake_segments": spans, "visual_fake_segments": spans, "video_frames": 50, "audio_frames": 32_000}
+            {
+                "file": f"id01591/q7LU-D4bH_c/00167/{names[kind]}.mp4",
+                "split": split,
+                "modify_type": kind,
+                "audio_model": "vits",
+                "original": None if kind == "real" else "id01591/q7LU-D4bH_c/00167/real.mp4",
+                "fake_segments": spans,
+                "audio_fake_segments": spans,
+                "visual_fake_segments": spans,
+                "video_frames": 50,
+                "audio_frames": 32_000,
+            }
             for kind, spans in kinds.items()
-        ]  # fmt: skip
+        ]
         put(clip, *[root / split / record["file"] for record in records])
         if layout == "one file":
             (root / f"{split}_metadata.json").write_text(json.dumps(records))
@@ -332,7 +455,9 @@ def test_avdeepfake1m(clip, collect, tmp_path, capsys, layout):
     rows = index(tmp_path, "test")
     assert sorted(rows.manipulation) == ["", "audio", "both", "video"] and set(rows.identity) == {"id01591"}
     fake = rows[rows.manipulation == "both"].iloc[0]
-    assert fake.original == "real/val__id01591__q7LU-D4bH_c__00167__real" and json.loads(fake.fake_periods) == [[1.0, 1.4]]
+    assert fake.original == "real/val__id01591__q7LU-D4bH_c__00167__real" and json.loads(
+        fake.fake_periods
+    ) == [[1.0, 1.4]]
     assert fake.method == "vits" and fake.duration_s == 2.0
 
 
@@ -340,7 +465,12 @@ def test_avdeepfake1m(clip, collect, tmp_path, capsys, layout):
 def people(clip, tmp_path) -> Path:
     """What people have: folders, names that collide, odd letters."""
     root = tmp_path / "mine"
-    names = [f"{label}/{folder}/{name}.mp4" for label in ("real", "fake") for folder in ("a", "b é") for name in ("1", "2", "=x")]
+    names = [
+        f"{label}/{folder}/{name}.mp4"
+        for label in ("real", "fake")
+        for folder in ("a", "b é")
+        for name in ("1", "2", "=x")
+    ]
     put(clip, *[root / name for name in names])
     (root / "real" / "notes.txt").write_text("no video")
     return root
@@ -349,8 +479,10 @@ def people(clip, tmp_path) -> Path:
 def test_folder_to_an_auc(people, collect, tmp_path, scripts, tiny):
     assert collect("--dataset", "folder", "--root", people, "--split", "50:50", "--link", "hard") == 0
     video = tmp_path / "out" / laid_out(tmp_path, "train")[0]
-    assert not video.is_symlink() and os.path.samefile(tmp_path / "out" / "train" / laid_out(tmp_path, "train")[0],
-                                                       index(tmp_path, "train").source_file.iloc[0])  # fmt: skip
+    assert not video.is_symlink() and os.path.samefile(
+        tmp_path / "out" / "train" / laid_out(tmp_path, "train")[0],
+        index(tmp_path, "train").source_file.iloc[0],
+    )
     assert len(laid_out(tmp_path, "train")) == len(laid_out(tmp_path, "test")) == 6
     metrics = to_an_auc(tmp_path, scripts)
     assert 0 <= metrics["auc"] <= 1 and metrics["n_videos"] == 6
@@ -360,7 +492,9 @@ def test_folder_to_an_auc(people, collect, tmp_path, scripts, tiny):
 def test_folder_by_table_and_its_mistakes(people, collect, tmp_path):
     table = people / "videos.csv"
     rows = [
-        f"{label}/a/{i}.mp4,{label.upper()},{split}" for label in ("real", "fake") for i, split in ((1, "train"), (2, "test"))
+        f"{label}/a/{i}.mp4,{label.upper()},{split}"
+        for label in ("real", "fake")
+        for i, split in ((1, "train"), (2, "test"))
     ]
     table.write_text("\n".join(["file,label,split", *rows]) + "\n")
     assert collect("--dataset", "folder", "--root", table) == 0
@@ -369,7 +503,10 @@ def test_folder_by_table_and_its_mistakes(people, collect, tmp_path):
         ("file\nx.mp4\n", "expected at least file and label"),
         ("file,label\nreal/a/1.mp4,0\n", "label is '0', expected one of 'real', 'fake'"),
         ("file,label\n../x.mp4,real\n", "expected a path below the data set"),
-        ("file,label\nreal/a/1.mp4,real\nreal/a/1.mp4,fake\n", "names 1 files more than once, the first real/a/1.mp4"),
+        (
+            "file,label\nreal/a/1.mp4,real\nreal/a/1.mp4,fake\n",
+            "names 1 files more than once, the first real/a/1.mp4",
+        ),
         ("file,label,split\nreal/a/1.mp4,real,Validation\n", "split is 'validation', expected one of"),
         ("file,label,fake_periods\nreal/a/1.mp4,real,0-1\n", "has fake_periods '0-1', expected JSON"),
         ("file,label\nreal\n", "expected"),
@@ -381,8 +518,11 @@ def test_folder_by_table_and_its_mistakes(people, collect, tmp_path):
 
 
 def test_a_wrong_root_says_what_it_looks_like(dfdc, collect, tmp_path):
-    with pytest.raises(UserError, match="looked for dataset.json beside original_videos/, found dfdc_train_part_03.zip, .*; it "
-                                        "looks like the data set dfdc; unpack the zip files"):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match="looked for dataset.json beside original_videos/, found dfdc_train_part_03.zip, .*; it "
+        "looks like the data set dfdc; unpack the zip files",
+    ):
         collect("--dataset", "dfdc_preview", "--root", dfdc)
     (tmp_path / "empty").mkdir()
     for name in ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder"):
@@ -395,7 +535,9 @@ def test_a_wrong_root_says_what_it_looks_like(dfdc, collect, tmp_path):
 def test_nothing_of_the_user_is_lost(people, collect, tmp_path):
     flags = ["--dataset", "folder", "--root", people, "--split", "50:50"]
     script = load_script("collect")
-    with pytest.raises(UserError, match="--group_by identity: this data set does not say who is in its videos"):
+    with pytest.raises(
+        UserError, match="--group_by identity: this data set does not say who is in its videos"
+    ):
         collect(*flags, "--group_by", "identity")
     with pytest.raises(UserError, match="would be among the videos in .*mine; name another --out_dir"):
         script.main([*map(str, flags), "--out_dir", str(people)])
@@ -413,7 +555,10 @@ def test_an_index_of_strangers_takes_nothing_away(people, collect, tmp_path):
     flags = ["--dataset", "folder", "--root", people, "--split", "50:50"]
     collect(*flags)
     path = tmp_path / "out" / "train" / "index.csv"
-    path.write_text(path.read_text() + "".join(f"x,0,{file},,,,,,,,,,,\n" for file in ("../../link.mp4", "real/..", "fake/../x")))
+    path.write_text(
+        path.read_text()
+        + "".join(f"x,0,{file},,,,,,,,,,,\n" for file in ("../../link.mp4", "real/..", "fake/../x"))
+    )
     collect(*flags)
     assert (tmp_path / "link.mp4").is_symlink() and "link.mp4" not in path.read_text()
 
@@ -435,9 +580,12 @@ def test_another_split_leaves_nothing_of_the_first(people, collect, tmp_path, li
 
 def test_fakes_of_a_missing_original_stay_together(dfdc, collect, tmp_path, capsys):
     (dfdc / "dfdc_train_part_3" / "realrealra.mp4").unlink()
-    collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, [LINES[0][0]], [LINES[0][1], LINES[1][1]]))
-    assert "LEAK: videos made from the same 1 originals are in both splits, the first dfdc_train_part_3/realrealra.mp4" in (
-        capsys.readouterr().out
+    collect(
+        "--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, [LINES[0][0]], [LINES[0][1], LINES[1][1]])
+    )
+    assert (
+        "LEAK: videos made from the same 1 originals are in both splits, the first dfdc_train_part_3/realrealra.mp4"
+        in (capsys.readouterr().out)
     )
     assert index(tmp_path, "train").original.iloc[0] == "real/dfdc_train_part_3__realrealra"
     indices = [tmp_path / "out" / split / "index.csv" for split in ("train", "test")]
@@ -448,14 +596,34 @@ def test_fakes_of_a_missing_original_stay_together(dfdc, collect, tmp_path, caps
 
 
 def test_one_part_as_root(dfdc, collect, tmp_path):
-    collect("--dataset", "dfdc", "--root", dfdc / "dfdc_train_part_3", *as_lists(tmp_path, [LINES[0][0]], [LINES[1][0]]))
-    assert laid_out(tmp_path, "test") == ["fake/dfdc_train_part_3__cccccccccc.mp4", "real/dfdc_train_part_3__secondreal.mp4"]
+    collect(
+        "--dataset",
+        "dfdc",
+        "--root",
+        dfdc / "dfdc_train_part_3",
+        *as_lists(tmp_path, [LINES[0][0]], [LINES[1][0]]),
+    )
+    assert laid_out(tmp_path, "test") == [
+        "fake/dfdc_train_part_3__cccccccccc.mp4",
+        "real/dfdc_train_part_3__secondreal.mp4",
+    ]
 
 
 def test_names_that_look_like_another_ones(clip, collect, tmp_path):
     root = tmp_path / "mine"
-    put(clip, *[root / label / name for label in ("real", "fake") for name in ("x.mp4", "x.mp4.avi", "y.mp4", "y.avi")])
-    lists = as_lists(tmp_path, ["\ufeff./real/x.mp4", "fake/x.mp4\r"], ["real/x.mp4.avi", "fake/x.mp4.avi", "", "real/y.mp4"])
+    put(
+        clip,
+        *[
+            root / label / name
+            for label in ("real", "fake")
+            for name in ("x.mp4", "x.mp4.avi", "y.mp4", "y.avi")
+        ],
+    )
+    lists = as_lists(
+        tmp_path,
+        ["\ufeff./real/x.mp4", "fake/x.mp4\r"],
+        ["real/x.mp4.avi", "fake/x.mp4.avi", "", "real/y.mp4"],
+    )
     collect("--dataset", "folder", "--root", root, *lists)
     assert sorted(os.path.basename(p) for p in index(tmp_path, "train").source_file) == ["x.mp4", "x.mp4"]
     assert len(set(index(tmp_path, "test").index)) == 3
@@ -471,7 +639,10 @@ def test_what_cannot_be_joined_is_named(timit, collect, tmp_path, capsys):
     assert "2 videos can't be read, the first: " in capsys.readouterr().out
     with (tmp_path / "out" / "missing.csv").open() as file:
         why = {row["video"]: row["why"] for row in csv.DictReader(file)}
-    assert set(why) == {"VidTIMIT/fadg0/sa1", "VidTIMIT/fram1/sa1"} and "pictures are missing" in why["VidTIMIT/fram1/sa1"]
+    assert (
+        set(why) == {"VidTIMIT/fadg0/sa1", "VidTIMIT/fram1/sa1"}
+        and "pictures are missing" in why["VidTIMIT/fram1/sa1"]
+    )
     assert sum(len(index(tmp_path, split)) for split in ("train", "test")) == 6
 
 
@@ -516,15 +687,26 @@ def entries(n_originals: int, n_fakes: int, people: int = 0) -> list[Entry]:
     for i in range(n_originals):
         who = (f"p{i % people}",) if people else ()
         found.append(Entry(f"r{i}", Path(f"r{i}"), "real", identity=who))
-        found += [Entry(f"f{i}-{k}", Path("x"), "fake", original=f"r{i}", identity=who, manipulation=("video", "audio")[k % 2])
-                  for k in range(n_fakes)]  # fmt: skip
+        found += [
+            Entry(
+                f"f{i}-{k}",
+                Path("x"),
+                "fake",
+                original=f"r{i}",
+                identity=who,
+                manipulation=("video", "audio")[k % 2],
+            )
+            for k in range(n_fakes)
+        ]
     return found
 
 
 def test_a_split_keeps_groups_and_shares():
     videos = entries(200, 4)
     parts = split_entries(videos, 0.15, 0, "original")
-    assert len(parts["test"]) == pytest.approx(150, abs=5) and len(parts["train"]) + len(parts["test"]) == 1000
+    assert (
+        len(parts["test"]) == pytest.approx(150, abs=5) and len(parts["train"]) + len(parts["test"]) == 1000
+    )
     in_test = {entry.name for entry in parts["test"]}
     assert all((entry.original in in_test) == (entry.name in in_test) for entry in videos if entry.original)
     again = split_entries(videos[::-1], 0.15, 0, "original")
@@ -556,14 +738,22 @@ def test_a_split_is_stratified():
         for i in range(40)
     ]
     parts = split_entries(videos, 0.25, 0, "none")
-    assert [sum(entry.manipulation == kind for entry in parts["test"]) for kind in ("", "video", "audio")] == [10, 10, 10]
+    assert [
+        sum(entry.manipulation == kind for entry in parts["test"]) for kind in ("", "video", "audio")
+    ] == [10, 10, 10]
 
 
 def test_what_two_splits_share(people, collect, tmp_path, capsys):
     table = people / "videos.csv"
-    rows = [("real/a/1.mp4", "real", "train", "", "ann"), ("fake/a/1.mp4", "fake", "train", "real/a/1.mp4", "ann;bob"),
-            ("real/a/2.mp4", "real", "test", "", "eve"), ("fake/a/2.mp4", "fake", "test", "real/a/1.mp4", "bob")]  # fmt: skip
-    table.write_text("\n".join(map(",".join, [("file", "label", "split", "original", "identity"), *rows])) + "\n")
+    rows = [
+        ("real/a/1.mp4", "real", "train", "", "ann"),
+        ("fake/a/1.mp4", "fake", "train", "real/a/1.mp4", "ann;bob"),
+        ("real/a/2.mp4", "real", "test", "", "eve"),
+        ("fake/a/2.mp4", "fake", "test", "real/a/1.mp4", "bob"),
+    ]
+    table.write_text(
+        "\n".join(map(",".join, [("file", "label", "split", "original", "identity"), *rows])) + "\n"
+    )
     (people / "fake" / "a" / "2.mp4").write_bytes(b"another")
     (people / "real" / "a" / "1.mp4").write_bytes(b"one")
     collect("--dataset", "folder", "--root", table)
@@ -589,7 +779,9 @@ def test_found_against_missing(dfdc, collect, tmp_path, capsys):
     collect("--dataset", "dfdc", "--root", dfdc, "--split", "50:50", "--dry_run")
     assert "found 10 of 12 videos\n" in capsys.readouterr().out
     lines = [f"{i:010d}.dfdc_train_part_04" for i in range(20_000)]
-    collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, LINES[0], [*LINES[1], *lines]), "--dry_run")
+    collect(
+        "--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, LINES[0], [*LINES[1], *lines]), "--dry_run"
+    )
     assert "found 8 of 20,011 videos\n" in capsys.readouterr().out
 
 
@@ -602,7 +794,10 @@ def test_another_data_sets_videos_are_not_mixed_in(dfdc, people, collect, tmp_pa
     assert {split: laid_out(tmp_path, split) for split in ("train", "test")} == before
     for split in ("train", "test"):
         (tmp_path / "out" / split / "index.csv").unlink()
-    with pytest.raises(UserError, match=r"was not made by collect.py; move it away, or name another --out_dir \(videos .*: \d\)"):
+    with pytest.raises(
+        UserError,
+        match=r"was not made by collect.py; move it away, or name another --out_dir \(videos .*: \d\)",
+    ):
         collect("--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, *LINES), *dry)
 
 

@@ -37,7 +37,9 @@ def assert_finds_the_face(detector) -> None:
     assert [len(faces) for faces in found] == [1, 0, 1]
     assert all(faces.shape[1] == 5 and np.issubdtype(faces.dtype, np.floating) for faces in found)
     x1, y1, x2, y2, score = found[0][0]
-    assert x1 < 267 / 2 < x2 and y1 < 194 / 2 and 279 / 2 < y2 and 0.6 < score <= 1  # eyes and mouth are inside
+    assert (
+        x1 < 267 / 2 < x2 and y1 < 194 / 2 and 279 / 2 < y2 and 0.6 < score <= 1
+    )  # eyes and mouth are inside
     assert found[2][0][0] == pytest.approx(256 - x2, abs=8)  # the mirrored one is at the mirrored place
 
 
@@ -76,7 +78,9 @@ def test_yunet_equals_opencv(reference, yunet_file):
             rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
         frames += [rgb, cv2.resize(rgb, None, fx=0.25, fy=0.25), cv2.GaussianBlur(rgb, None, 3)]
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    opencv = cv2.FaceDetectorYN.create(str(yunet_file), "", (320, 320), yunet.MIN_SCORE, yunet.NMS_IOU, yunet.TOP_K)
+    opencv = cv2.FaceDetectorYN.create(
+        str(yunet_file), "", (320, 320), yunet.MIN_SCORE, yunet.NMS_IOU, yunet.TOP_K
+    )
     n_faces = []
     for frame, faces in zip(frames, build_detector("yunet", weights=yunet_file).detect(frames), strict=True):
         opencv.setInputSize(frame.shape[1::-1])
@@ -99,7 +103,12 @@ def test_yunet_decodes_by_its_definition():
     for i, cell in enumerate(cells.tolist()):
         if tuple(cell) in faces:
             cls[i] = faces[tuple(cell)] ** 2
-            bbox[i] = [0.5, 0.25, np.log(3), np.log(2)]  # the last 8-px one overlaps the first: 24x16, 8 px further, IoU 1/2
+            bbox[i] = [
+                0.5,
+                0.25,
+                np.log(3),
+                np.log(2),
+            ]  # the last 8-px one overlaps the first: 24x16, 8 px further, IoU 1/2
     found = yunet.decode_outputs(cls, obj, bbox, cells)
     box_8, box_32 = ([48 - 4 - 12, 58 - 8, 44 + 12, 58 + 8], [80 - 48, 40 - 32, 80 + 48, 40 + 32])
     np.testing.assert_allclose(found, [[*box_32, 1.0], [*box_8, 0.9]], rtol=1e-6)
@@ -114,7 +123,12 @@ def onnx_identity() -> bytes:
 
     tensor = field(2, field(1, b"\x08\x01" + field(2, field(1, b"\x08\x01"))))  # float, one dimension of 1
     node = field(1, b"x") + field(2, b"y") + field(4, b"Identity")
-    graph = field(1, node) + field(2, b"g") + field(11, field(1, b"x") + tensor) + field(12, field(1, b"y") + tensor)
+    graph = (
+        field(1, node)
+        + field(2, b"g")
+        + field(11, field(1, b"x") + tensor)
+        + field(12, field(1, b"y") + tensor)
+    )
     return b"\x08\x08" + field(7, graph) + field(8, b"\x10\x0d")
 
 
@@ -144,14 +158,18 @@ def test_yunet_says_nothing_and_loads_no_pytorch(yunet_file):
         "d = build_detector('yunet', weights=pathlib.Path(sys.argv[1])); "
         "[d.detect([np.zeros((h, 100, 3), np.uint8)]) for h in (64, 200, 64)]; assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", code, yunet_file], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, yunet_file], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_s3fd_network_equals_the_reference():
     reference = np.load(GOLDEN / "s3fd.npz")
     net = S3FDNet().eval()
-    assert {n: list(t.shape) for n, t in net.state_dict().items()} == json.loads((GOLDEN / "s3fd_state_dict.json").read_text())
+    assert {n: list(t.shape) for n, t in net.state_dict().items()} == json.loads(
+        (GOLDEN / "s3fd_state_dict.json").read_text()
+    )
     fill.fill_state_dict(net)
     with torch.no_grad():
         loc, conf, priors = net(torch.from_numpy(reference["image"]))
@@ -215,7 +233,9 @@ def test_s3fd_frees_a_pass_that_ran_out_of_memory_before_it_tries_again(s3fd_wei
     assert sizes == [3, 1, 2, 1, 1] and not any(is_alive)
     for ours, faces in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, faces, rtol=1e-3, atol=1e-3)
-    monkeypatch.setattr(detector, "net", lambda images: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    monkeypatch.setattr(
+        detector, "net", lambda images: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
     with pytest.raises(torch.OutOfMemoryError):
         detector.detect(frames[:1])
 
@@ -225,9 +245,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
-        body = {"/good": CONTENT, "/wrong": b"x" * 100, "/page": b"<html>log in</html>", "/cut": CONTENT}[self.path]
+        body = {"/good": CONTENT, "/wrong": b"x" * 100, "/page": b"<html>log in</html>", "/cut": CONTENT}[
+            self.path
+        ]
         self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8" if self.path == "/page" else "application/octet-stream")
+        self.send_header(
+            "Content-Type", "text/html; charset=utf-8" if self.path == "/page" else "application/octet-stream"
+        )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if self.path == "/cut" else body)
@@ -271,7 +295,11 @@ def test_failed_download_says_what_to_do(server, cache, name, words):
     with pytest.raises(WeightsError, match=words) as caught:
         fetch(WeightsFile("w.bin", (f"{server}/{name}",), DIGEST))
     text = str(caught.value)
-    assert f"Download it from {server}/{name}" in text and f"put it at {cache / 'w.bin'}" in text and "\n" not in text
+    assert (
+        f"Download it from {server}/{name}" in text
+        and f"put it at {cache / 'w.bin'}" in text
+        and "\n" not in text
+    )
     assert not list(cache.iterdir())
 
 

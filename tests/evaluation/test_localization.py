@@ -40,7 +40,8 @@ def test_perfect_proposals_have_an_ap_of_1_and_officially_less():
 def test_average_precision_by_hand():
     labels = {"a": [[0, 2], [4, 6]], "b": [[1, 2]], "c": [[3, 4]]}
     proposals = {"a": [[0.9, 0, 2], [0.7, 0, 2], [0.5, 4, 6]], "b": [[0.8, 7, 8], [0.6, 1, 2]], "c": []}
-    # in order of score: hit, miss, miss (taken), hit, hit; precision 1, 1/2, 1/3, 1/2, 3/5 at recall 1/4, ., ., 2/4, 3/4
+    # in order of score: hit, miss, miss (taken), hit, hit; precision 1, 1/2, 1/3, 1/2, 3/5 at recall 1/4, .,
+    # ., 2/4, 3/4
     assert ap(labels, proposals) == pytest.approx(1 / 4 * 1 + 2 / 4 * 3 / 5)
     shuffled = {"a": [[0.5, 4, 6], [0.9, 0, 2], [0.7, 0, 2]], "b": [[0.6, 1, 2], [0.8, 7, 8]]}
     metrics = localization_metrics(labels, shuffled)
@@ -59,14 +60,18 @@ def test_an_iou_equal_to_the_threshold_is_a_hit_and_officially_a_miss():
 
 def test_each_true_span_is_hit_once_by_the_best():
     labels = {"a": [[0, 10], [0, 8]]}
-    assert ap(labels, {"a": [[0.9, 0, 8], [0.8, 0, 10]]}, 0.75) == 1.0  # each takes the span that it meets best
+    assert (
+        ap(labels, {"a": [[0.9, 0, 8], [0.8, 0, 10]]}, 0.75) == 1.0
+    )  # each takes the span that it meets best
     assert ap(labels, {"a": [[0.9, 0, 8], [0.8, 0, 8]]}, 0.75) == 1.0
     assert ap(labels, {"a": [[0.9, 0, 8], [0.8, 0, 8], [0.7, 0, 8]]}, 0.75) == 1.0
 
 
 def test_equal_scores_count_together():
     labels = {"a": [[0, 1]]}
-    assert ap(labels, {"a": [[0.5, 0, 1], [0.5, 5, 6]]}) == ap(labels, {"a": [[0.5, 5, 6], [0.5, 0, 1]]}) == 0.5
+    assert (
+        ap(labels, {"a": [[0.5, 0, 1], [0.5, 5, 6]]}) == ap(labels, {"a": [[0.5, 5, 6], [0.5, 0, 1]]}) == 0.5
+    )
 
 
 def test_average_recall_takes_the_best_n():
@@ -74,15 +79,21 @@ def test_average_recall_takes_the_best_n():
     proposals = {"a": [[0.1, 0, 1], *[[0.9 - i / 100, 10 + i, 11 + i] for i in range(5)]]}
     metrics = localization_metrics(labels, proposals)
     assert (metrics["ar"]["5"], metrics["ar"]["10"]) == (0, 1)
-    assert localization_metrics(labels, proposals, official=True)["ar"]["5"] == 1  # the first five of the file
+    assert (
+        localization_metrics(labels, proposals, official=True)["ar"]["5"] == 1
+    )  # the first five of the file
 
 
 @pytest.mark.parametrize("case", ["a", "b"])
 def test_official_figures_equal_the_published_evaluators(case):
     facts = json.loads((GOLDEN / f"localization_{case}.json").read_text())
     metrics = localization_metrics(facts["labels"], facts["proposals"], official=True)
-    assert {t: metrics["ap"][t] for t in facts["official_ap"]} == pytest.approx(facts["official_ap"], abs=1e-6)
-    assert {n: metrics["ar"][n] for n in facts["official_ar"]} == pytest.approx(facts["official_ar"], abs=1e-6)
+    assert {t: metrics["ap"][t] for t in facts["official_ap"]} == pytest.approx(
+        facts["official_ap"], abs=1e-6
+    )
+    assert {n: metrics["ar"][n] for n in facts["official_ar"]} == pytest.approx(
+        facts["official_ar"], abs=1e-6
+    )
 
 
 def test_no_proposals_no_labels():
@@ -108,7 +119,11 @@ def test_spans_by_hand():
     assert find_spans(start, scores, 4) == [(5.0, 1.0, 3.0), (9.0, 4.0, 5.0), (5.0, 7.0, 8.0)]
     assert find_spans(start, scores, 4, fill_s=1) == [(5.0, 1.0, 5.0), (5.0, 7.0, 8.0)]  # (5 + 5 + 1 + 9) / 4
     assert find_spans(start, scores, 4, min_s=1.5) == [(5.0, 1.0, 3.0)]
-    assert find_spans(start, scores, 10) == [] and find_spans(start, scores, 5)[0] == (5.0, 1.0, 3.0)  # at or above
+    assert find_spans(start, scores, 10) == [] and find_spans(start, scores, 5)[0] == (
+        5.0,
+        1.0,
+        3.0,
+    )  # at or above
     holed = np.array([0, 1, 2, 4, 5.0])  # nothing is known of second 3
     assert find_spans(holed, np.full(5, 9.0), 4, fill_s=9) == [(9.0, 0.0, 3.0), (9.0, 4.0, 6.0)]
     assert find_spans(np.array([]), np.array([]), 4) == []
@@ -128,7 +143,9 @@ def test_smoothing_keeps_to_its_run():
     bump = np.exp(-(((uneven - 1.2) / 0.3) ** 2))
     even = np.arange(0, 2.01, 0.05)
     fine = smooth(even, np.exp(-(((even - 1.2) / 0.3) ** 2)), 0.2)
-    assert smooth(uneven, bump, 0.2)[4] == pytest.approx(np.interp(1.2, even, fine), rel=0.1)  # whatever the spacing
+    assert smooth(uneven, bump, 0.2)[4] == pytest.approx(
+        np.interp(1.2, even, fine), rel=0.1
+    )  # whatever the spacing
     assert smooth(start, np.array([1, 1, 1, 9, 9.0]), 2.0) == pytest.approx([1, 1, 1, 9, 9])
     assert smooth(start, np.array([1, 5, 1, 9, 9.0]), 0.2) == pytest.approx([1, 5, 1, 9, 9], abs=1e-3)
     rough = np.tile([0.0, 2.0], 20)
@@ -143,7 +160,9 @@ def test_proposals_rank_the_span_at_the_threshold_first():
     assert all(best[0] >= other[0] for other in others)
     assert propose(np.array([]), np.array([]), 5.0) == []
     assert propose(np.arange(3.0), np.full(3, 7.0), 5.0) == [[7.0, 0.0, 3.0]]
-    assert propose(np.arange(3.0), np.full(3, 7.0), 8.0) == [[pytest.approx(7 * 0.05**2), 0.0, 3.0]]  # below the threshold
+    assert propose(np.arange(3.0), np.full(3, 7.0), 8.0) == [
+        [pytest.approx(7 * 0.05**2), 0.0, 3.0]
+    ]  # below the threshold
 
 
 def test_nearly_equal_proposals_are_one():
@@ -157,7 +176,9 @@ def test_files_find_their_labels():
         "test/fake/a.mp4": "test/fake/a.mp4",
         "b.mp4": "test/fake/b.mp4",
     }
-    assert name_as_labelled(["/data/test/real/a.mp4"], [*labels, "a.mp4"]) == {"/data/test/real/a.mp4": "test/real/a.mp4"}
+    assert name_as_labelled(["/data/test/real/a.mp4"], [*labels, "a.mp4"]) == {
+        "/data/test/real/a.mp4": "test/real/a.mp4"
+    }
     assert name_as_labelled(["x/b.mp4", "b.mp4"], ["b.mp4"]) == {"b.mp4": "b.mp4"}
     assert name_as_labelled(["x/b.mp4", "y/b.mp4"], ["b.mp4"]) == {}  # which one?
 
@@ -165,18 +186,25 @@ def test_files_find_their_labels():
 def test_the_script_scores_proposals(scripts, tmp_path, capsys):
     proposals, labels = tmp_path / "p.json", tmp_path / "l.json"
     proposals.write_text('{"fake/a.mp4": [[0.9, 1, 2]], "x.mp4": [[1.0, 0, 1]]}')
-    labels.write_text('[{"file": "test/fake/a.mp4", "fake_periods": [[1, 2]]}, {"file": "b", "fake_periods": [[0, 9]]}]')
+    labels.write_text(
+        '[{"file": "test/fake/a.mp4", "fake_periods": [[1, 2]]}, {"file": "b", "fake_periods": [[0, 9]]}]'
+    )
     flags = ["--proposals", str(proposals), "--labels", str(labels), "--scores_dir", str(tmp_path)]
     scripts["test"].main(flags)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["ap"]["0.95"] == 0.5 and metrics["ar"]["5"] == 0.5
     out = capsys.readouterr().out
-    assert "AP at IoU 0.95                     0.5000\n" in out and "1 files with fake spans have no proposal" in out
+    assert (
+        "AP at IoU 0.95                     0.5000\n" in out
+        and "1 files with fake spans have no proposal" in out
+    )
     assert "1 files with proposals have no label" in out
     scripts["test"].main([*flags, "--official"])
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"]["0.95"] == 0
     proposals.write_text('{"x.mp4": [[1.0, 0, 1]]}')
-    with pytest.raises(UserError, match="none of the 1 files with proposals, the first x.mp4, is among the 2 labels"):
+    with pytest.raises(
+        UserError, match="none of the 1 files with proposals, the first x.mp4, is among the 2 labels"
+    ):
         scripts["test"].main(flags)
     with pytest.raises(SystemExit):
         scripts["test"].parse_args(["--proposals", "p.json"])
@@ -187,7 +215,11 @@ def test_the_script_scores_proposals(scripts, tmp_path, capsys):
     [
         (read_proposals, "[]", "holds a list, expected an object"),
         (read_proposals, "{", "can't be read as JSON"),
-        (read_proposals, '{"a": [[0.9, 0]]}', "a has .0.9, 0., expected finite numbers .score, begin_s, end_s."),
+        (
+            read_proposals,
+            '{"a": [[0.9, 0]]}',
+            "a has .0.9, 0., expected finite numbers .score, begin_s, end_s.",
+        ),
         (read_proposals, '{"a": [[NaN, 0, 1]]}', "expected finite numbers"),
         (read_proposals, '{"a": [[0.9, 2, 1]]}', "begin_s <= end_s"),
         (read_proposals, '{"a": [[1, 0, 1' + 400 * "0" + "]]}", "expected finite numbers"),
@@ -196,9 +228,21 @@ def test_the_script_scores_proposals(scripts, tmp_path, capsys):
         (read_labels, "[]", "holds nothing"),
         (read_labels, "{}", "holds nothing"),
         (read_labels, '{"a": 1}', "holds a dict, expected a list of records"),
-        (read_labels, '[{"file": "a"}]', "record 0 is .*expected a list of records with file and fake_periods or fake_segments"),
-        (read_labels, '[{"file": "a", "fake_periods": [["0", "1"]]}]', "expected finite numbers .begin_s, end_s."),
-        (read_labels, '[{"file": "a", "fake_periods": []}, {"file": "a", "fake_periods": []}]', "a is there twice"),
+        (
+            read_labels,
+            '[{"file": "a"}]',
+            "record 0 is .*expected a list of records with file and fake_periods or fake_segments",
+        ),
+        (
+            read_labels,
+            '[{"file": "a", "fake_periods": [["0", "1"]]}]',
+            "expected finite numbers .begin_s, end_s.",
+        ),
+        (
+            read_labels,
+            '[{"file": "a", "fake_periods": []}, {"file": "a", "fake_periods": []}]',
+            "a is there twice",
+        ),
     ],
 )
 def test_wrong_files_give_one_line(tmp_path, read, text, words):
@@ -213,9 +257,13 @@ def test_wrong_files_give_one_line(tmp_path, read, text, words):
 
 def test_both_names_of_true_spans(tmp_path):
     path = tmp_path / "x.json"
-    path.write_text('[{"file": "a", "fake_periods": [[1, 2]]}, {"file": "b", "fake_segments": [[0.5, 2]], "x": 1}]')
+    path.write_text(
+        '[{"file": "a", "fake_periods": [[1, 2]]}, {"file": "b", "fake_segments": [[0.5, 2]], "x": 1}]'
+    )
     assert read_labels(path) == {"a": [[1, 2]], "b": [[0.5, 2]]}
-    path.write_text('[{"file": "a", "fake_periods": [], "split": "dev"}, {"file": "b", "fake_periods": [], "split": "test"}]')
+    path.write_text(
+        '[{"file": "a", "fake_periods": [], "split": "dev"}, {"file": "b", "fake_periods": [], "split": "test"}]'
+    )
     assert read_labels(path, "test") == {"b": []}
     with pytest.raises(UserError, match="no record of the split 'val'; it has dev, test"):
         read_labels(path, "val")

@@ -30,13 +30,25 @@ from utils.cli import UserError
 def table(real, fake) -> pd.DataFrame:
     mds = [*real, *fake]
     label = [1] * len(real) + [0] * len(fake)
-    return pd.DataFrame({"video": [f"v{i}" for i in range(len(mds))], "label": label, "n_chunks": 1,
-                         "dissimilarity_sum": mds, "mds": mds})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "video": [f"v{i}" for i in range(len(mds))],
+            "label": label,
+            "n_chunks": 1,
+            "dissimilarity_sum": mds,
+            "mds": mds,
+        }
+    )
 
 
 def test_chunks_become_videos():
     chunks = pd.DataFrame(
-        {"video": ["b", "a", "b", "b"], "label": [0, 1, 0, 0], "dissimilarity": [1.0, 0.25, 2.0, 6.0], "track": 0}
+        {
+            "video": ["b", "a", "b", "b"],
+            "label": [0, 1, 0, 0],
+            "dissimilarity": [1.0, 0.25, 2.0, 6.0],
+            "track": 0,
+        }
     )
     assert video_scores(chunks).to_dict("records") == [
         {"video": "a", "label": 1, "track": 0, "n_chunks": 1, "dissimilarity_sum": 0.25, "mds": 0.25},
@@ -47,11 +59,23 @@ def test_chunks_become_videos():
 
 def test_a_video_scores_as_its_most_dissonant_track():
     chunks = pd.DataFrame(
-        {"video": ["a"] * 5, "label": [0] * 5, "track": [0, 0, 0, 1, 1], "dissimilarity": [1.0, 2.0, 9.0, 4.0, 5.0]}
+        {
+            "video": ["a"] * 5,
+            "label": [0] * 5,
+            "track": [0, 0, 0, 1, 1],
+            "dissimilarity": [1.0, 2.0, 9.0, 4.0, 5.0],
+        }
     )
     assert list(track_scores(chunks).mds) == [4.0, 4.5]
     (video,) = video_scores(chunks).to_dict("records")
-    assert video == {"video": "a", "label": 0, "track": 1, "n_chunks": 2, "dissimilarity_sum": 9.0, "mds": 4.5}
+    assert video == {
+        "video": "a",
+        "label": 0,
+        "track": 1,
+        "n_chunks": 2,
+        "dissimilarity_sum": 9.0,
+        "mds": 4.5,
+    }
 
 
 def test_figures_by_hand():
@@ -101,7 +125,10 @@ def components(fake, real) -> tuple[np.ndarray, np.ndarray]:
 
 def test_placements_by_hand():
     below, above = placements(np.array([3.0, 5.0]), np.array([1.0, 4.0]))
-    assert list(below) == [1, 2] and list(above) == [2, 1]  # V10 is 1/2, 1; V01 is 1, 1/2; each has a variance of 1/8
+    assert list(below) == [1, 2] and list(above) == [
+        2,
+        1,
+    ]  # V10 is 1/2, 1; V01 is 1, 1/2; each has a variance of 1/8
     assert delong_variance(below, above) == pytest.approx(1 / 8 / 2 + 1 / 8 / 2)
     auc, (low, high) = delong_auc(np.array([True, True, False, False]), np.array([3.0, 5.0, 1.0, 4.0]))
     spread = 1.959964 * np.sqrt(1 / 8) / (3 / 4 * 1 / 4)
@@ -122,12 +149,18 @@ def test_variance_is_that_of_the_papers_structural_components(decimals):
     v10, v01 = zip(*(components(score[is_fake], score[~is_fake]) for score in scores), strict=True)
     covariance = np.cov(v10) / 37 + np.cov(v01) / 23  # equation 6 of the paper, over the two scores
     for i, score in enumerate(scores):
-        assert delong_variance(*placements(score[is_fake], score[~is_fake])) == pytest.approx(covariance[i, i])
+        assert delong_variance(*placements(score[is_fake], score[~is_fake])) == pytest.approx(
+            covariance[i, i]
+        )
     result = delong_test(is_fake, *scores)
-    assert result["auc"] == pytest.approx(np.mean(v10[0])) and result["auc_versus"] == pytest.approx(np.mean(v01[1]))
+    assert result["auc"] == pytest.approx(np.mean(v10[0])) and result["auc_versus"] == pytest.approx(
+        np.mean(v01[1])
+    )
     spread = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     assert result["z"] == pytest.approx((np.mean(v10[0]) - np.mean(v10[1])) / spread)
-    assert result["difference_ci95"] == pytest.approx([result["difference"] + side * 1.959964 * spread for side in (-1, 1)])
+    assert result["difference_ci95"] == pytest.approx(
+        [result["difference"] + side * 1.959964 * spread for side in (-1, 1)]
+    )
     assert result["p"] == pytest.approx(2 * norm.sf(abs(result["z"])))
 
 
@@ -168,7 +201,12 @@ def test_the_same_order_twice_is_no_difference():
     for other in (score, np.exp(score)):
         result = delong_test(is_fake, score, other)
         assert result["auc"] == result["auc_versus"] == pytest.approx(roc_auc_score(is_fake, score))
-        assert (result["difference"], result["difference_ci95"], result["z"], result["p"]) == (0, [0, 0], 0, 1)
+        assert (result["difference"], result["difference_ci95"], result["z"], result["p"]) == (
+            0,
+            [0, 0],
+            0,
+            1,
+        )
     swapped = delong_test(is_fake, score, -score)
     assert swapped["difference"] == pytest.approx(2 * swapped["auc"] - 1)
 
@@ -186,21 +224,35 @@ def test_true_positive_rates_by_hand():
 def test_decisions_by_hand():
     row = decisions(table(real=[0.1, 0.2, 0.5], fake=[0.4, 0.7, 0.5, 0.8]), 0.5, "here")
     assert (row["tp"], row["fn"], row["fp"], row["tn"]) == (3, 1, 1, 2)  # from the threshold on
-    assert row["accuracy"] == pytest.approx(5 / 7) and row["balanced_accuracy"] == pytest.approx((3 / 4 + 2 / 3) / 2)
+    assert row["accuracy"] == pytest.approx(5 / 7) and row["balanced_accuracy"] == pytest.approx(
+        (3 / 4 + 2 / 3) / 2
+    )
     assert (row["tpr"], row["fpr"], row["origin"]) == (0.75, pytest.approx(1 / 3), "here")
 
 
 def test_groups_by_hand():
     scores = table(real=[1, 3, 10], fake=[2, 4, 0, 11, 5]).assign(
-        category=["A", "A", "A", "B", "C", "B", "C", ""], source=["x", "x", "y", "x", "x", "x", "y", "z"], unknown="u"
+        category=["A", "A", "A", "B", "C", "B", "C", ""],
+        source=["x", "x", "y", "x", "x", "x", "y", "z"],
+        unknown="u",
     )
     found = {(group["column"], group["value"]): group for group in group_figures(scores)}
-    assert list(found) == [("category", "B"), ("category", "C"), ("source", "x"), ("source", "z"), ("source", "y")]
+    assert list(found) == [
+        ("category", "B"),
+        ("category", "C"),
+        ("source", "x"),
+        ("source", "z"),
+        ("source", "y"),
+    ]
     assert found["category", "B"]["auc"] == pytest.approx(1 / 6) and found["category", "B"]["real"] == "all"
     assert found["category", "C"]["auc"] == pytest.approx(5 / 6) and found["category", "C"]["n_real"] == 3
     x = found["source", "x"]
     assert (x["auc"], x["real"], x["n_fake"], x["n_real"]) == (pytest.approx(3 / 6), "same", 3, 2)
-    assert found["source", "y"]["auc"] == 1 and found["source", "z"]["auc"] == pytest.approx(2 / 3) and x["small"]
+    assert (
+        found["source", "y"]["auc"] == 1
+        and found["source", "z"]["auc"] == pytest.approx(2 / 3)
+        and x["small"]
+    )
     assert found["source", "y"]["auc_ci95_delong"] == (pytest.approx(0.025), 1)
     large = table(real=range(30), fake=range(30)).assign(method="m")
     assert [group["small"] for group in group_figures(large)] == [False]
@@ -208,13 +260,26 @@ def test_groups_by_hand():
 
 
 def scored(folder, n: int = 40, **groups) -> pd.DataFrame:
-    """Write scores.csv and chunk_scores.csv of n real and n fake videos, three chunks each; only the sound of a fake tells."""
+    """Write scores.csv and chunk_scores.csv of n real and n fake videos, three chunks each; only the sound of
+    a fake tells.
+    """
     rng = np.random.default_rng(0)
-    chunks = pd.DataFrame([
-        {"video": f"{name}/v{i}", "label": code, "track": 0, "chunk": f"{c:05d}", "dissimilarity": rng.uniform(0, 1),
-         "p_fake_video": rng.uniform(), "p_fake_audio": rng.uniform(0, 0.5) + 0.5 * (name == "fake")}
-        for name, code in (("fake", 0), ("real", 1)) for i in range(n) for c in range(3)
-    ])  # fmt: skip
+    chunks = pd.DataFrame(
+        [
+            {
+                "video": f"{name}/v{i}",
+                "label": code,
+                "track": 0,
+                "chunk": f"{c:05d}",
+                "dissimilarity": rng.uniform(0, 1),
+                "p_fake_video": rng.uniform(),
+                "p_fake_audio": rng.uniform(0, 0.5) + 0.5 * (name == "fake"),
+            }
+            for name, code in (("fake", 0), ("real", 1))
+            for i in range(n)
+            for c in range(3)
+        ]
+    )
     scores = video_scores(chunks).assign(**groups)
     scores.to_csv(folder / "scores.csv", index=False, errors="surrogateescape")
     chunks.to_csv(folder / "chunk_scores.csv", index=False)
@@ -229,19 +294,37 @@ def test_heads_say_which_modality_looks_fake(tmp_path):
     assert metrics["heads"]["video"]["auc"] == pytest.approx(0.5, abs=0.2)
     assert metrics["heads"]["dissonance"]["auc"] == pytest.approx(metrics["auc"])
     assert metrics["chunk_auc"] == pytest.approx(roc_auc_score(chunks.label == 0, chunks.dissimilarity))
-    two = pd.DataFrame({"video": ["a"] * 4, "track": [0, 0, 0, 1], "p_fake_video": [0.1, 0.2, 0.3, 0.9], "p_fake_audio": 0.5})
-    assert head_scores(table([1], [2]).assign(video=["a", "b"]), two).p_fake_video[0] == 0.9  # as a video's MDS, of its tracks
+    two = pd.DataFrame(
+        {"video": ["a"] * 4, "track": [0, 0, 0, 1], "p_fake_video": [0.1, 0.2, 0.3, 0.9], "p_fake_audio": 0.5}
+    )
+    assert (
+        head_scores(table([1], [2]).assign(video=["a", "b"]), two).p_fake_video[0] == 0.9
+    )  # as a video's MDS, of its tracks
 
 
 def test_groups_of_the_index_come_into_the_scores(tmp_path, scripts):
-    index = pd.DataFrame({"video": ["fake/a", "fake/a", "fake/b", "real/c"], "label": [0, 0, 0, 1], "track": 0, "chunk": "00000",
-                          "path": "p", "start_s": 0.0, "category": ["007", "007", "NA", ""], "race": "x"})  # fmt: skip
+    index = pd.DataFrame(
+        {
+            "video": ["fake/a", "fake/a", "fake/b", "real/c"],
+            "label": [0, 0, 0, 1],
+            "track": 0,
+            "chunk": "00000",
+            "path": "p",
+            "start_s": 0.0,
+            "category": ["007", "007", "NA", ""],
+            "race": "x",
+        }
+    )
     index.to_csv(tmp_path / "test_split.csv", index=False)
     index = read_index(tmp_path, "test")
     chunks = index[["video", "label", "track"]].assign(dissimilarity=1.0)[:3]
     scripts["train"].write_scores(tmp_path, tmp_path / "model", {}, index, chunks)
     scores = pd.read_csv(tmp_path / "scores.csv", dtype=str, keep_default_na=False)
-    assert list(scores.video) == ["fake/a", "fake/b"] and list(scores.category) == ["007", "NA"] and "race" not in scores
+    assert (
+        list(scores.video) == ["fake/a", "fake/b"]
+        and list(scores.category) == ["007", "NA"]
+        and "race" not in scores
+    )
     assert "category" not in pd.read_csv(tmp_path / "track_scores.csv")
 
 
@@ -249,12 +332,18 @@ def test_groups_of_the_index_come_into_the_scores(tmp_path, scripts):
     ("damage", "words"),
     [
         (lambda chunks: chunks.drop(columns="p_fake_audio"), "no column p_fake_audio"),
-        (lambda chunks: chunks.assign(p_fake_video=np.nan), "240 rows hold no finite number, the first of fake/v0"),
+        (
+            lambda chunks: chunks.assign(p_fake_video=np.nan),
+            "240 rows hold no finite number, the first of fake/v0",
+        ),
         (
             lambda chunks: chunks.assign(dissimilarity=1 - chunks.dissimilarity),
             "another scoring than the videos' scores: fake/v0",
         ),
-        (lambda chunks: chunks[chunks.video != "real/v3"], "another scoring than the videos' scores: real/v3"),
+        (
+            lambda chunks: chunks[chunks.video != "real/v3"],
+            "another scoring than the videos' scores: real/v3",
+        ),
         (lambda chunks: chunks[:0], "lists no chunk"),
     ],
 )
@@ -265,7 +354,9 @@ def test_chunk_scores_that_do_not_belong(tmp_path, damage, words):
 
 
 def test_the_report(tmp_path, scripts, capsys):
-    method = ["<script>alert(1)</script>"] * 39 + [b"caf\xe9".decode(errors="surrogateescape")] + ["real"] * 40
+    method = (
+        ["<script>alert(1)</script>"] * 39 + [b"caf\xe9".decode(errors="surrogateescape")] + ["real"] * 40
+    )
     scored(tmp_path, method=method)
     scripts["test"].main(["--scores_dir", str(tmp_path), "--threshold", "0.5"])
     printed = capsys.readouterr().out
@@ -284,10 +375,18 @@ def test_the_report(tmp_path, scripts, capsys):
     assert metrics["thresholds"][0]["accuracy"] == metrics["accuracy"]
     assert metrics["tpr_at_fpr"].keys() == {"0.01", "0.1"}
     page = (tmp_path / "report.html").read_text()
-    assert "&lt;script&gt;alert(1)" in page and "<script" not in page and "caf\N{REPLACEMENT CHARACTER}" in page
-    assert f"AUC {metrics['auc']:.3f}" in page and "data:image/png;base64," in page and "no false alarm at all" in page
+    assert (
+        "&lt;script&gt;alert(1)" in page and "<script" not in page and "caf\N{REPLACEMENT CHARACTER}" in page
+    )
+    assert (
+        f"AUC {metrics['auc']:.3f}" in page
+        and "data:image/png;base64," in page
+        and "no false alarm at all" in page
+    )
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
-    (tmp_path / "scores.json").write_text(json.dumps({"threshold": 0.4, "threshold_origin": "training videos"}))
+    (tmp_path / "scores.json").write_text(
+        json.dumps({"threshold": 0.4, "threshold_origin": "training videos"})
+    )
     scripts["test"].main(["--scores_dir", str(tmp_path), "--threshold", "0.5"])
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert [row["threshold"] for row in metrics["thresholds"]] == [0.5, 0.4, 0.6]
@@ -316,8 +415,12 @@ def test_two_models_on_the_same_videos(tmp_path, scripts, capsys):
     scores[1:].assign(video=[f"v{i}" for i in range(1, 7)] + ["new"]).to_csv(second, index=False)
     scripts["test"].main(["--scores", str(first), "--versus", str(second)])
     printed = capsys.readouterr().out
-    assert f"2 only in {first}, left out: v0, v7" in printed and f"1 only in {second}, left out: new" in printed
-    assert "p (two-sided, of equal AUCs)      1\n" in printed and "6 videos in both: 3 real, 3 fake" in printed
+    assert (
+        f"2 only in {first}, left out: v0, v7" in printed and f"1 only in {second}, left out: new" in printed
+    )
+    assert (
+        "p (two-sided, of equal AUCs)      1\n" in printed and "6 videos in both: 3 real, 3 fake" in printed
+    )
 
 
 def test_two_models_that_can_not_be_compared(tmp_path):
@@ -341,7 +444,9 @@ def test_names_that_look_like_missing_values(tmp_path):
     assert list(scores.video) == ["NA", "nan", "null", "1"] and list(scores.method) == ["", "", "None", "7"]
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "x", '{"threshold": NaN, "threshold_origin": ""}', '{"threshold": "a"}'])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "x", '{"threshold": NaN, "threshold_origin": ""}', '{"threshold": "a"}']
+)
 def test_bad_thresholds(tmp_path, content):
     (tmp_path / "scores.json").write_text(content)
     with pytest.raises(UserError, match="is not what train.py --test writes"):
@@ -379,7 +484,9 @@ def test_test_script_writes_figures_and_plot(tmp_path, scripts, capsys):
     scripts["test"].main(["--scores_dir", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "AUC (video-wise)                  0.8889" in printed and "no threshold" in printed
-    (tmp_path / "scores.json").write_text(json.dumps({"threshold": 0.3, "threshold_origin": "training videos"}))
+    (tmp_path / "scores.json").write_text(
+        json.dumps({"threshold": 0.3, "threshold_origin": "training videos"})
+    )
     scripts["test"].main(["--scores_dir", str(tmp_path)])
     assert "accuracy at MDS >= 0.3000         0.8333   threshold: training videos" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -391,24 +498,37 @@ def test_test_script_writes_figures_and_plot(tmp_path, scripts, capsys):
 
 
 def test_the_wider_interval_and_too_few_to_conclude(tmp_path, scripts, capsys):
-    """Three real and three fake videos in order: the bootstrap is sure of its 1, three pairs are sure of no more than 0.29."""
+    """Three real and three fake videos in order: the bootstrap is sure of its 1, three pairs are sure of no
+    more than 0.29.
+    """
     table([1, 2, 3], [4, 5, 6]).to_csv(tmp_path / "scores.csv", index=False)
     scripts["test"].main(["--scores_dir", str(tmp_path)])
     printed = capsys.readouterr().out
     low = 0.025 ** (1 / 3)
     assert "6 videos: 3 real, 3 fake; too few to conclude (under 30 of a class)\n" in printed
     assert (
-        f"AUC (video-wise)                  1.0000   95 % interval {low:.4f} to 1.0000 (the wider of the next two)\n" in printed
+        f"AUC (video-wise)                  1.0000   95 % interval {low:.4f} to 1.0000 (the wider of the next two)\n"
+        in printed
     )
     page = (tmp_path / "report.html").read_text()
     assert f"AUC 1.000 (95 % interval {low:.3f} to 1.000)" in page and "too few to conclude" in page
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["auc_ci95_wider"] == pytest.approx([low, 1]) and metrics["auc_ci95"] == [1, 1] and metrics["too_few"]
+    assert (
+        metrics["auc_ci95_wider"] == pytest.approx([low, 1])
+        and metrics["auc_ci95"] == [1, 1]
+        and metrics["too_few"]
+    )
     assert headline(metrics) == f"AUC 1.000 (95 % interval {low:.3f} to 1.000)"  # the plot's
     rng = np.random.default_rng(0)
     many = video_metrics(table(rng.normal(0, 1, 30), rng.normal(1, 1, 30)), None)
-    widths = {name: many[name][1] - many[name][0] for name in ("auc_ci95", "auc_ci95_delong", "auc_ci95_wider")}
-    assert not many["too_few"] and widths["auc_ci95_wider"] == max(widths.values()) and len(set(widths.values())) == 2
+    widths = {
+        name: many[name][1] - many[name][0] for name in ("auc_ci95", "auc_ci95_delong", "auc_ci95_wider")
+    }
+    assert (
+        not many["too_few"]
+        and widths["auc_ci95_wider"] == max(widths.values())
+        and len(set(widths.values())) == 2
+    )
     assert video_metrics(table(range(30), range(29)), None)["too_few"]
     alike = video_metrics(table([1, 1], [1, 1]), None)
     assert alike["auc_ci95_wider"] is None and headline(alike) == "AUC 0.500 (95 % interval unknown)"
@@ -416,12 +536,15 @@ def test_the_wider_interval_and_too_few_to_conclude(tmp_path, scripts, capsys):
 
 
 @pytest.mark.parametrize(
-    ("threshold", "words"), [(18.95, "calls none of the 6 videos fake"), (0.5, "calls every one of the 6 videos fake")]
+    ("threshold", "words"),
+    [(18.95, "calls none of the 6 videos fake"), (0.5, "calls every one of the 6 videos fake")],
 )
 def test_a_threshold_that_parts_nothing_is_said(tmp_path, scripts, capsys, threshold, words):
     scores = table([1, 2, 3], [13.9, 15, 15.8])
     scores.to_csv(tmp_path / "scores.csv", index=False)
-    (tmp_path / "scores.json").write_text(json.dumps({"threshold": threshold, "threshold_origin": "training videos"}))
+    (tmp_path / "scores.json").write_text(
+        json.dumps({"threshold": threshold, "threshold_origin": "training videos"})
+    )
     scripts["test"].main(["--scores_dir", str(tmp_path)])
     printed = capsys.readouterr().out
     assert f"  this threshold {words}: it says nothing here" in printed

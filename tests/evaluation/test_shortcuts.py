@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.shortcuts import CUES, FLOOR_DBFS, all_together, measure_cues, shortcut_figures, shortcut_lines, source_cues
+from evaluation.shortcuts import (
+    CUES,
+    FLOOR_DBFS,
+    all_together,
+    measure_cues,
+    shortcut_figures,
+    shortcut_lines,
+    source_cues,
+)
 from tests.clips import tone, write_clip
 from tests.conftest import ROOT
 from utils.chunkfiles import INDEX_COLUMNS, RECORD, write_wav
@@ -26,7 +34,9 @@ def clip(path, silence_s=0.0, scale=1.0, fps=5):
 
 @pytest.fixture(scope="module")
 def split_tree(tmp_path_factory):
-    """An --out_dir whose ten fake test videos begin with 0.3 s of silence, and whose real and fake ones are alike otherwise."""
+    """An --out_dir whose ten fake test videos begin with 0.3 s of silence, and whose real and fake ones are
+    alike otherwise.
+    """
     out_dir = tmp_path_factory.mktemp("cues")
     rows = []
     for label, code in (("fake", 0), ("real", 1)):
@@ -35,12 +45,22 @@ def split_tree(tmp_path_factory):
             clip(out_dir / "test" / label / f"{name}.mp4", 0.3 if label == "fake" else 0.0)
             folder = out_dir / "test" / "pytmp" / label / name
             folder.mkdir(parents=True)
-            (folder / RECORD).write_text(json.dumps({"source": f"{name}.mp4", "source_bytes": 1, "settings": {}, "chunks": []}))
+            (folder / RECORD).write_text(
+                json.dumps({"source": f"{name}.mp4", "source_bytes": 1, "settings": {}, "chunks": []})
+            )
             for chunk in ("00000", "00001")[: 1 + i % 2]:
                 samples = tone(1.0, 48_000)[0] * 32767 * (0.3 + 0.05 * i)
                 write_wav(folder / f"{chunk}.wav", samples.astype(np.int16))
                 path = f"test/pytmp/{label}/{name}/{chunk}"
-                rows.append(dict(zip(INDEX_COLUMNS, (f"{label}/{name}", code, 0, chunk, path, float(chunk)), strict=True)))
+                rows.append(
+                    dict(
+                        zip(
+                            INDEX_COLUMNS,
+                            (f"{label}/{name}", code, 0, chunk, path, float(chunk)),
+                            strict=True,
+                        )
+                    )
+                )
     pd.DataFrame(rows).to_csv(out_dir / "test_split.csv", index=False)
     return out_dir
 
@@ -52,7 +72,9 @@ def test_cues_of_a_file(tmp_path):
     assert cues["duration_s"] == pytest.approx(1.2, abs=0.05)
     assert cues["bit_rate_bps"] == pytest.approx(8 * (tmp_path / "a.mp4").stat().st_size / cues["duration_s"])
     assert source_cues(clip(tmp_path / "b.mp4"))["leading_silence_s"] < 0.01
-    assert source_cues(clip(tmp_path / "soft.mp4", scale=0.0005))["leading_silence_s"] == pytest.approx(1.2, abs=0.05)
+    assert source_cues(clip(tmp_path / "soft.mp4", scale=0.0005))["leading_silence_s"] == pytest.approx(
+        1.2, abs=0.05
+    )
     stereo = np.concatenate([np.zeros((1, 52_920), np.float32), tone(1.2)])
     stereo[:, :22_050] = 0
     write_clip(tmp_path / "c.mkv", PICTURES, sound=stereo, codecs=("libx264", "pcm_s16le"))
@@ -66,7 +88,11 @@ def test_silence_gives_the_fakes_away(split_tree, scripts, capsys, tmp_path):
     printed = capsys.readouterr().out
     result = json.loads((tmp_path / "shortcuts.json").read_text())
     silence = result["cues"]["leading_silence_s"]
-    assert silence["auc"] == 1 and silence["leak"] and silence["reading"] == "fakes are silent for longer at the start"
+    assert (
+        silence["auc"] == 1
+        and silence["leak"]
+        and silence["reading"] == "fakes are silent for longer at the start"
+    )
     for name in set(CUES) - {"leading_silence_s", "bit_rate_bps"}:
         assert result["cues"][name]["reading"] in ("the same in all", "no clear difference")
         assert result["cues"][name]["auc"] == 0.5 and not result["cues"][name]["leak"]
@@ -93,7 +119,10 @@ def test_sources_that_are_not_there(split_tree, tmp_path):
     index.loc[index.video == "real/v2", "path"] = "nowhere"
     cues = measure_cues(index, tmp_path, "test").set_index("video")
     assert cues[SOURCE_CUES].isna().all().all() and cues.n_chunks.sum() == len(index)
-    assert list(cues.problem[["real/v0", "real/v3"]]) == ["v0.mp4: No such file or directory", f"no {RECORD} names its file"]
+    assert list(cues.problem[["real/v0", "real/v3"]]) == [
+        "v0.mp4: No such file or directory",
+        f"no {RECORD} names its file",
+    ]
     assert "v1.mp4: Invalid data" in cues.problem["real/v1"]
     assert cues.loudness_dbfs["real/v1"] == FLOOR_DBFS and np.isnan(cues.loudness_dbfs["real/v2"])
     result = shortcut_figures(cues.reset_index()) | {"split": "test"}
@@ -133,14 +162,18 @@ def test_videos_of_one_original_stay_in_one_fold():
     twins.loc[:59, list(CUES)] = twins.loc[60:, list(CUES)].to_numpy()
     result = shortcut_figures(twins) | {"split": "test"}
     assert result["together"]["auc_ci95_delong"][1] < 0.5 and not result["together"]["leak"]
-    assert any("a column original in the index keeps them together" in line for line in shortcut_lines(result))
+    assert any(
+        "a column original in the index keeps them together" in line for line in shortcut_lines(result)
+    )
     original = [f"v{i + 60}" for i in range(60)] + [""] * 60
     assert all_together(twins.assign(original=original))["auc"] == 0.5
 
 
 def test_what_keeps_cues_from_being_learnt():
     cues = table(30)
-    assert "20 real and 20 fake" in all_together(cues.assign(frame_rate_hz=[np.nan] * 11 + [25.0] * 49))["why"]
+    assert (
+        "20 real and 20 fake" in all_together(cues.assign(frame_rate_hz=[np.nan] * 11 + [25.0] * 49))["why"]
+    )
     few = cues.assign(original=["a"] * 30 + [f"r{i}" for i in range(30)])
     assert "5 originals" in all_together(few)["why"]
 

@@ -29,7 +29,9 @@ def boxes_of(name: str) -> list[np.ndarray]:
 def test_tracks_and_windows_equal_the_reference(name):
     expected = SEQUENCES[name]
     tracks = track_faces(boxes_of(name))
-    assert [(t.first_frame, t.last_frame) for t in tracks] == [(t["first_frame"], t["last_frame"]) for t in expected["tracks"]]
+    assert [(t.first_frame, t.last_frame) for t in tracks] == [
+        (t["first_frame"], t["last_frame"]) for t in expected["tracks"]
+    ]
     for track, reference in zip(tracks, expected["tracks"], strict=True):
         np.testing.assert_allclose(track.boxes, reference["boxes"], atol=1e-6)
     for track, windows in zip(tracks, expected.get("crop_windows_top_bottom_left_right", []), strict=False):
@@ -51,7 +53,8 @@ def test_windows_are_smoothed_by_a_median(n_frames, edge):
     centre, half = np.random.default_rng(n_frames).uniform((100, 20), (300, 90), (n_frames, 2)).T.round(1)
     boxes = np.stack([centre - half, centre - half, centre + half, centre + half], 1)
     smooth_centre, smooth_half = (
-        median_filter(v, 13, mode=edge) for v in ((boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 2] - boxes[:, 0]) / 2)
+        median_filter(v, 13, mode=edge)
+        for v in ((boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 2] - boxes[:, 0]) / 2)
     )
     pad = (smooth_half * 1.8).astype(int)
     bottom = (smooth_centre + pad + smooth_half * 1.8).astype(int) - pad
@@ -116,7 +119,9 @@ def test_a_detection_joins_above_an_iou_of_one_half(overlap, n_tracks):
     assert len(tracker.live) == n_tracks
 
 
-@pytest.mark.parametrize("box", [(10.2, 10.2, 10.6, 10.5), (10, 10, 10, 10), (20, 20, 12, 12), (-0.4, 3, -0.1, 3.2)])
+@pytest.mark.parametrize(
+    "box", [(10.2, 10.2, 10.6, 10.5), (10, 10, 10, 10), (20, 20, 12, 12), (-0.4, 3, -0.1, 3.2)]
+)
 def test_a_box_under_a_pixel_has_a_crop(box):
     (window,) = crop_windows(np.array([box]))
     assert crop_face(np.full((40, 40, 3), 7, np.uint8), window).shape == (224, 224, 3)

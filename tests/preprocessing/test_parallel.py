@@ -31,7 +31,11 @@ needs_processes = pytest.mark.skipif(sys.platform != "linux", reason="looks into
 
 def tree(out_dir: Path) -> dict[str, bytes]:
     assert not list(out_dir.rglob(".*")), "something unfinished is left"
-    return {p.relative_to(out_dir).as_posix(): p.read_bytes() for p in sorted((out_dir / "pytmp").rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(out_dir).as_posix(): p.read_bytes()
+        for p in sorted((out_dir / "pytmp").rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +65,13 @@ def command(out_dir: Path, *arguments: str) -> list[str]:
 
 def start(out_dir: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *launcher, *command(out_dir, *arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even if the tests ignore it
-    )  # fmt: skip
+        [sys.executable, *launcher, *command(out_dir, *arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # even if the tests ignore it
+    )
 
 
 def finish(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
@@ -87,7 +95,9 @@ def busy_workers(process: subprocess.Popen, out_dir: Path) -> list[int]:
         with contextlib.suppress(OSError, ProcessLookupError):
             if os.getpgid(int(proc.name)) == process.pid and int(proc.name) != process.pid:
                 opened = [os.readlink(fd) for fd in (proc / "fd").iterdir()]
-                found += [int(proc.name)] if any(f"{out_dir}/pytmp/real/.work" in name for name in opened) else []
+                found += (
+                    [int(proc.name)] if any(f"{out_dir}/pytmp/real/.work" in name for name in opened) else []
+                )
     return found
 
 
@@ -142,7 +152,9 @@ def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(split, number):
     os.killpg(process.pid, number)
     status, printed = finish(process)
     assert time.monotonic() - begin < 5
-    assert status == 130 and printed.splitlines()[-1].startswith("stopped; the same command goes on from here")
+    assert status == 130 and printed.splitlines()[-1].startswith(
+        "stopped; the same command goes on from here"
+    )
     assert not list(split.rglob(".*"))
 
 
@@ -152,13 +164,21 @@ def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
     (tmp_path / "numpy.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
     command = [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)}, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout.readline() == "importing\n"
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=20)
-    assert process.returncode == 130 and printed.split("\n") == ["", "stopped; the same command goes on from here", ""]
+    assert process.returncode == 130 and printed.split("\n") == [
+        "",
+        "stopped; the same command goes on from here",
+        "",
+    ]
 
 
 @pytest.mark.slow
@@ -180,7 +200,9 @@ def test_torchrun(split, videos, n_processes):
     process = start(split, "--workers", "1", launcher=launcher)
     if n_processes == 3:
         worker = wait_for(lambda: busy_in_tree(process.pid, split))
-        rank = int((Path("/proc") / str(worker) / "stat").read_text().rpartition(")")[2].split()[1])  # its parent
+        rank = int(
+            (Path("/proc") / str(worker) / "stat").read_text().rpartition(")")[2].split()[1]
+        )  # its parent
         os.kill(rank, signal.SIGKILL)
     status, printed = finish(process)
     assert status == 0, printed
@@ -279,7 +301,11 @@ def test_a_shared_detector_serves_all_workers():
 
     detector = Counting()
     handle = share(detector)
-    done = [pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 4, 5)], 2, nothing, ()) if pair]
+    done = [
+        pair for pair in run_in_pool(detect_by, [(handle, n) for n in (1, 4, 4, 5)], 2, nothing, ()) if pair
+    ]
     for (_, n), future in done:
-        np.testing.assert_array_equal(future.result(), FixedDetector().detect([np.zeros((40, 60, 3), np.uint8)] * n))
+        np.testing.assert_array_equal(
+            future.result(), FixedDetector().detect([np.zeros((40, 60, 3), np.uint8)] * n)
+        )
     assert detector.n_frames == 14 and detector.n_together == 1

@@ -68,14 +68,17 @@ def test_containers_and_file_names(tmp_path, pre_process, capsys):
         suffix = name[name.rindex(".") :]
         rate = 48_000 if suffix == ".webm" else 44_100
         path = tmp_path / "real" / name
-        write_clip(path, pictures, sound=tone(2.1, rate), rate_hz=rate, codecs=CODECS.get(suffix, ("libx264", "aac")))
+        write_clip(
+            path, pictures, sound=tone(2.1, rate), rate_hz=rate, codecs=CODECS.get(suffix, ("libx264", "aac"))
+        )
     (tmp_path / "real" / "notes.txt").write_text("not a video")
     assert pre_process(["--out_dir", str(tmp_path)]) == 0
     out = tmp_path / "pytmp" / "real"
     assert sorted(p.name for p in out.iterdir()) == sorted(name[: name.rindex(".")] for name in NAMES)
     for video in out.iterdir():
         assert files(video) == sorted(
-            [f"{c:05d}/{f:06d}.jpg" for c in range(2) for f in range(30)] + ["00000.wav", "00001.wav", "video.json"]
+            [f"{c:05d}/{f:06d}.jpg" for c in range(2) for f in range(30)]
+            + ["00000.wav", "00001.wav", "video.json"]
         )
         assert cv2.imread(str(video / "00000" / "000000.jpg")).shape == (224, 224, 3)
         rate, samples = wavfile.read(video / "00001.wav")
@@ -119,7 +122,10 @@ def test_every_bad_video_has_a_name_and_a_reason(tmp_path, pre_process, capsys):
     printed = capsys.readouterr().out
     assert "9 failed" in printed and "failed at open: 5" in printed
     assert "1 videos gave less than they should" in printed
-    assert 'fake/half.mp4,"2 chunks without sound left out, the first at 1.00 s"' in (tmp_path / "warnings.csv").read_text()
+    assert (
+        'fake/half.mp4,"2 chunks without sound left out, the first at 1.00 s"'
+        in (tmp_path / "warnings.csv").read_text()
+    )
     half = json.loads((tmp_path / "pytmp" / "fake" / "half" / "video.json").read_text())
     assert [c["chunk"] for c in half["chunks"]] == ["00000"]
     assert [c["chunk"] for c in half["without_sound"]] == ["00001", "00002"]
@@ -141,7 +147,9 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     assert pre_process(arguments) == 0
     assert "1 were complete, 2 done now" in capsys.readouterr().out
     after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.rglob("*")) if p.is_file()}
-    assert {p: content for p, (content, _) in before.items()} == {p: content for p, (content, _) in after.items()}
+    assert {p: content for p, (content, _) in before.items()} == {
+        p: content for p, (content, _) in after.items()
+    }
     assert all(after[p] == before[p] for p in before if "/a/" in p.as_posix())
 
     with pytest.raises(UserError, match="jpeg_quality 95, now 60. Give the same"):
@@ -155,7 +163,9 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     shutil.copy(tmp_path / "real" / "a.mp4", tmp_path / "real" / "d.mp4")
     assert pre_process(interrupted) == 0
     capsys.readouterr()
-    assert pre_process(interrupted) == 0 and "4 were complete" in capsys.readouterr().out  # the same command goes on
+    assert (
+        pre_process(interrupted) == 0 and "4 were complete" in capsys.readouterr().out
+    )  # the same command goes on
     frame = out / "real" / "a" / "00000" / "000000.jpg"
     assert len(frame.read_bytes()) < len(before[frame][0])
 
@@ -182,13 +192,18 @@ def test_a_run_that_is_stopped_writes_its_tables(tmp_path, pre_process, monkeypa
 
         monkeypatch.setattr(jobs, "process_video", process)
         with pytest.raises(
-            type(error) if isinstance(error, KeyboardInterrupt) else UserError, match="space" if str(error) else None
+            type(error) if isinstance(error, KeyboardInterrupt) else UserError,
+            match="space" if str(error) else None,
         ):
             pre_process(arguments)
         assert not list(tmp_path.rglob(".*"))
 
     stop_at("c.mp4", KeyboardInterrupt())
-    assert (rows("failures"), rows("warnings"), rows("timings")) == (["bad.mp4"], ["b.mp4"], ["a.mp4", "b.mp4"])
+    assert (rows("failures"), rows("warnings"), rows("timings")) == (
+        ["bad.mp4"],
+        ["b.mp4"],
+        ["a.mp4", "b.mp4"],
+    )
     times = (tmp_path / "timings.csv").read_text().splitlines()
     stop_at("d.mp4", OSError(28, "no space left on device"))
     assert (rows("failures"), rows("warnings")) == (["bad.mp4"], ["b.mp4"])
@@ -204,7 +219,9 @@ def test_a_run_that_is_stopped_writes_its_tables(tmp_path, pre_process, monkeypa
 
 def test_the_title_of_a_contact_sheet_fits(tmp_path, pre_process, monkeypatch):
     """However long the name is and however narrow the sheet."""
-    source = write_clip(tmp_path / "real" / f"{'a long name ' * 5}{'x' * 150}.mp4", face_pictures(60), sound=tone(1.2))
+    source = write_clip(
+        tmp_path / "real" / f"{'a long name ' * 5}{'x' * 150}.mp4", face_pictures(60), sound=tone(1.2)
+    )
     seen = []
     save = Figure.savefig
 
@@ -213,9 +230,9 @@ def test_the_title_of_a_contact_sheet_fits(tmp_path, pre_process, monkeypatch):
         (title,) = figure.texts
         box = title.get_window_extent()
         seen.append(0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1)
-        assert title.get_text().replace("\n", "").replace(" ", "") == f"{source.name}:2.4s,1chunks,1leftout,frameat0.00s".replace(
+        assert title.get_text().replace("\n", "").replace(
             " ", ""
-        )
+        ) == f"{source.name}:2.4s,1chunks,1leftout,frameat0.00s".replace(" ", "")
         save(figure, *arguments, **options)
 
     monkeypatch.setattr(Figure, "savefig", look)
@@ -231,7 +248,9 @@ def test_two_containers_of_one_stem_stay_apart(tmp_path, pre_process):
 
 def test_names_that_could_collide(tmp_path, pre_process):
     for name in ("x.mp4", "x.mkv", "x.mp4.avi"):
-        write_clip(tmp_path / "fake" / name, face_pictures(50), sound=tone(2), codecs=("libx264", "libmp3lame"))
+        write_clip(
+            tmp_path / "fake" / name, face_pictures(50), sound=tone(2), codecs=("libx264", "libmp3lame")
+        )
     assert pre_process(["--out_dir", str(tmp_path)]) == 0
     assert sorted(p.name for p in (tmp_path / "pytmp" / "fake").iterdir()) == ["x.mkv", "x.mp4", "x.mp4.avi"]
 
@@ -325,7 +344,9 @@ def test_a_detector_without_weights_stops_the_run(tmp_path, scripts, monkeypatch
     write_clip(tmp_path / "real" / "a.mp4", face_pictures(3), sound=tone(0.2))
     monkeypatch.setenv("MDS_CACHE", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"nothing.onnx"):
-        scripts["pre-process"].main(["--out_dir", str(tmp_path), "--detector", "yunet", "--weights", "nothing.onnx"])
+        scripts["pre-process"].main(
+            ["--out_dir", str(tmp_path), "--detector", "yunet", "--weights", "nothing.onnx"]
+        )
 
 
 class TwoFaces:
@@ -362,7 +383,9 @@ class OneAtATime(FixedDetector):
 
 
 def test_a_video_that_is_given_up_leaves_the_detector_alone(tmp_path, monkeypatch):
-    """However it is given up, and even if somebody keeps the error: the next video has the detector for itself."""
+    """However it is given up, and even if somebody keeps the error: the next video has the detector for
+    itself.
+    """
     source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
     detector, n_frames = OneAtATime(), Source.frames
 
@@ -386,12 +409,15 @@ def test_a_video_that_is_given_up_leaves_the_detector_alone(tmp_path, monkeypatc
 def test_a_box_under_a_pixel_costs_nothing(tmp_path, fixed_detector):
     class Speck(FixedDetector):
         def detect(self, frames):
-            specks = np.array([[3.1, 3.1, 3.2, 3.2, 0.9], [5, 5, 5, 5, 0.9], [9, 9, 8, 8, 0.9], [np.nan, 1, 2, 3, 0.9]])
+            specks = np.array(
+                [[3.1, 3.1, 3.2, 3.2, 0.9], [5, 5, 5, 5, 0.9], [9, 9, 8, 8, 0.9], [np.nan, 1, 2, 3, 0.9]]
+            )
             return [np.concatenate([faces, specks]) for faces in super().detect(frames)]
 
     source = write_clip(tmp_path / "a.mp4", face_pictures(60), sound=tone(2.4))
     records = [
-        process_video(source, tmp_path / str(i), detector, Settings("x")) for i, detector in enumerate((Speck(), fixed_detector))
+        process_video(source, tmp_path / str(i), detector, Settings("x"))
+        for i, detector in enumerate((Speck(), fixed_detector))
     ]
     assert records[0] == records[1] and len(records[0]["chunks"]) == 2
 
@@ -410,7 +436,9 @@ def test_several_faces(tmp_path, tracks, expected):
     assert [c["chunk"] for c in record["chunks"]] == expected
     assert record["n_tracks_found"] == 2
     boxes = np.array(record["tracks"][0]["boxes"])
-    assert boxes[:, 2].max() < 224 and np.ptp(boxes[:, 0]) < 1  # the longer track is the left face, in video pixels
+    assert (
+        boxes[:, 2].max() < 224 and np.ptp(boxes[:, 0]) < 1
+    )  # the longer track is the left face, in video pixels
 
 
 def test_tracks_are_cut_at_shots(tmp_path, fixed_detector):
@@ -445,7 +473,9 @@ def test_cuts_of_random_pictures_are_those_of_the_shot_detector():
     picture = rng.integers(0, 256, (24, 32, 3), np.uint8)
     for number in range(600):
         if rng.random() < 0.1:  # now and then another picture, near the threshold or far from it
-            picture = np.clip(picture + rng.normal(rng.uniform(-40, 40), 30, picture.shape), 0, 255).astype(np.uint8)
+            picture = np.clip(picture + rng.normal(rng.uniform(-40, 40), 30, picture.shape), 0, 255).astype(
+                np.uint8
+            )
         found = theirs.process_frame(FrameTimecode(number, 30.0), picture[..., ::-1].copy())
         assert ours.cuts(number, picture) == [cut.frame_num for cut in found]
         assert ours._frame_score == pytest.approx(theirs._frame_score)
@@ -471,7 +501,9 @@ def test_rotated_video_gives_upright_crops(tmp_path):
 
 
 def test_yunet_runs_in_the_workers(tmp_path, reference):
-    """From the command line, in processes of their own, without a word from its library; the same files without workers."""
+    """From the command line, in processes of their own, without a word from its library; the same files
+    without workers.
+    """
     picture = cv2.resize(cv2.cvtColor(cv2.imread(str(PORTRAITS[0].picture)), cv2.COLOR_BGR2RGB), (256, 300))
     written = {}
     for workers in (0, 2):
@@ -479,11 +511,26 @@ def test_yunet_runs_in_the_workers(tmp_path, reference):
         for name in ("a", "b"):
             write_clip(out_dir / "real" / f"{name}.mp4", [picture] * 55, sound=tone(1.9))
         weights = reference / "weights" / "yunet_s_640_640.onnx"
-        command = ["--out_dir", out_dir, "--detector", "yunet", "--weights", weights, "--workers", str(workers)]
-        done = subprocess.run([sys.executable, ROOT / "pre-process.py", *command], capture_output=True, text=True, check=False)
+        command = [
+            "--out_dir",
+            out_dir,
+            "--detector",
+            "yunet",
+            "--weights",
+            weights,
+            "--workers",
+            str(workers),
+        ]
+        done = subprocess.run(
+            [sys.executable, ROOT / "pre-process.py", *command], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0 and "2 done now (4 chunks), 0 failed" in done.stdout, done.stderr
-        assert all("video" in line for line in done.stderr.split("\n") if line.strip())  # progress, and that fake/ has none
-        written[workers] = {name: (out_dir / "pytmp" / name).read_bytes() for name in files(out_dir / "pytmp")}
+        assert all(
+            "video" in line for line in done.stderr.split("\n") if line.strip()
+        )  # progress, and that fake/ has none
+        written[workers] = {
+            name: (out_dir / "pytmp" / name).read_bytes() for name in files(out_dir / "pytmp")
+        }
     assert written[0] == written[2] and len(written[0]) == 2 * (2 * 31 + 1)
 
 
@@ -510,7 +557,9 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
     shutil.rmtree(video / "v2" / "00001")
     scripts["write_csv"].main(["--out_dir", str(out_dir)])
     with (out_dir / "rejects.csv").open() as file:
-        assert {row["path"].removeprefix("train/pytmp/real/"): row["reason"] for row in csv.DictReader(file)} == {
+        assert {
+            row["path"].removeprefix("train/pytmp/real/"): row["reason"] for row in csv.DictReader(file)
+        } == {
             "v0/00000": "29 frames, expected 30",
             "v0/00001": "frame 000003.jpg is damaged",
             "v1/00000": "00000.wav has 47000 samples, 1 channel(s), 16 bits, 48000 Hz, "
@@ -528,8 +577,9 @@ def test_index_lists_good_chunks_and_names_the_others(tmp_path, chunk_tree, scri
     printed = capsys.readouterr().out
     assert "6 chunks left out" in printed and not (out_dir / "test_split.csv").exists()
     assert [line.split() for line in printed.splitlines() if line.startswith("train ")] == [
-        ["train", "real", "1", "1", "1"], ["train", "fake", "3", "5", "5"],
-    ]  # fmt: skip
+        ["train", "real", "1", "1", "1"],
+        ["train", "fake", "3", "5", "5"],
+    ]
 
 
 def test_videos_made_with_different_settings_are_noticed(tmp_path, chunk_tree, scripts, capsys):
@@ -545,7 +595,9 @@ def test_videos_made_with_different_settings_are_noticed(tmp_path, chunk_tree, s
 
 def test_index_of_a_split_in_place_of_the_folder_that_holds_it(tmp_path, scripts):
     (tmp_path / "train" / "pytmp" / "real").mkdir(parents=True)
-    with pytest.raises(UserError, match=f"train is a split; did you mean --out_dir {tmp_path}, which holds it"):
+    with pytest.raises(
+        UserError, match=f"train is a split; did you mean --out_dir {tmp_path}, which holds it"
+    ):
         scripts["write_csv"].main(["--out_dir", str(tmp_path / "train")])
 
 
@@ -564,16 +616,33 @@ def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
     scripts["write_csv"].main(["--out_dir", str(tmp_path)])
     index = read_index(tmp_path, "test")
     assert list(zip(index.track, index.chunk, index.start_s, strict=True)) == [
-        (0, "00_00000", 0.0), (0, "00_00001", 1.0), (0, "00_00002", 2.0), (1, "01_00000", 0.0), (1, "01_00001", 1.0),
-    ]  # fmt: skip
+        (0, "00_00000", 0.0),
+        (0, "00_00001", 1.0),
+        (0, "00_00002", 2.0),
+        (1, "01_00000", 0.0),
+        (1, "01_00001", 1.0),
+    ]
     sheet = cv2.imread(str(tmp_path / "test" / "preview" / "fake" / "two.jpg"))
     assert sheet is not None and sheet.std() > 20
     assert scripts["pre-process"].main([*arguments[:-1], "--overwrite", "--jpeg_quality", "50"]) == 0
-    assert not list((tmp_path / "test" / "preview" / "fake").iterdir())  # no sheet is left that shows what was
+    assert not list(
+        (tmp_path / "test" / "preview" / "fake").iterdir()
+    )  # no sheet is left that shows what was
     model = TwoStreamNet(img_dim=32)
     config = {"net": "resnet18", "img_dim": 32, "final_dim": 1024, "dropout": 0.5}
-    save_checkpoint(tmp_path / "m.pth.tar", {"config": config, "state_dict": model.state_dict(), "threshold": 1.0})
-    arguments = ["--out_dir", str(tmp_path), "--test", str(tmp_path / "m.pth.tar"), "--img_dim", "32", "--num_workers", "0"]
+    save_checkpoint(
+        tmp_path / "m.pth.tar", {"config": config, "state_dict": model.state_dict(), "threshold": 1.0}
+    )
+    arguments = [
+        "--out_dir",
+        str(tmp_path),
+        "--test",
+        str(tmp_path / "m.pth.tar"),
+        "--img_dim",
+        "32",
+        "--num_workers",
+        "0",
+    ]
     scripts["train"].main([*arguments, "--scores_dir", str(tmp_path), "--device", "cpu"])
     tracks = pd.read_csv(tmp_path / "track_scores.csv")
     (video,) = pd.read_csv(tmp_path / "scores.csv").to_dict("records")
@@ -584,8 +653,8 @@ def test_tracks_of_two_faces_reach_the_scores(tmp_path, scripts, monkeypatch):
 @pytest.mark.parametrize("offset_s", [-0.2, 0.0, 0.2])
 @pytest.mark.parametrize("fps", [25, Fraction(30000, 1001), 30, 50, "variable"])
 def test_flash_and_click_agree_in_every_chunk(tmp_path, fixed_detector, fps, offset_s):
-    """A lighter picture (not so light that a new shot begins) and a click at one time in every second, the sound beginning
-    before the picture or after it: a slip of one frame would show.
+    """A lighter picture (not so light that a new shot begins) and a click at one time in every second, the
+    sound beginning before the picture or after it: a slip of one frame would show.
     """
     if fps == "variable":
         times = np.cumsum(np.random.default_rng(3).uniform(0.012, 0.06, 110))
@@ -595,16 +664,22 @@ def test_flash_and_click_agree_in_every_chunk(tmp_path, fixed_detector, fps, off
     picture_start_s, sound_start_s = max(0, -offset_s), max(0, offset_s)
     flashes = [int(np.searchsorted(times, at)) for at in (0.31, 1.52, 2.73, 3.44) if at < times[-1]]
     grey = np.full((160, 160, 3), 90, np.uint8)
-    light = [any(0 <= time - times[i] < 0.034 for i in flashes) for time in times]  # long enough to be shown at 30 fps
+    light = [
+        any(0 <= time - times[i] < 0.034 for i in flashes) for time in times
+    ]  # long enough to be shown at 30 fps
     pictures = [grey + 60 if is_light else grey for is_light in light]
     sound = np.zeros((1, 44_100 * 5), np.float32)
     for i in flashes:
         click = round((times[i] + picture_start_s - sound_start_s) * 44_100)
         sound[:, click : click + 220] = 0.9
     source = write_clip(
-        tmp_path / "a.mp4", pictures, fps=25 if fps == "variable" else fps, times_s=times + picture_start_s, sound=sound,
+        tmp_path / "a.mp4",
+        pictures,
+        fps=25 if fps == "variable" else fps,
+        times_s=times + picture_start_s,
+        sound=sound,
         sound_start_s=sound_start_s,
-    )  # fmt: skip
+    )
     with av.open(str(source)) as container:
         starts = [float(stream.start_time * stream.time_base) for stream in container.streams]
     assert starts[1] - starts[0] == pytest.approx(offset_s, abs=0.03)  # the container holds the offset
@@ -612,7 +687,9 @@ def test_flash_and_click_agree_in_every_chunk(tmp_path, fixed_detector, fps, off
     assert record["shots"] == [0] and len(record["chunks"]) >= 3 - (offset_s > 0)
     for chunk in record["chunks"]:
         begin = chunk["first_frame"]
-        crops = [cv2.imread(str(tmp_path / "out" / chunk["chunk"] / f"{i:06d}.jpg")).mean() for i in range(30)]
+        crops = [
+            cv2.imread(str(tmp_path / "out" / chunk["chunk"] / f"{i:06d}.jpg")).mean() for i in range(30)
+        ]
         flash = begin + int(np.argmax(np.array(crops) > 120))
         samples = np.abs(read_wav(tmp_path / "out" / f"{chunk['chunk']}.wav").astype(int))
         click_s = begin / 30 + np.argmax(samples > 8000) / 48_000

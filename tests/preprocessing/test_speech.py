@@ -29,7 +29,10 @@ class Side(FixedDetector):
         found = []
         for frame in frames:
             height, width = frame.shape[:2]
-            boxes = [[width * (0.5 * k + 0.11), height * 0.2, width * (0.5 * k + 0.39), height * 0.82, 1] for k in (1, 0)]
+            boxes = [
+                [width * (0.5 * k + 0.11), height * 0.2, width * (0.5 * k + 0.39), height * 0.82, 1]
+                for k in (1, 0)
+            ]
             found.append(np.array(boxes) + np.append(self.rng.normal(0, 1, (2, 4)), [[0], [0]], 1))
         return found
 
@@ -39,15 +42,17 @@ def blink(scene: Scene, picture: np.ndarray, share: float) -> np.ndarray:
     size, width = picture.shape[0], scene.face.mouth_width
     y = size - scene.face.mouth[1]
     for x in (size / 2 - 0.5 * width, size / 2 + 0.5 * width):
-        mask = np.clip(2 - 2 * np.hypot((scene.face.x - x) / (0.4 * width), (scene.face.y - y) / (0.2 * width)), 0, 1)
+        mask = np.clip(
+            2 - 2 * np.hypot((scene.face.x - x) / (0.4 * width), (scene.face.y - y) / (0.2 * width)), 0, 1
+        )
         mask = mask[..., None] * share
         picture = (picture * (1 - mask) + picture[int(y + 0.4 * width), int(x)] * mask).astype(np.uint8)
     return picture
 
 
 def two_heads(path, seed: int, speaker: int, listener: str):
-    """A clip of two heads that turn and blink; that of side `speaker` (0: left) says what is heard. The other one's mouth is
-    shut ("silent"), says something else ("talks"), or it is a photograph ("photo")."""
+    """A clip of two heads that turn and blink; that of side `speaker` (0: left) says what is heard. The other
+    one's mouth is shut ("silent"), says something else ("talks"), or it is a photograph ("photo")."""
     rng = np.random.default_rng(seed)
     n = round(SECONDS * DEMO_FPS)
     scenes = [Scene(rng, SIZE, n) for _ in range(2)]
@@ -58,14 +63,18 @@ def two_heads(path, seed: int, speaker: int, listener: str):
         heads = []
         for k, scene in enumerate(scenes):
             says = heard if k == speaker else other
-            opening, width = (0, 1) if k != speaker and listener == "silent" else (says.opening[i], says.width[i])
+            opening, width = (
+                (0, 1) if k != speaker and listener == "silent" else (says.opening[i], says.width[i])
+            )
             head = scene.finish(blink(scene, scene.face.speak(opening, width), closed[k][i]), i)
             heads.append(scene.finish(scene.face.image, 0) if k != speaker and listener == "photo" else head)
         pictures.append(np.hstack(heads)[..., ::-1])
     return write_clip(path, pictures, sound=heard.samples[None].astype(np.float32), rate_hz=RATE_HZ)
 
 
-@pytest.mark.parametrize(("seed", "speaker", "listener"), [(0, 0, "silent"), (1, 1, "silent"), (2, 0, "talks"), (3, 1, "photo")])
+@pytest.mark.parametrize(
+    ("seed", "speaker", "listener"), [(0, 0, "silent"), (1, 1, "silent"), (2, 0, "talks"), (3, 1, "photo")]
+)
 def test_of_two_heads_the_one_that_speaks_is_kept(tmp_path, seed, speaker, listener):
     source = two_heads(tmp_path / "two.mp4", seed, speaker, listener)
     record, _ = process_video(source, tmp_path / "out", tmp_path / "work", Side(), Settings("x"))
@@ -79,13 +88,20 @@ def test_of_two_heads_the_one_that_speaks_is_kept(tmp_path, seed, speaker, liste
 
 def test_a_photograph_is_marked_and_left_out_beside_others(tmp_path):
     source = two_heads(tmp_path / "two.mp4", 4, 1, "photo")
-    record, _ = process_video(source, tmp_path / "out", tmp_path / "work", Side(), Settings("x", tracks="all"))
+    record, _ = process_video(
+        source, tmp_path / "out", tmp_path / "work", Side(), Settings("x", tracks="all")
+    )
     is_left = [np.mean(track["boxes"], 0)[0] < SIZE for track in record["tracks"]]
     assert [track.get("still", False) for track in record["tracks"]] == is_left and sum(is_left) == 1
     prefix = f"{is_left.index(True):02d}_"
     assert all(chunk["chunk"].startswith(prefix) for chunk in record["still"]) and len(record["still"]) == 4
-    assert not any(chunk["chunk"].startswith(prefix) for chunk in record["chunks"]) and len(record["chunks"]) == 4
-    assert sorted(p.name for p in (tmp_path / "out").glob("*_*[0-9]")) == [chunk["chunk"] for chunk in record["chunks"]]
+    assert (
+        not any(chunk["chunk"].startswith(prefix) for chunk in record["chunks"])
+        and len(record["chunks"]) == 4
+    )
+    assert sorted(p.name for p in (tmp_path / "out").glob("*_*[0-9]")) == [
+        chunk["chunk"] for chunk in record["chunks"]
+    ]
     warnings = outcome_of("complete", record).warnings
     assert "2 faces at the same time from 0.0 s; all have the same sound" in warnings
     assert "4 chunks of a face that never moves left out, the first at 0.00 s" in warnings
@@ -125,7 +141,9 @@ def test_evidence_is_the_correlation_at_the_best_lag():
     far, against = speech_evidence([np.roll(loud, 40), 1 - loud], loud)
     assert far < 0.4 and against < 0.4
     assert speech_evidence([np.zeros(300)], loud) == speech_evidence([loud], np.full(300, 7.0)) == [0]
-    assert speech_evidence([loud, loud / 100], loud) == pytest.approx([1, 0.1])  # what hardly moves hardly speaks
+    assert speech_evidence([loud, loud / 100], loud) == pytest.approx(
+        [1, 0.1]
+    )  # what hardly moves hardly speaks
 
 
 class Motion(FaceMotion):
@@ -170,10 +188,15 @@ def test_the_choice_among_tracks():
     def shut(n):
         return Motion(noise[:n])
 
-    assert choose((0, 300, 100, shut(300)), (300, 200, 100, says(300, 200))) == (0, "")  # one after the other: the longest
+    assert choose((0, 300, 100, shut(300)), (300, 200, 100, says(300, 200))) == (
+        0,
+        "",
+    )  # one after the other: the longest
     assert choose((0, 300, 100, shut(300)), (0, 299, 50, says(0, 299)))[0] == 1
     assert choose((0, 300, 100, says(0, 300)), (0, 299, 500, shut(299)))[0] == 0
-    assert choose((0, 600, 100, shut(600)), (200, 200, 100, says(200, 200)))[0] == 1  # who speaks for a third of the time
+    assert (
+        choose((0, 600, 100, shut(600)), (200, 200, 100, says(200, 200)))[0] == 1
+    )  # who speaks for a third of the time
     assert choose((0, 600, 100, shut(600)), (280, 200, 100, shut(200)))[0] == 0
     both = says(0, 300)
     best, why = choose((0, 300, 100, both), (0, 300, 120, both))
@@ -189,12 +212,17 @@ def test_the_choice_among_tracks():
 def test_faces_at_the_same_time():
     assert faces_at_once([track(0, 0, 100), track(1, 100, 100)]) == (1, 0)
     assert faces_at_once([track(0, 0, 100), track(1, 80, 100)]) == (1, 0)  # less than a second
-    assert faces_at_once([track(0, 0, 100), track(1, 60, 100), track(2, 65, 10), track(3, 150, 100)]) == (2, 60)
+    assert faces_at_once([track(0, 0, 100), track(1, 60, 100), track(2, 65, 10), track(3, 150, 100)]) == (
+        2,
+        60,
+    )
     assert faces_at_once([track(0, 0, 100), track(1, 0, 300), track(2, 60, 100), track(3, 200, 60)]) == (3, 0)
 
 
 def test_no_rival_is_deleted_before_the_choice(tmp_path):
-    """The speaker is seen from 1 s on and the listener all the time: the speaker is kept, though not the longest."""
+    """The speaker is seen from 1 s on and the listener all the time: the speaker is kept, though not the
+    longest.
+    """
     source = two_heads(tmp_path / "two.mp4", 5, 1, "silent")
 
     class Late(Side):
@@ -210,4 +238,6 @@ def test_no_rival_is_deleted_before_the_choice(tmp_path):
     record, _ = process_video(source, tmp_path / "out", tmp_path / "work", Late(), Settings("x"))
     (kept,) = record["tracks"]
     assert kept["first_frame"] == 30 and np.mean(kept["boxes"], 0)[0] > SIZE
-    assert record["warnings"][0].startswith("2 faces at the same time from 1.0 s; the one that moves with the sound")
+    assert record["warnings"][0].startswith(
+        "2 faces at the same time from 1.0 s; the one that moves with the sound"
+    )

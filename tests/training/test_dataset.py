@@ -11,7 +11,15 @@ import torch
 from python_speech_features import mfcc
 
 from augmentation import AUGMENTATIONS, IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
-from dataset import ChunkDataset, build_loader, class_weights, epoch_batches, hold_out, read_index, scoring_batches
+from dataset import (
+    ChunkDataset,
+    build_loader,
+    class_weights,
+    epoch_batches,
+    hold_out,
+    read_index,
+    scoring_batches,
+)
 from utils.chunkfiles import chunk_frames, read_video, read_wav
 from utils.cli import UserError
 from utils.mfcc import chunk_mfcc
@@ -53,7 +61,11 @@ def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
         dataset = ChunkDataset(index, chunk_tree, 64, Augmentation(AUGMENTATIONS, 64), seed=7)
         dataset.epoch = epoch
         loader = build_loader(dataset, epoch_batches(dataset.labels, seed, 5), num_workers)
-        return {r: (v, a) for b in loader for r, v, a in zip(b["row"].tolist(), b["video"], b["audio"], strict=True)}
+        return {
+            r: (v, a)
+            for b in loader
+            for r, v, a in zip(b["row"].tolist(), b["video"], b["audio"], strict=True)
+        }
 
     one, two = items(0, 0, seed=1), items(0, 2, seed=2)
     assert list(one) != list(two) and len(one) == 10  # two orders, the incomplete batch dropped
@@ -66,7 +78,9 @@ def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_augmentations_treat_all_frames_alike(name):
     torch.manual_seed(3)  # with this seed the flip happens
-    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    image = (
+        torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    )
     video = image.expand(30, 3, 64, 64)
     samples = (8000 * np.sin(np.arange(48_000) / 20)).astype(np.int16)
     changed, sound = Augmentation([name], 64)(video, samples)
@@ -129,7 +143,9 @@ def test_whole_videos_are_held_out_with_their_originals():
     index["label"] = index.video.str.startswith("real").astype(int)
     train, held = hold_out(index, 0.1)
     assert not set(train.video) & set(held.video) and len(train) + len(held) == len(index)
-    assert held.video.nunique() == 8 and held.label.sum() == 4  # 2 of 20 real videos, 6 of 60 fake ones, two chunks each
+    assert (
+        held.video.nunique() == 8 and held.label.sum() == 4
+    )  # 2 of 20 real videos, 6 of 60 fake ones, two chunks each
     index["original"] = [f"real/{v[5:].split('_')[0]}" if v.startswith("fake") else "" for v in index.video]
     train, held = hold_out(index.sample(frac=1, random_state=1), 0.1)
     assert held.video.nunique() == 8 and set(held.original) - {""} == set(held.video[held.label == 1])
@@ -138,9 +154,15 @@ def test_whole_videos_are_held_out_with_their_originals():
         hold_out(index[index.video.isin(["real/0", "fake/0_0"])], 0.1)
 
 
-@pytest.mark.parametrize(("size", "img_dim"), [(224, 224), (224, 112), (224, 64), (224, 32), (48, 64), (100, 64), (224, 300)])
+@pytest.mark.parametrize(
+    ("size", "img_dim"), [(224, 224), (224, 112), (224, 64), (224, 32), (48, 64), (100, 64), (224, 300)]
+)
 def test_frames_of_any_size_are_resized(tmp_path, size, img_dim):
-    grey = cv2.resize(np.random.default_rng(0).integers(0, 255, (5, 5), np.uint8), (size, size), interpolation=cv2.INTER_CUBIC)
+    grey = cv2.resize(
+        np.random.default_rng(0).integers(0, 255, (5, 5), np.uint8),
+        (size, size),
+        interpolation=cv2.INTER_CUBIC,
+    )
     picture = cv2.merge([grey, np.full_like(grey, 90), grey // 2])
     for i in range(30):
         cv2.imwrite(str(tmp_path / f"{i:06d}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
@@ -158,7 +180,10 @@ def test_frames_of_any_size_are_resized(tmp_path, size, img_dim):
         ("", "can't be read as CSV"),
         ("video,label\nx,1\n", "no column track, chunk, path, start_s"),
         ("video,label,track,chunk,path,start_s\n", "lists no chunk"),
-        ("video,label,track,chunk,path,start_s\nx,2,0,00000,p,0\n", r"has labels \[2\], expected 0 \(fake\) and 1 \(real\)"),
+        (
+            "video,label,track,chunk,path,start_s\nx,2,0,00000,p,0\n",
+            r"has labels \[2\], expected 0 \(fake\) and 1 \(real\)",
+        ),
     ],
 )
 def test_bad_index(tmp_path, content, words):
@@ -170,7 +195,9 @@ def test_bad_index(tmp_path, content, words):
 
 @pytest.mark.parametrize(("name", "low", "high"), [("noise", -40, -15), ("gain", -12, 6)])
 def test_loudness_of_what_an_augmentation_does(name, low, high):
-    """Noise by its level below the sound, a gain by the level that it leaves, in dB; both span most of their range."""
+    """Noise by its level below the sound, a gain by the level that it leaves, in dB; both span most of their
+    range.
+    """
     samples = (3000 * np.sin(np.arange(48_000) / 7)).astype(np.int16)
     torch.manual_seed(0)
     levels = []

@@ -1,4 +1,6 @@
-"""What only a GPU can show: `pytest -m gpu`, skipped without one. MDS_GPU_TESTS=cpu runs all that a CPU can, as a rehearsal."""
+"""What only a GPU can show: `pytest -m gpu`, skipped without one. MDS_GPU_TESTS=cpu runs all that a CPU can,
+as a rehearsal.
+"""
 
 import copy
 import os
@@ -58,7 +60,9 @@ def golden_deviation(img_dim: int) -> float:
     return max(deviation(values, REFERENCE[f"eval{img_dim}_{name}"]) for name, values in out.items())
 
 
-@pytest.mark.parametrize("img_dim", [64, pytest.param(112, marks=needs_gpu), pytest.param(224, marks=needs_gpu)])
+@pytest.mark.parametrize(
+    "img_dim", [64, pytest.param(112, marks=needs_gpu), pytest.param(224, marks=needs_gpu)]
+)
 def test_evaluation_equals_the_reference(img_dim, full_float32, record_property):
     assert golden_deviation(img_dim) < 1e-3
     torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
@@ -87,12 +91,16 @@ def test_a_step_equals_that_of_the_cpu(full_float32):
         trainer = Trainer(model, Ranks(device), lr=1e-4, weight_decay=1e-5, margin=0.99)
         terms, _, distances = trainer.step([batch_of(8, 64)], 1)
         moved = torch.cat(
-            [(p.detach().cpu() - q.detach()).flatten() for p, q in zip(model.parameters(), start.parameters(), strict=True)]
+            [
+                (p.detach().cpu() - q.detach()).flatten()
+                for p, q in zip(model.parameters(), start.parameters(), strict=True)
+            ]
         )
         results.append((terms.cpu(), distances.cpu(), moved))
     for ours, expected in zip(results[1][:2], results[0][:2], strict=True):
         torch.testing.assert_close(ours, expected, rtol=2e-3, atol=1e-3)
-    # Adam's first step is lr times the sign of each gradient: the two devices agree wherever it is more than rounding
+    # Adam's first step is lr times the sign of each gradient: the two devices agree wherever it is more than
+    # rounding
     assert (results[0][2] - results[1][2]).abs().gt(1e-4).float().mean() < 0.02
 
 
@@ -122,8 +130,12 @@ def test_compiled_scores_are_the_same(chunk_tree, monkeypatch):
     index = read_index(chunk_tree, "test")
     scores = []
     for compile in (False, True):
-        loader = build_loader(ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 8), num_workers=0)
-        scores.append(score_chunks(model, index, loader, Ranks(DEVICE), StopSignal("stopping"), "off", "test", compile))
+        loader = build_loader(
+            ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 8), num_workers=0
+        )
+        scores.append(
+            score_chunks(model, index, loader, Ranks(DEVICE), StopSignal("stopping"), "off", "test", compile)
+        )
     plain, compiled = (table[list(SCORES)].to_numpy() for table in scores)
     np.testing.assert_allclose(plain, compiled, rtol=1e-2, atol=1e-3)
 
@@ -169,10 +181,21 @@ def test_a_run_moves_between_cpu_and_gpu(tmp_path, chunk_tree, scripts, monkeypa
     model_dir = tmp_path / RUN / "model"
     checkpoint = load_checkpoint(list_checkpoints(model_dir)[0], {})
     assert checkpoint["epoch"] == 3 and len(checkpoint["log"]) == 3
-    assert all(tensor.device.type == "cpu" and torch.isfinite(tensor).all() for tensor in checkpoint["state_dict"].values())
+    assert all(
+        tensor.device.type == "cpu" and torch.isfinite(tensor).all()
+        for tensor in checkpoint["state_dict"].values()
+    )
     scores = []
     for device in ("cpu", DEVICE):
-        arguments = ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path), "--scores_dir", str(tmp_path / device)]
+        arguments = [
+            "--out_dir",
+            str(chunk_tree),
+            *SMALL,
+            "--log_dir",
+            str(tmp_path),
+            "--scores_dir",
+            str(tmp_path / device),
+        ]
         assert scripts["train"].main([*arguments, "--device", device, "--test"]) == 0
         scores.append((tmp_path / device / "scores.csv").read_text().splitlines()[1:])
     assert [line.split(",")[0] for line in scores[0]] == [line.split(",")[0] for line in scores[1]]
@@ -201,15 +224,23 @@ def test_sigterm_within_an_epoch_saves_and_resumes(tmp_path, chunk_tree):
     newest = list_checkpoints(tmp_path / RUN / "model")[0]
     n_epochs = load_checkpoint(newest, {})["epoch"] + 1
     done = subprocess.run(
-        [*command, "--epochs", str(n_epochs), "--resume"], capture_output=True, text=True, cwd=ROOT, check=False
+        [*command, "--epochs", str(n_epochs), "--resume"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
-    assert done.returncode == 0 and "resumed from" in done.stdout and f"epoch {n_epochs} done" in done.stdout, done.stderr
+    assert (
+        done.returncode == 0 and "resumed from" in done.stdout and f"epoch {n_epochs} done" in done.stdout
+    ), done.stderr
 
 
 def test_pinned_batches_and_bad_chunks(chunk_tree):
     index = read_index(chunk_tree, "test")
     index.loc[1, "path"] = "test/pytmp/real/gone/00000"
-    loader = build_loader(ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 4), num_workers=2, pin_memory=IS_GPU)
+    loader = build_loader(
+        ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 4), num_workers=2, pin_memory=IS_GPU
+    )
     rows, bad = [], []
     for batch in loader:
         assert batch["video"].is_pinned() == batch["audio"].is_pinned() == IS_GPU

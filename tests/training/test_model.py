@@ -65,15 +65,19 @@ def test_training_steps_equal_the_reference(img_dim):
         if step == 0:
             assert [t.item() for t in terms] == pytest.approx(expected, rel=2e-3)
         else:
-            # Rounding grows from step to step: at 64 px, step 2, float64 itself is 1.5e-3 from the float32 reference
-            # and this float32 graph 4e-3 with one convolution algorithm, 5e-3 with another.
-            assert terms[0].item() == pytest.approx(expected[0], rel=1e-3 if (img_dim, step) != (64, 2) else 1e-2)
+            # Rounding grows from step to step: at 64 px, step 2, float64 itself is 1.5e-3 from the float32
+            # reference and this float32 graph 4e-3 with one convolution algorithm, 5e-3 with another.
+            assert terms[0].item() == pytest.approx(
+                expected[0], rel=1e-3 if (img_dim, step) != (64, 2) else 1e-2
+            )
         adam.zero_grad()
         sum(terms).backward()
         if step == 0:
             norms = {name: p.grad.norm().item() for name, p in model.named_parameters()}
             # the bias of a layer before batch normalisation has no gradient but rounding
-            real = {name: norm for name, norm in facts["grad_norm_step0"].items() if norm > 0.1 or "final" in name}
+            real = {
+                name: norm for name, norm in facts["grad_norm_step0"].items() if norm > 0.1 or "final" in name
+            }
             assert {name: norms[name] for name in real} == pytest.approx(real, rel=1e-2)
             assert all(norm < 0.1 for name, norm in norms.items() if name not in real)
         adam.step()
@@ -91,13 +95,19 @@ def test_every_depth_trains_and_evaluates(net):
     model = TwoStreamNet(net, img_dim=32, final_dim=8)
     video, audio = torch.randn(2, 3, 30, 32, 32), torch.randn(2, 1, 13, 99)
     out = model.train()(video, audio)
-    (contrastive_loss(out["video_emb"], out["audio_emb"], torch.tensor([0, 1]), 0.99) + out["video_logits"].sum()).backward()
+    (
+        contrastive_loss(out["video_emb"], out["audio_emb"], torch.tensor([0, 1]), 0.99)
+        + out["video_logits"].sum()
+    ).backward()
     assert model.netcnnlip.conv1.weight.grad.abs().sum() > 0
     with torch.no_grad():
         out = model.eval()(video, audio)
     assert {name: tuple(v.shape) for name, v in out.items()} == {
-        "video_emb": (2, 8), "audio_emb": (2, 8), "video_logits": (2, 2), "audio_logits": (2, 2),
-    }  # fmt: skip
+        "video_emb": (2, 8),
+        "audio_emb": (2, 8),
+        "video_logits": (2, 2),
+        "audio_logits": (2, 2),
+    }
     assert all(torch.isfinite(v).all() for v in out.values())
 
 
@@ -117,7 +127,9 @@ def test_initialisations():
 @pytest.mark.parametrize("img_dim", [64])
 def test_steps_of_the_trainer_equal_the_reference(img_dim, monkeypatch):
     facts = FACTS[f"train{img_dim}"]
-    monkeypatch.setattr(engine, "normalize", lambda video: video)  # the reference's input is normalised already
+    monkeypatch.setattr(
+        engine, "normalize", lambda video: video
+    )  # the reference's input is normalised already
     batch = {
         "video": fill.video(2, img_dim),
         "audio": fill.audio(2),
@@ -127,12 +139,17 @@ def test_steps_of_the_trainer_equal_the_reference(img_dim, monkeypatch):
     with Ranks("cpu") as ranks:
         trainer = Trainer(filled(img_dim).train(), ranks, facts["lr"], facts["weight_decay"], facts["margin"])
         for step, expected in enumerate(facts["losses_contrastive_video_audio"]):
-            before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()} if step == 0 else {}
+            before = (
+                {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+                if step == 0
+                else {}
+            )
             terms, rows, distances = trainer.step(iter([batch]), 1)
             terms = terms.tolist()
             if step == 0:
                 assert terms == pytest.approx(expected, rel=2e-3)
-                # Adam's first step moves each weight by the rate, against its gradient; the moments hold the gradients' norms
+                # Adam's first step moves each weight by the rate, against its gradient; the moments hold the
+                # gradients' norms
                 state = trainer.optimizer.state
                 moved = {name: (before[name] - p.detach()) for name, p in trainer.model.named_parameters()}
                 assert all(difference.abs().max() < 1.01 * facts["lr"] for difference in moved.values())
@@ -152,16 +169,22 @@ def outputs(distance, video_logits, audio_logits) -> dict[str, torch.Tensor]:
     """What a network might return for chunks at these distances."""
     video_emb = torch.tensor([[d, 0.0] for d in distance])
     return {
-        "video_emb": video_emb, "audio_emb": torch.zeros_like(video_emb),
-        "video_logits": torch.tensor(video_logits), "audio_logits": torch.tensor(audio_logits),
-    }  # fmt: skip
+        "video_emb": video_emb,
+        "audio_emb": torch.zeros_like(video_emb),
+        "video_logits": torch.tensor(video_logits),
+        "audio_logits": torch.tensor(audio_logits),
+    }
 
 
 def test_losses_by_hand():
     third, half = math.log(3), math.log(2)  # p = 1/4 and 3/4, 1/2 and 1/2
     out = outputs([2.0, 0.5, 3.0], [[0, third], [0, third], [0.0, 0.0]], [[third, 0], [0.0, 0.0], [0, third]])
     label = torch.tensor([1, 0, 0])  # real, fake, fake
-    contrastive = [4, 0.7**2, 0]  # at a margin of 1.2: a real one d^2, a fake one what it lacks of the margin, squared
+    contrastive = [
+        4,
+        0.7**2,
+        0,
+    ]  # at a margin of 1.2: a real one d^2, a fake one what it lacks of the margin, squared
     video = [-math.log(3 / 4), -math.log(1 / 4), half]
     audio = [-math.log(1 / 4), half, -math.log(1 / 4)]
     found = losses(out, label, 1.2)
@@ -175,7 +198,9 @@ def test_chunk_values_by_hand():
     third = math.log(3)
     values = chunk_values(outputs([2.0, 0.5], [[third, 0], [0.0, 0.0]], [[0, third], [third, 0]]))
     assert SCORES == ("dissimilarity", "p_fake_video", "p_fake_audio")
-    assert values.numpy() == pytest.approx(np.array([[2, 0.5], [0.75, 0.5], [0.25, 0.75]]))  # fake is column 0
+    assert values.numpy() == pytest.approx(
+        np.array([[2, 0.5], [0.75, 0.5], [0.25, 0.75]])
+    )  # fake is column 0
 
 
 def test_the_training_auc_counts_fake_above_real():
@@ -187,9 +212,14 @@ def test_the_training_auc_counts_fake_above_real():
 def test_figures_of_an_epoch_by_hand():
     index = pd.DataFrame({"video": ["r", "r", "f", "f", "x"], "label": [1, 1, 0, 0, 0], "track": 0})
     whole = {
-        "sums": torch.tensor([2.0, 4.0, 6.0], dtype=torch.float64), "n_steps": 2, "position": 4, "seconds": 8.0, "wait_s": 2.0,
-        "distances": torch.tensor([1.0, 3.0, 7.0, 9.0, -1.0]), "bad": {},
-    }  # fmt: skip
+        "sums": torch.tensor([2.0, 4.0, 6.0], dtype=torch.float64),
+        "n_steps": 2,
+        "position": 4,
+        "seconds": 8.0,
+        "wait_s": 2.0,
+        "distances": torch.tensor([1.0, 3.0, 7.0, 9.0, -1.0]),
+        "bad": {},
+    }
     stats = epoch_stats(whole, index, torch.device("cpu"))
     assert (stats["loss"], stats["contrastive"], stats["video_ce"], stats["audio_ce"]) == (6, 1, 2, 3)
     assert (stats["avg_score_real"], stats["avg_score_fake"]) == (2, 8)  # the last chunk was not seen
@@ -198,7 +228,9 @@ def test_figures_of_an_epoch_by_hand():
 
 
 def test_a_network_that_overfits_points_the_right_way(tiny):
-    """Real distances below fake ones, both heads sure of the right class: the sign of everything that training does."""
+    """Real distances below fake ones, both heads sure of the right class: the sign of everything that
+    training does.
+    """
     torch.manual_seed(0)
     label = torch.tensor([0, 1] * 4)
     # the picture of a fake is bright, its sound is low; noise on both

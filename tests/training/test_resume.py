@@ -1,4 +1,6 @@
-"""Training that is killed at any moment, and training by several processes: the result is that of one undisturbed process."""
+"""Training that is killed at any moment, and training by several processes: the result is that of one
+undisturbed process.
+"""
 
 import json
 import os
@@ -33,7 +35,9 @@ def finish(process, limit_s: float = 120) -> int:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, chunk_tree) -> Path:
     folder = tmp_path_factory.mktemp("straight")
-    process = start(["--out_dir", str(chunk_tree), *FLAGS, "--num_workers", "0", "--log_dir", str(folder)], folder / "log")
+    process = start(
+        ["--out_dir", str(chunk_tree), *FLAGS, "--num_workers", "0", "--log_dir", str(folder)], folder / "log"
+    )
     assert finish(process) == 0, (folder / "log").read_text()
     return folder / RUN
 
@@ -44,7 +48,16 @@ HELD_OUT = ["--val_fraction", "0.3"]
 @pytest.fixture(scope="module")
 def straight_held_out(tmp_path_factory, chunk_tree) -> Path:
     folder = tmp_path_factory.mktemp("held_out")
-    command = ["--out_dir", str(chunk_tree), *FLAGS, *HELD_OUT, "--num_workers", "0", "--log_dir", str(folder)]
+    command = [
+        "--out_dir",
+        str(chunk_tree),
+        *FLAGS,
+        *HELD_OUT,
+        "--num_workers",
+        "0",
+        "--log_dir",
+        str(folder),
+    ]
     assert finish(start(command, folder / "log")) == 0, (folder / "log").read_text()
     return folder / RUN
 
@@ -80,10 +93,21 @@ def test_a_run_killed_and_resumed_ends_where_the_straight_one_ends(straight, chu
 
 
 @pytest.mark.parametrize("when", ["epoch 2 done", "held-out videos", "threshold from"])
-def test_a_run_killed_while_it_scores_or_between_epochs_twice_in_a_row(straight_held_out, chunk_tree, tmp_path, when):
+def test_a_run_killed_while_it_scores_or_between_epochs_twice_in_a_row(
+    straight_held_out, chunk_tree, tmp_path, when
+):
     """Loader processes and all, with two kills one after the other at about the same place."""
     rng = np.random.default_rng(len(when))
-    command = ["--out_dir", str(chunk_tree), *FLAGS, *HELD_OUT, "--num_workers", "1", "--log_dir", str(tmp_path)]
+    command = [
+        "--out_dir",
+        str(chunk_tree),
+        *FLAGS,
+        *HELD_OUT,
+        "--num_workers",
+        "1",
+        "--log_dir",
+        str(tmp_path),
+    ]
     command += ["--save_every_min", "0.0001", "--resume"]
     log = tmp_path / "log"
     n_killed = 0
@@ -109,9 +133,17 @@ def start_ranks(n_ranks: int, command: list[str], folder: Path, **environment: s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(n_ranks), "LOCAL_WORLD_SIZE": str(n_ranks)}
+    group = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(n_ranks),
+        "LOCAL_WORLD_SIZE": str(n_ranks),
+    }
     group |= environment
-    return [start(command, folder / "log", RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(n_ranks)]
+    return [
+        start(command, folder / "log", RANK=str(rank), LOCAL_RANK=str(rank), **group)
+        for rank in range(n_ranks)
+    ]
 
 
 def on_ranks(n_ranks: int, command: list[str], folder: Path, **environment: str) -> None:
@@ -120,7 +152,17 @@ def on_ranks(n_ranks: int, command: list[str], folder: Path, **environment: str)
 
 
 def test_all_ranks_go_on_from_the_checkpoint_that_rank_0_chooses(chunk_tree, tmp_path):
-    flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--num_workers", "0", "--print_freq", "1"]
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--batch_size",
+        "2",
+        "--num_workers",
+        "0",
+        "--print_freq",
+        "1",
+    ]
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     for folder in (straight, resumed):
         folder.mkdir()
@@ -141,7 +183,18 @@ def test_all_ranks_go_on_from_the_checkpoint_that_rank_0_chooses(chunk_tree, tmp
 def test_scores_are_not_lost_for_a_rank_that_is_late(straight, chunk_tree, tmp_path):
     """By more than the time after which a collective gives up."""
     checkpoint = str(next((straight / "model").glob("model_best*")))
-    score = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0", "--batch_size", "5", "--test", checkpoint]
+    score = [
+        "--out_dir",
+        str(chunk_tree),
+        "--device",
+        "cpu",
+        "--num_workers",
+        "0",
+        "--batch_size",
+        "5",
+        "--test",
+        checkpoint,
+    ]
     on_ranks(2, [*score, "--scores_dir", str(tmp_path)], tmp_path, LATE_S="5")
     assert len(pd.read_csv(tmp_path / "chunk_scores.csv")) == 12
 
@@ -165,16 +218,31 @@ def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):
     assert b["threshold"] == pytest.approx(a["threshold"], rel=1e-3)
 
     checkpoint = str(max((runs[0] / "model").glob("model_best*")))
-    score = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0", "--batch_size", "5", "--test", checkpoint]
+    score = [
+        "--out_dir",
+        str(chunk_tree),
+        "--device",
+        "cpu",
+        "--num_workers",
+        "0",
+        "--batch_size",
+        "5",
+        "--test",
+        checkpoint,
+    ]
     assert finish(start([*score, "--scores_dir", str(tmp_path / "one")], tmp_path / "one" / "log")) == 0
-    on_ranks(2, [*score, "--scores_dir", str(tmp_path / "two")], tmp_path / "two")  # batches of 5, 5 and 2 chunks
+    on_ranks(
+        2, [*score, "--scores_dir", str(tmp_path / "two")], tmp_path / "two"
+    )  # batches of 5, 5 and 2 chunks
     for name in ("scores.csv", "chunk_scores.csv"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert len(pd.read_csv(tmp_path / "two" / "chunk_scores.csv")) == 12
 
 
 def test_two_processes_that_one_is_asked_to_stop(chunk_tree, tmp_path):
-    """One of them gets SIGTERM: both end at the same step, the state is saved, and the resumed run ends as the straight one."""
+    """One of them gets SIGTERM: both end at the same step, the state is saved, and the resumed run ends as
+    the straight one.
+    """
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--epochs", "3", "--num_workers", "0"]
     flags += ["--print_freq", "1"]
     folders = [tmp_path / "straight", tmp_path / "stopped"]
@@ -199,10 +267,25 @@ def test_torchrun_starts_a_run_again_whose_rank_died(chunk_tree, tmp_path):
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--batch_size", "2", "--epochs", "3", "--num_workers", "0"]
     (tmp_path / "straight").mkdir()
     on_ranks(2, [*flags, "--log_dir", str(tmp_path / "straight")], tmp_path / "straight")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--max-restarts=1", "--standalone"]
-    command = [*launcher, str(ROOT / "tests" / "training" / "tiny_train.py"), *flags, "--log_dir", str(tmp_path)]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--max-restarts=1",
+        "--standalone",
+    ]
+    command = [
+        *launcher,
+        str(ROOT / "tests" / "training" / "tiny_train.py"),
+        *flags,
+        "--log_dir",
+        str(tmp_path),
+    ]
     command += ["--save_every_min", "0.0001", "--resume"]
-    done = subprocess.run(command, env=os.environ | {"DIE_AT": "5"}, capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        command, env=os.environ | {"DIE_AT": "5"}, capture_output=True, text=True, check=False, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     assert "resumed from" in done.stdout
     assert_same_run(tmp_path / "straight" / RUN, tmp_path / RUN)

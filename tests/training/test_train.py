@@ -56,8 +56,13 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_same_run(straight: Path, resumed: Path) -> None:
-    """Two run folders end with the same bits: weights, optimiser, TensorBoard; and with the same epochs in the log."""
-    names = [sorted(p.name for p in (run / "model").iterdir() if p.name.startswith("model_best")) for run in (straight, resumed)]
+    """Two run folders end with the same bits: weights, optimiser, TensorBoard; and with the same epochs in
+    the log.
+    """
+    names = [
+        sorted(p.name for p in (run / "model").iterdir() if p.name.startswith("model_best"))
+        for run in (straight, resumed)
+    ]
     assert names[0] == names[1]
     newest = max((straight / "model").glob("epoch*"), key=lambda p: int(p.name.split(".")[0][5:])).name
     for name in (newest, *names[0]):
@@ -68,10 +73,21 @@ def assert_same_run(straight: Path, resumed: Path) -> None:
         for i, state in a["optimizer"]["state"].items():
             for key, tensor in state.items():
                 assert torch.equal(tensor, b["optimizer"]["state"][i][key]), key
-        for key in ("epoch", "iteration", "least_loss", "best_value", "avg_score_real", "avg_score_fake", "threshold"):
+        for key in (
+            "epoch",
+            "iteration",
+            "least_loss",
+            "best_value",
+            "avg_score_real",
+            "avg_score_fake",
+            "threshold",
+        ):
             assert a.get(key) == b.get(key), key
     timed = {"chunks_per_s", "data_wait_share", "peak_memory_mb"}
-    logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (straight, resumed)]
+    logs = [
+        [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        for run in (straight, resumed)
+    ]
     untimed = [[{k: v for k, v in record.items() if k not in timed} for record in log] for log in logs]
     assert untimed[0] == untimed[1] and [r["epoch"] for r in logs[0]] == list(range(1, len(logs[0]) + 1))
     events = [scalars(run / "img" / "train") for run in (straight, resumed)]
@@ -96,7 +112,9 @@ def runs(tmp_path_factory, chunk_tree, scripts):
     train = scripts["train"].main
     common = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--print_freq", "2"]
     train([*common, "--log_dir", str(folder / "straight"), "--epochs", "2"])
-    train([*common, "--log_dir", str(folder / "resumed"), "--epochs", "1", "--resume"])  # nothing there yet: starts
+    train(
+        [*common, "--log_dir", str(folder / "resumed"), "--epochs", "1", "--resume"]
+    )  # nothing there yet: starts
     train([*common, "--log_dir", str(folder / "resumed"), "--epochs", "2", "--resume"])
     return folder
 
@@ -104,23 +122,46 @@ def runs(tmp_path_factory, chunk_tree, scripts):
 def test_a_resumed_run_equals_a_straight_one(runs):
     assert_same_run(runs / "straight" / RUN, runs / "resumed" / RUN)
     checkpoint = load_checkpoint(runs / "straight" / RUN / "model" / "epoch2.pth.tar", {})
-    assert checkpoint.keys() >= {"epoch", "net", "state_dict", "least_loss", "avg_score_real", "avg_score_fake", "optimizer"}
+    assert checkpoint.keys() >= {
+        "epoch",
+        "net",
+        "state_dict",
+        "least_loss",
+        "avg_score_real",
+        "avg_score_fake",
+        "optimizer",
+    }
     assert (checkpoint["epoch"], checkpoint["iteration"]) == (2, 6)
 
 
 def test_a_run_says_what_happened(runs):
     run = runs / "straight" / RUN
     names = sorted(p.name for p in (run / "model").iterdir())
-    assert names[:2] == ["epoch1.pth.tar", "epoch2.pth.tar"] and names[2].startswith("model_best_epoch") and len(names) == 3
+    assert (
+        names[:2] == ["epoch1.pth.tar", "epoch2.pth.tar"]
+        and names[2].startswith("model_best_epoch")
+        and len(names) == 3
+    )
     events = scalars(run / "img" / "train")
     steps = {tag: [step for step, _ in points] for tag, points in events.items()}
     assert steps.pop("local/loss") == [2, 3, 5, 6]
-    assert steps.keys() >= {"global/loss", "global/avg_score_fake", "global/avg_score_real", "global/train_auc"}
+    assert steps.keys() >= {
+        "global/loss",
+        "global/avg_score_fake",
+        "global/avg_score_real",
+        "global/train_auc",
+    }
     assert all(points == [1, 2] for points in steps.values())  # as in the log
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for record in records:
-        assert record["loss"] == pytest.approx(record["contrastive"] + record["video_ce"] + record["audio_ce"])
-        assert 0 <= record["train_auc"] <= 1 and 0 <= record["data_wait_share"] <= 1 and record["peak_memory_mb"] > 100
+        assert record["loss"] == pytest.approx(
+            record["contrastive"] + record["video_ce"] + record["audio_ce"]
+        )
+        assert (
+            0 <= record["train_auc"] <= 1
+            and 0 <= record["data_wait_share"] <= 1
+            and record["peak_memory_mb"] > 100
+        )
         assert record["mean_mds_real"] > 0 and record["chunks_per_s"] > 0 and record["n_bad_chunks"] == 0
     assert json.loads((run / "args.json").read_text())["augment"] == ["hflip", "noise"]
     assert json.loads((run / "env.json").read_text())["packages"]["torch"] == torch.__version__.split("+")[0]
@@ -138,7 +179,16 @@ def test_a_run_says_what_happened(runs):
 def scored(runs, chunk_tree, scripts):
     folder = runs / "scores"
     scripts["train"].main(
-        ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(runs / "straight"), "--test", "--scores_dir", str(folder)]
+        [
+            "--out_dir",
+            str(chunk_tree),
+            *SMALL,
+            "--log_dir",
+            str(runs / "straight"),
+            "--test",
+            "--scores_dir",
+            str(folder),
+        ]
     )
     return folder
 
@@ -148,8 +198,16 @@ def test_scores_of_the_test_split(runs, scored, chunk_tree, scripts, tmp_path):
     chunks = pd.read_csv(scored / "chunk_scores.csv", dtype={"chunk": str})
     assert list(videos.columns) == ["video", "label", "track", "n_chunks", "dissimilarity_sum", "mds"]
     assert list(chunks.columns) == [
-        "video", "label", "track", "chunk", "start_s", "end_s", "dissimilarity", "p_fake_video", "p_fake_audio",
-    ]  # fmt: skip
+        "video",
+        "label",
+        "track",
+        "chunk",
+        "start_s",
+        "end_s",
+        "dissimilarity",
+        "p_fake_video",
+        "p_fake_audio",
+    ]
     assert list(videos.video) == [f"{label}/v{i}" for label in ("fake", "real") for i in range(3)]
     assert list(videos.label) == [0, 0, 0, 1, 1, 1] and (videos.n_chunks == 2).all()
     np.testing.assert_allclose(videos.mds, chunks.groupby("video").dissimilarity.mean())
@@ -175,7 +233,9 @@ def test_threshold_is_the_midpoint_of_the_training_videos(runs, scored, chunk_tr
         with torch.no_grad():
             out = network(normalize(item["video"][None]), item["audio"][None])
         mds.setdefault(video, []).append(dissimilarity(out["video_emb"], out["audio_emb"]).item())
-    real, fake = (np.mean([np.mean(d) for v, d in mds.items() if v.startswith(label)]) for label in ("real", "fake"))
+    real, fake = (
+        np.mean([np.mean(d) for v, d in mds.items() if v.startswith(label)]) for label in ("real", "fake")
+    )
     assert checkpoint["mean_mds_real"] == pytest.approx(real, rel=1e-4)
     assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
     stored = read_summary(scored / "scores.json")
@@ -188,9 +248,12 @@ def test_a_checkpoint_of_the_authors_code_goes_on_training(runs, chunk_tree, scr
     for state in adam["state"].values():
         state["step"] = int(state["step"])  # as PyTorch 1 saved it, with fewer settings in a group
     adam["param_groups"] = [
-        {k: g[k] for k in ("lr", "betas", "eps", "weight_decay", "amsgrad", "params")} for g in adam["param_groups"]
+        {k: g[k] for k in ("lr", "betas", "eps", "weight_decay", "amsgrad", "params")}
+        for g in adam["param_groups"]
     ]
-    theirs = {k: ours[k] for k in ("epoch", "net", "least_loss", "avg_score_real", "avg_score_fake", "iteration")}
+    theirs = {
+        k: ours[k] for k in ("epoch", "net", "least_loss", "avg_score_real", "avg_score_fake", "iteration")
+    }
     theirs |= {"optimizer": adam, "state_dict": {f"module.{k}": v for k, v in ours["state_dict"].items()}}
     torch.save(theirs, tmp_path / "epoch2.pth.tar")
     arguments = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
@@ -203,7 +266,12 @@ def test_weights_of_the_authors_code_load(tmp_path, scripts, img_dim):
     network = TwoStreamNet(img_dim=img_dim, final_dim=32)
     path = tmp_path / "epoch7.pth.tar"
     state = {f"module.{name}": tensor for name, tensor in network.state_dict().items()}
-    numbers = {"epoch": 7, "avg_score_real": np.float64(0.25), "avg_score_fake": np.float32(0.75), "net": "resnet18"}
+    numbers = {
+        "epoch": 7,
+        "avg_score_real": np.float64(0.25),
+        "avg_score_fake": np.float32(0.75),
+        "net": "resnet18",
+    }
     torch.save({"state_dict": state, **numbers}, path)
     flags = {"net": "resnet18", "img_dim": img_dim, "final_dim": 1024, "dropout": 0.5}
     loaded = load_checkpoint(path, flags)
@@ -247,9 +315,13 @@ def test_bad_checkpoints_give_one_line(runs, chunk_tree, scripts, tmp_path, caps
             assert "\n" not in str(caught.value)
     assert "executed" not in capsys.readouterr().out
     with pytest.raises(UserError, match="was trained with --img_dim 32; give the same flags"):
-        scripts["train"].main(["--out_dir", str(chunk_tree), "--img_dim", "64", "--final_dim", "16", "--resume", str(good)])
+        scripts["train"].main(
+            ["--out_dir", str(chunk_tree), "--img_dim", "64", "--final_dim", "16", "--resume", str(good)]
+        )
     with pytest.raises(UserError, match="train first"):
-        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--test"])
+        scripts["train"].main(
+            ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path / "log"), "--test"]
+        )
 
 
 def copy_of_run(run: Path, log_dir: Path) -> Path:
@@ -263,7 +335,18 @@ def test_a_damaged_newest_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys
     for best in model_dir.glob("model_best*"):
         best.unlink()
     newest.write_bytes(newest.read_bytes()[:20_000])
-    flags = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--epochs", "2", "--log_dir", str(tmp_path)]
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--augment",
+        "hflip",
+        "noise",
+        "--epochs",
+        "2",
+        "--log_dir",
+        str(tmp_path),
+    ]
     with pytest.raises(UserError, match=f"epoch2.pth.tar is damaged .* The one before it: --resume {before}"):
         scripts["train"].main([*flags, "--resume", str(newest)])
     capsys.readouterr()
@@ -272,7 +355,9 @@ def test_a_damaged_newest_checkpoint(runs, chunk_tree, scripts, tmp_path, capsys
     assert "epoch2.pth.tar is damaged" in printed and (model_dir / "epoch2.pth.tar.damaged").exists()
     assert f"resumed from {before} after 1 epochs" in printed
     resumed = torch.load(newest, weights_only=True)["state_dict"]
-    straight = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)["state_dict"]
+    straight = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)[
+        "state_dict"
+    ]
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
 
 
@@ -280,7 +365,10 @@ def test_bad_training_sets_and_losses(chunk_tree, scripts, tmp_path):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path / "log")]
     with pytest.raises(UserError, match="has 12 chunks, a step takes 64"):
         scripts["train"].main([*common, "--batch_size", "64"])
-    with pytest.raises(UserError, match=r"not finite: the loss in epoch 1, step \d \(contrastive .* the batch held train/pytmp/"):
+    with pytest.raises(
+        UserError,
+        match=r"not finite: the loss in epoch 1, step \d \(contrastive .* the batch held train/pytmp/",
+    ):
         scripts["train"].main([*common, "--lr", "1e30"])
     assert not list(tmp_path.rglob("*.pth.tar"))
     only_fakes = tmp_path / "fakes"
@@ -309,7 +397,17 @@ def test_damaged_chunks_are_replaced_and_counted(chunk_tree, scripts, tmp_path, 
     many = pd.concat([index] * 10)
     many.iloc[3, many.columns.get_loc("path")] = "nowhere"
     many.to_csv(tmp_path / "train_split.csv", index=False)
-    flags = ["--out_dir", str(tmp_path), *SMALL, "--batch_size", "8", "--epochs", "1", "--log_dir", str(tmp_path / "log")]
+    flags = [
+        "--out_dir",
+        str(tmp_path),
+        *SMALL,
+        "--batch_size",
+        "8",
+        "--epochs",
+        "1",
+        "--log_dir",
+        str(tmp_path / "log"),
+    ]
     scripts["train"].main(flags)
     assert f"can't be read, replaced by the next chunk: {tmp_path}/nowhere: " in capsys.readouterr().out
     log = next((tmp_path / "log").rglob("log.jsonl"))
@@ -323,9 +421,12 @@ def test_damaged_chunks_are_replaced_and_counted(chunk_tree, scripts, tmp_path, 
 def test_a_dead_loader_process_is_said(chunk_tree, scripts, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset, "read_video", lambda *_: os.kill(os.getpid(), 9))
     with pytest.raises(
-        UserError, match=r"a loader process died \(DataLoader worker .*go on with --resume and fewer --num_workers"
+        UserError,
+        match=r"a loader process died \(DataLoader worker .*go on with --resume and fewer --num_workers",
     ):
-        scripts["train"].main(["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "1", "--log_dir", str(tmp_path)])
+        scripts["train"].main(
+            ["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "1", "--log_dir", str(tmp_path)]
+        )
 
 
 def test_export(runs, scored, chunk_tree, scripts, tmp_path, capsys):
@@ -350,11 +451,23 @@ def test_export(runs, scored, chunk_tree, scripts, tmp_path, capsys):
     whole["state_dict"]["netfclip.0.weight"][0, 0] = 1e6
     torch.save(whole, tmp_path / "large.pth.tar")
     with pytest.raises(UserError, match=r"netfclip.0.weight is not finite in half precision"):
-        scripts["train"].main([*flags, "--export", str(tmp_path / "new.pth"), str(tmp_path / "large.pth.tar")])
+        scripts["train"].main(
+            [*flags, "--export", str(tmp_path / "new.pth"), str(tmp_path / "large.pth.tar")]
+        )
 
 
 def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
-    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path), "--val_fraction", "0.3"]
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--epochs",
+        "3",
+        "--log_dir",
+        str(tmp_path),
+        "--val_fraction",
+        "0.3",
+    ]
     scripts["train"].main(flags)
     assert "8 chunks of 4 videos, on cpu; 2 videos held out" in capsys.readouterr().out
     records = [json.loads(line) for line in (tmp_path / RUN / "log.jsonl").read_text().splitlines()]
@@ -370,7 +483,18 @@ def test_resume_notes_what_is_no_longer_the_same(runs, chunk_tree, scripts, tmp_
     (tmp_path / "elsewhere").symlink_to(chunk_tree)
     index["path"] = [f"elsewhere/{path}" for path in index.path]
     index.to_csv(tmp_path / "train_split.csv", index=False)
-    flags = ["--out_dir", str(tmp_path), *SMALL, "--log_dir", str(tmp_path), "--epochs", "3", "--seed", "7", "--resume"]
+    flags = [
+        "--out_dir",
+        str(tmp_path),
+        *SMALL,
+        "--log_dir",
+        str(tmp_path),
+        "--epochs",
+        "3",
+        "--seed",
+        "7",
+        "--resume",
+    ]
     scripts["train"].main(flags)
     printed = capsys.readouterr().out
     assert "note: other flags than before: --augment ['hflip', 'noise'] -> None, --seed 0 -> 7" in printed
@@ -385,10 +509,14 @@ def test_an_epoch_under_way_with_other_chunks_begins_anew(runs, chunk_tree, scri
     model_dir = copy_of_run(runs / "straight" / RUN, tmp_path)
     checkpoint = torch.load(model_dir / "epoch1.pth.tar", weights_only=True)
     under_way = {"position": 4, "n_steps": 1, "sums": torch.zeros(3), "distances": torch.zeros(5)}
-    torch.save(checkpoint | {"under_way": under_way, "order_digest": "another"}, model_dir / "epoch1_step1.pth.tar")
+    torch.save(
+        checkpoint | {"under_way": under_way, "order_digest": "another"}, model_dir / "epoch1_step1.pth.tar"
+    )
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path), "--epochs", "2"]
     scripts["train"].main([*flags, "--resume", str(model_dir / "epoch1_step1.pth.tar")])
-    assert "note: other chunks or another order than before, so epoch 2 begins anew" in capsys.readouterr().out
+    assert (
+        "note: other chunks or another order than before, so epoch 2 begins anew" in capsys.readouterr().out
+    )
     assert load_checkpoint(model_dir / "epoch2.pth.tar", {})["under_way"] is None
 
 
@@ -398,11 +526,15 @@ def test_going_back_to_an_older_checkpoint_forgets_a_later_best(runs, chunk_tree
         best.rename(model_dir / "model_best_epoch2.pth.tar")
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--log_dir", str(tmp_path), "--epochs", "2"]
     scripts["train"].main([*flags, "--resume", str(model_dir / "epoch1.pth.tar")])
-    best = load_checkpoint(model_dir / "model_best_epoch2.pth.tar", {})  # written anew: without augmentation, another loss
+    best = load_checkpoint(
+        model_dir / "model_best_epoch2.pth.tar", {}
+    )  # written anew: without augmentation, another loss
     assert best["args"]["augment"] is None and best["epoch"] == 2
 
 
-@pytest.mark.parametrize("flags", ["--balance sampler", "--balance loss", "--amp bf16", "--amp fp16", "--accumulate 3"])
+@pytest.mark.parametrize(
+    "flags", ["--balance sampler", "--balance loss", "--amp bf16", "--amp fp16", "--accumulate 3"]
+)
 def test_options_train(chunk_tree, scripts, tmp_path, flags):
     common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
     assert scripts["train"].main([*common, *flags.split()]) == 0
@@ -422,7 +554,9 @@ def test_a_step_over_several_batches_takes_their_mean_gradient(chunk_tree):
             trainer = Trainer(network, ranks, lr=1e-3, weight_decay=0, margin=1)
             terms, rows, distances = trainer.step(iter([batch] * 3), n)
         assert len(rows) == len(distances) == 12 * n
-        gradient = trainer.optimizer.state[network.netfclip[0].weight]["exp_avg"]  # Adam's step does not tell its size
+        gradient = trainer.optimizer.state[network.netfclip[0].weight][
+            "exp_avg"
+        ]  # Adam's step does not tell its size
         results.append((terms, network.state_dict(), gradient))
     torch.testing.assert_close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1]["netfclip.0.weight"], results[1][1]["netfclip.0.weight"])
@@ -434,7 +568,9 @@ def test_an_earlier_run_is_not_overwritten_unasked(runs, chunk_tree, scripts):
     with pytest.raises(UserError, match=r"--resume, start anew with --overwrite"):
         scripts["train"].main(arguments)
     other = runs / "resumed" / RUN / "model" / "epoch2.pth.tar"
-    with pytest.raises(UserError, match="would take the place of the checkpoints in .* go on from those with --resume alone"):
+    with pytest.raises(
+        UserError, match="would take the place of the checkpoints in .* go on from those with --resume alone"
+    ):
         scripts["train"].main([*arguments, "--resume", str(other)])
     assert (runs / "straight" / RUN / "model" / "epoch2.pth.tar").is_file()
 
@@ -461,7 +597,9 @@ def test_another_rate_goes_on_in_the_runs_folder(runs, chunk_tree, scripts, tmp_
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--augment", "hflip", "noise", "--log_dir", str(tmp_path)]
     flags[flags.index("--lr") + 1] = "1e-5"
     said = one_line(
-        scripts["train"].main, [*flags, "--epochs", "3", "--resume"], match=f"{RUN[:-6]}1e-05 holds no checkpoint; to go on"
+        scripts["train"].main,
+        [*flags, "--epochs", "3", "--resume"],
+        match=f"{RUN[:-6]}1e-05 holds no checkpoint; to go on",
     )
     command = said.split("the runs that are there: ")[1].split("; to start this one leave --resume out")[0]
     assert not (tmp_path / f"{RUN[:-6]}1e-05").exists()
@@ -471,20 +609,25 @@ def test_another_rate_goes_on_in_the_runs_folder(runs, chunk_tree, scripts, tmp_
     assert scripts["train"].main([*flags, "--epochs", "3", "--resume", "--reset_lr"]) == 0
     printed = capsys.readouterr().out
     assert (
-        f"resumed from {model_dir / 'epoch2.pth.tar'}" in printed and "the learning rate is now 1e-05, it was 0.0001" in printed
+        f"resumed from {model_dir / 'epoch2.pth.tar'}" in printed
+        and "the learning rate is now 1e-05, it was 0.0001" in printed
     )
     checkpoint = load_checkpoint(model_dir / "epoch3.pth.tar", {})
     assert checkpoint["optimizer"]["param_groups"][0]["lr"] == 1e-5 and checkpoint["iteration"] == 9
     assert checkpoint["log"][-1]["lr"] == 1e-5 and checkpoint["log"][0]["lr"] == 1e-4
     shutil.copytree(tmp_path / RUN, tmp_path / f"{RUN}5")  # a rate of 0.00015: which of the two?
     said = one_line(
-        scripts["train"].main, [*flags, "--epochs", "4", "--resume", "--reset_lr"], match="; python train.py --resume"
+        scripts["train"].main,
+        [*flags, "--epochs", "4", "--resume", "--reset_lr"],
+        match="; python train.py --resume",
     )
     assert said.count("--reset_lr --lr 1e-05") == 2
 
 
 def test_reset_lr_is_what_changes_the_rate(runs, chunk_tree, scripts, tmp_path, capsys):
-    """The same checkpoint, trained on with its own rate and with one that is 0 but for rounding: the second does not move."""
+    """The same checkpoint, trained on with its own rate and with one that is 0 but for rounding: the second
+    does not move.
+    """
     before = torch.load(runs / "straight" / RUN / "model" / "epoch2.pth.tar", weights_only=True)["state_dict"]
     for flag, moves in (([], True), (["--reset_lr"], False)):
         folder = tmp_path / str(moves)
@@ -497,7 +640,10 @@ def test_reset_lr_is_what_changes_the_rate(runs, chunk_tree, scripts, tmp_path, 
         after = torch.load(next(folder.rglob("epoch3.pth.tar")), weights_only=True)["state_dict"]
         name = "netfclip.0.weight"
         assert torch.equal(before[name], after[name]) != moves
-    assert "the checkpoint's learning rate 0.0001 goes on; --reset_lr takes --lr 1e-30" in capsys.readouterr().out
+    assert (
+        "the checkpoint's learning rate 0.0001 goes on; --reset_lr takes --lr 1e-30"
+        in capsys.readouterr().out
+    )
 
 
 def test_forgotten_flags_name_the_runs_that_are_there(runs, chunk_tree, scripts, tmp_path):
@@ -505,10 +651,20 @@ def test_forgotten_flags_name_the_runs_that_are_there(runs, chunk_tree, scripts,
     best = next((log_dir / RUN / "model").glob("model_best*"))
     flags = ["--out_dir", str(chunk_tree), "--log_dir", str(log_dir), "--device", "cpu"]
     one_line(scripts["train"].main, [*flags, "--test"], match=f"or name a checkpoint: --test {best}.")
-    one_line(scripts["train"].main, [*flags, "--export", str(tmp_path / "x")], match=f"--export {tmp_path / 'x'} {best}.")
-    one_line(scripts["train"].main, [*flags, "--resume"], match="holds no checkpoint; to go on with one of the runs")
     one_line(
-        scripts["train"].main, [*flags, "--resume", "--epochs", "77"], match="python train.py --resume --epochs 77 --out_dir"
+        scripts["train"].main,
+        [*flags, "--export", str(tmp_path / "x")],
+        match=f"--export {tmp_path / 'x'} {best}.",
+    )
+    one_line(
+        scripts["train"].main,
+        [*flags, "--resume"],
+        match="holds no checkpoint; to go on with one of the runs",
+    )
+    one_line(
+        scripts["train"].main,
+        [*flags, "--resume", "--epochs", "77"],
+        match="python train.py --resume --epochs 77 --out_dir",
     )
     assert [p.name for p in log_dir.iterdir() if p.is_dir()] == [RUN]
     (tmp_path / RUN / "model").mkdir(parents=True)
@@ -523,7 +679,12 @@ def test_forgotten_flags_name_the_runs_that_are_there(runs, chunk_tree, scripts,
 def test_a_flag_of_another_network_is_refused(runs, chunk_tree, scripts, tmp_path):
     best = str(next((runs / "straight" / RUN / "model").glob("model_best*")))
     flags = ["--out_dir", str(chunk_tree), "--device", "cpu", "--num_workers", "0"]
-    for flag in (["--img_dim", "224"], ["--net", "resnet34"], ["--distance", "standardised"], ["--final_dim", "1024"]):
+    for flag in (
+        ["--img_dim", "224"],
+        ["--net", "resnet34"],
+        ["--distance", "standardised"],
+        ["--final_dim", "1024"],
+    ):
         words = f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"
         one_line(scripts["train"].main, [*flags, *flag, "--test", best], match=words)
         one_line(scripts["train"].main, [*flag, "--export", str(tmp_path / "x"), best], match=words)
@@ -538,7 +699,11 @@ def test_two_trainings_in_one_folder(runs, chunk_tree, scripts, tmp_path, monkey
     lock = lock_run(tmp_path / RUN)
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
     for start in ("--resume", "--overwrite"):
-        one_line(scripts["train"].main, [*flags, start], match="is in the hands of another training, and two would mix")
+        one_line(
+            scripts["train"].main,
+            [*flags, start],
+            match="is in the hands of another training, and two would mix",
+        )
     assert not (tmp_path / RUN / "model" / "epoch3.pth.tar").exists()
     lock.release()
     assert scripts["train"].main([*flags, "--resume"]) == 0
@@ -603,7 +768,10 @@ def under_way(**changes):
 
 
 WRONG = {
-    "rate": (group(lr=float("nan")), "does not fit a training to go on with: its optimiser: a learning rate of nan"),
+    "rate": (
+        group(lr=float("nan")),
+        "does not fit a training to go on with: its optimiser: a learning rate of nan",
+    ),
     "negative rate": (group(lr=-1.0), "its optimiser: a learning rate of -1"),
     "no parameters": (group(params=[]), "does not fit"),
     "one parameter twice": (group(params=[0] * 34), "does not fit"),
@@ -612,7 +780,10 @@ WRONG = {
     "a step": (state(step=float("nan")), "its optimiser: step nan"),
     "no groups": (lambda checkpoint: checkpoint["optimizer"].pop("param_groups"), "does not fit"),
     "a scaler": (parts(scaler={"scale": "x"}), "its optimiser: "),
-    "a scaler of nan": (parts(scaler={"scale": float("nan"), "growth_interval": 1}), "its optimiser: a loss scaling"),
+    "a scaler of nan": (
+        parts(scaler={"scale": float("nan"), "growth_interval": 1}),
+        "its optimiser: a loss scaling",
+    ),
     "processes": (parts(env={"processes": "many\nmore"}), "is damaged or no checkpoint"),
     "a least loss": (parts(least_loss=float("nan")), "is damaged or no checkpoint"),
     "a best value": (parts(best_value=float("-inf")), "is damaged or no checkpoint"),
@@ -624,7 +795,7 @@ WRONG = {
     "sums": (under_way(sums=torch.full((3,), float("nan"))), "a sum of losses that is not finite"),
     "bad": (under_way(bad=[1]), "its epoch under way: "),
     "seconds": (under_way(seconds="x"), "its epoch under way: "),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -638,7 +809,17 @@ def test_parts_of_a_checkpoint_to_go_on_from_that_are_wrong(newest, chunk_tree, 
     checkpoint = torch.load(newest, weights_only=True)
     change(checkpoint)
     torch.save(checkpoint, tmp_path / "x.pth.tar")
-    flags = ["--out_dir", str(chunk_tree), *SMALL, "--amp", "fp16", "--epochs", "3", "--log_dir", str(tmp_path)]
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--amp",
+        "fp16",
+        "--epochs",
+        "3",
+        "--log_dir",
+        str(tmp_path),
+    ]
     one_line(scripts["train"].main, [*flags, "--resume", str(tmp_path / "x.pth.tar")], match=words)
     assert not list(tmp_path.rglob("epoch*.pth.tar"))
 
@@ -647,12 +828,22 @@ def test_what_a_checkpoint_need_not_say(newest, chunk_tree, scripts, tmp_path, c
     checkpoint = torch.load(newest, weights_only=True)
     checkpoint |= dict.fromkeys(("args", "env", "scaler", "threshold", "best_value", "under_way"))
     checkpoint["log"] = [{}, {"other": 1.0}]  # of an older version
-    checkpoint["optimizer"]["param_groups"][0] |= {"maximize": True, "amsgrad": True, "betas": (0.5, 0.5), "weight_decay": 9.0}
+    checkpoint["optimizer"]["param_groups"][0] |= {
+        "maximize": True,
+        "amsgrad": True,
+        "betas": (0.5, 0.5),
+        "weight_decay": 9.0,
+    }
     torch.save(checkpoint, tmp_path / "x.pth.tar")
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path)]
     assert scripts["train"].main([*flags, "--resume", str(tmp_path / "x.pth.tar")]) == 0
     (saved,) = load_checkpoint(tmp_path / RUN / "model" / "epoch3.pth.tar", {})["optimizer"]["param_groups"]
-    assert (saved["maximize"], saved["amsgrad"], saved["betas"], saved["weight_decay"]) == (False, False, (0.9, 0.999), 1e-5)
+    assert (saved["maximize"], saved["amsgrad"], saved["betas"], saved["weight_decay"]) == (
+        False,
+        False,
+        (0.9, 0.999),
+        1e-5,
+    )
     assert "resumed from" in capsys.readouterr().out
 
 
@@ -670,13 +861,27 @@ def test_an_empty_path_is_a_mistake():
         n_flags += len(flags)
         for flag in flags:
             for empty in ("", " "):
-                given = [empty] if flag == "videos" else [flag, empty, "x"] if flag == "--check" else [flag, empty]
+                given = (
+                    [empty]
+                    if flag == "videos"
+                    else [flag, empty, "x"]
+                    if flag == "--check"
+                    else [flag, empty]
+                )
                 with pytest.raises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()) as said:
                     module.parse_args(
-                        [*given, *(["--out_dir", "x"] if flag != "--out_dir" and script in ("pre-process", "train") else [])]
+                        [
+                            *given,
+                            *(
+                                ["--out_dir", "x"]
+                                if flag != "--out_dir" and script in ("pre-process", "train")
+                                else []
+                            ),
+                        ]
                     )
                 assert (
-                    caught.value.code == 2 and "expected a path; is a variable of the command line not set?" in said.getvalue()
+                    caught.value.code == 2
+                    and "expected a path; is a variable of the command line not set?" in said.getvalue()
                 ), flag
     assert n_flags >= 23
 
@@ -733,7 +938,10 @@ def test_a_signal_says_what_is_true(capfd):
     for words in ("stopping as soon as the state is saved", "stopping; no scores are written"):
         with StopSignal(words) as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.number == signal.SIGTERM and capfd.readouterr().err == f"\n{words}; a second Ctrl-C stops at once\n"
+        assert (
+            stop.number == signal.SIGTERM
+            and capfd.readouterr().err == f"\n{words}; a second Ctrl-C stops at once\n"
+        )
 
 
 def test_what_a_training_on_a_cpu_will_take(scripts):
@@ -746,7 +954,9 @@ def test_what_a_training_on_a_cpu_will_take(scripts):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's permissions")
 def test_folders_that_can_not_be_written(runs, chunk_tree, tmp_path):
-    """As another user than root: one line for the run's folder, before any step; for --scores_dir before any score."""
+    """As another user than root: one line for the run's folder, before any step; for --scores_dir before any
+    score.
+    """
     if os.geteuid() == 0:
         caps = "-dac_override,-dac_read_search"
         drop = ["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}"]
@@ -769,9 +979,14 @@ def test_folders_that_can_not_be_written(runs, chunk_tree, tmp_path):
         "--epochs",
         "3",
     ]
-    commands = [["--log_dir", str(locked / "new")], ["--log_dir", str(locked / "log"), "--resume"],
-                ["--test", str(best), "--scores_dir", str(locked / "scores")]]  # fmt: skip
-    started = [subprocess.Popen([*common, *more], stdout=-1, stderr=subprocess.PIPE, text=True) for more in commands]
+    commands = [
+        ["--log_dir", str(locked / "new")],
+        ["--log_dir", str(locked / "log"), "--resume"],
+        ["--test", str(best), "--scores_dir", str(locked / "scores")],
+    ]
+    started = [
+        subprocess.Popen([*common, *more], stdout=-1, stderr=subprocess.PIPE, text=True) for more in commands
+    ]
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 2 and said.count("\n") == 1, said
@@ -780,15 +995,29 @@ def test_folders_that_can_not_be_written(runs, chunk_tree, tmp_path):
 
 
 def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, capsys):
-    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path), "--val_fraction", "0.3"]
+    flags = [
+        "--out_dir",
+        str(chunk_tree),
+        *SMALL,
+        "--epochs",
+        "1",
+        "--log_dir",
+        str(tmp_path),
+        "--val_fraction",
+        "0.3",
+    ]
     scripts["train"].main(flags)
     printed = capsys.readouterr().out
-    assert "mean MDS of held-out videos: real " in printed and re.search(r"s a step, \d+ minutes in all\n", printed)
+    assert "mean MDS of held-out videos: real " in printed and re.search(
+        r"s a step, \d+ minutes in all\n", printed
+    )
     best = next((tmp_path / RUN / "model").glob("model_best*"))
     checkpoint = load_checkpoint(best, {})
     _, held_out = dataset.hold_out(read_index(chunk_tree, "train"), 0.3)
     network = build_model(checkpoint, best)
-    loader = build_loader(ChunkDataset(held_out, chunk_tree, 32), scoring_batches(len(held_out), 4), num_workers=0)
+    loader = build_loader(
+        ChunkDataset(held_out, chunk_tree, 32), scoring_batches(len(held_out), 4), num_workers=0
+    )
     with Ranks("cpu") as ranks, StopSignal("") as stop:
         videos = video_scores(score_chunks(network, held_out, loader, ranks, stop, "off", "held out"))
     assert set(videos.label) == {0, 1} and len(videos) == 2
@@ -809,8 +1038,12 @@ def test_curves_are_there_after_the_first_epoch(chunk_tree, scripts, tmp_path, m
 
 
 def test_write_csv_says_that_the_folder_is_not_there(scripts, tmp_path):
-    one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path / "no")], match="no: there is no such folder")
-    one_line(scripts["write_csv"].main, ["--out_dir", str(tmp_path)], match="neither train/pytmp nor test/pytmp")
+    one_line(
+        scripts["write_csv"].main, ["--out_dir", str(tmp_path / "no")], match="no: there is no such folder"
+    )
+    one_line(
+        scripts["write_csv"].main, ["--out_dir", str(tmp_path)], match="neither train/pytmp nor test/pytmp"
+    )
 
 
 # shared memory
@@ -820,7 +1053,10 @@ def test_too_little_shared_memory_is_said_at_once(chunk_tree, scripts, tmp_path,
     room = SimpleNamespace(free=64_000_000)  # the default of containers
     monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: room)
     assert 8 * 30 * 224 * 224 * 3 == 36_126_720  # a batch at the default settings
-    with pytest.raises(UserError, match=r"/dev/shm has room for 64 MB, .* of 4 loader processes take 289 MB.* --num_workers 0."):
+    with pytest.raises(
+        UserError,
+        match=r"/dev/shm has room for 64 MB, .* of 4 loader processes take 289 MB.* --num_workers 0.",
+    ):
         dataset.check_shared_memory(8, 100, 224, 4)
     dataset.check_shared_memory(8, 1, 224, 4)  # one batch in all
     dataset.check_shared_memory(8, 100, 224, 0)
@@ -845,16 +1081,25 @@ def test_shared_memory_that_runs_out_is_one_line_and_no_wait(chunk_tree, tmp_pat
         tiny_train.main(sys.argv[1:])
     """
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--num_workers", "2", "--log_dir", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags], capture_output=True, text=True, check=False, timeout=100
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "train.py: a loader process finds no room in /dev/shm; give the container more" in done.stderr.splitlines()[-1]
+    assert (
+        "train.py: a loader process finds no room in /dev/shm; give the container more"
+        in done.stderr.splitlines()[-1]
+    )
 
 
 def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(chunk_tree, scripts, tmp_path, monkeypatch):
     orders, epochs = [], []
     draw, build = scripts["train"].epoch_batches, scripts["train"].build_loader
-    monkeypatch.setattr(scripts["train"], "epoch_batches", lambda *arguments: orders.append(draw(*arguments)) or orders[-1])
-    monkeypatch.setattr(scripts["train"], "build_loader", lambda data, *more: epochs.append(data.epoch) or build(data, *more))
+    monkeypatch.setattr(
+        scripts["train"], "epoch_batches", lambda *arguments: orders.append(draw(*arguments)) or orders[-1]
+    )
+    monkeypatch.setattr(
+        scripts["train"], "build_loader", lambda data, *more: epochs.append(data.epoch) or build(data, *more)
+    )
     flags = [
         "--out_dir",
         str(chunk_tree),
@@ -875,23 +1120,38 @@ def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(chunk_tree, scri
 
 
 def test_which_checkpoints_are_kept(tmp_path):
-    for epoch, step, is_best in ((0, 2, False), (1, 0, True), (1, 2, False), (2, 0, False), (3, 0, True), (4, 0, False)):
+    for epoch, step, is_best in (
+        (0, 2, False),
+        (1, 0, True),
+        (1, 2, False),
+        (2, 0, False),
+        (3, 0, True),
+        (4, 0, False),
+    ):
         keep_checkpoint(tmp_path, {"epoch": epoch}, step, is_best)
         newest = list_checkpoints(tmp_path)[0]
         assert newest.name == (f"epoch{epoch}_step{step}.pth.tar" if step else f"epoch{epoch}.pth.tar")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch3.pth.tar", "epoch4.pth.tar", "model_best_epoch3.pth.tar"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "epoch3.pth.tar",
+        "epoch4.pth.tar",
+        "model_best_epoch3.pth.tar",
+    ]
     keep_checkpoint(tmp_path, {"epoch": 2}, 0, False)  # gone back to: what comes later is of another future
     assert [p.name for p in tmp_path.iterdir()] == ["epoch2.pth.tar"]
 
 
 def test_the_best_epoch_has_the_highest_auc_or_the_lowest_loss(chunk_tree, scripts, tmp_path, monkeypatch):
     for name, flags in (("auc", ["--val_fraction", "0.3"]), ("loss", [])):
-        values = iter([0.4, 0.9, 0.2] if name == "auc" else [3.0, 1.0, 2.0])  # of the three epochs: the second is the best
+        values = iter(
+            [0.4, 0.9, 0.2] if name == "auc" else [3.0, 1.0, 2.0]
+        )  # of the three epochs: the second is the best
         if name == "auc":
             monkeypatch.setattr(scripts["train"], "video_auc", lambda _: next(values))  # noqa: B023
         else:
             stats = scripts["train"].epoch_stats
-            monkeypatch.setattr(scripts["train"], "epoch_stats", lambda *more: stats(*more) | {"loss": next(values)})  # noqa: B023
+            monkeypatch.setattr(
+                scripts["train"], "epoch_stats", lambda *more: stats(*more) | {"loss": next(values)}
+            )
         common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path / name)]
         scripts["train"].main([*common, *flags])
         (best,) = (tmp_path / name).rglob("model_best*")

@@ -1,4 +1,6 @@
-"""train.py with a network a thousand times smaller, in processes that start at once, for tests that kill and spread it."""
+"""train.py with a network a thousand times smaller, in processes that start at once, for tests that kill and
+spread it.
+"""
 
 import datetime
 import os
@@ -31,19 +33,25 @@ SMALL = ["--img_dim", "32", "--final_dim", "16", "--device", "cpu", "--lr", "1e-
 def main(argv: list[str], log: Path | None = None, environment: dict[str, str] | None = None) -> None:
     """Run train.py and exit.
 
-    In the environment DIE_AT kills rank 1 before that step, the first time it is started; SEES_LESS hides the newest epoch
-    of a folder from rank 1, as a file system may that is not up to date; LATE_S has rank 1 come that late to each exchange of
-    scores, and has the collectives of all ranks give up after two seconds.
+    In the environment DIE_AT kills rank 1 before that step, the first time it is started; SEES_LESS hides the
+    newest epoch of a folder from rank 1, as a file system may that is not up to date; LATE_S has rank 1 come
+    that late to each exchange of scores, and has the collectives of all ranks give up after two seconds.
     """
     os.environ.update(environment or {})
     set_start_method("fork", force=True)  # of loader processes, as everywhere else
-    torch.set_num_threads(1)  # alone and as one of several ranks, however they were started: it decides the last bits
+    torch.set_num_threads(
+        1
+    )  # alone and as one of several ranks, however they were started: it decides the last bits
     if log:
         for number in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     for name, value in TINY.items():
         setattr(model, name, value)
-    if "DIE_AT" in os.environ and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    if (
+        "DIE_AT" in os.environ
+        and os.environ["RANK"] == "1"
+        and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    ):
         take_step, steps = train.Epoch.step, []
 
         def step(*arguments) -> None:
@@ -66,7 +74,9 @@ def main(argv: list[str], log: Path | None = None, environment: dict[str, str] |
         late_s = float(os.environ["LATE_S"]) * (os.environ["RANK"] == "1")
         ranks_module.Ranks.meet = lambda ranks: (time.sleep(late_s), meet(ranks))
         limit = datetime.timedelta(seconds=2)
-        ranks_module.dist.init_process_group = lambda *arguments, **more: start_group(*arguments, **more, timeout=limit)
+        ranks_module.dist.init_process_group = lambda *arguments, **more: start_group(
+            *arguments, **more, timeout=limit
+        )
     sys.argv[0] = "train.py"
     run(lambda: train.main(argv))
 

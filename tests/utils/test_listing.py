@@ -12,7 +12,21 @@ from tests.conftest import load_script
 from utils.cli import UserError
 from utils.listing import is_system_file, is_video_name, to_rename, walk
 
-TAKEN = ["a.mp4", "b.3g2", "c.f4v", "d.ogg", "e.m2v", "f.dv", "g.qt", "h.gif", "i", "j.MOV", "k.v2", "m.dat", "n.rmvb"]
+TAKEN = [
+    "a.mp4",
+    "b.3g2",
+    "c.f4v",
+    "d.ogg",
+    "e.m2v",
+    "f.dv",
+    "g.qt",
+    "h.gif",
+    "i",
+    "j.MOV",
+    "k.v2",
+    "m.dat",
+    "n.rmvb",
+]
 LEFT = ["notes.txt", "x.WAV", ".hidden.mp4", "README", "t.pdf", "s.srt", "x.mp4.part.zip"]
 SYSTEM = ["Thumbs.db", ".DS_Store", "desktop.ini", "._a.mp4"]
 
@@ -29,7 +43,9 @@ def test_all_scripts_take_the_same_files(tmp_path, capsys):
             (tmp_path / "d" / label / name).write_text(name)
     expected = sorted(f"{label}/{name}" for label in ("real", "fake") for name in TAKEN)
     pairs, others = list_videos(tmp_path / "d")
-    assert sorted(path.relative_to(tmp_path / "d").as_posix() for path, _ in pairs) == expected and len(others) == 2 * len(LEFT)
+    assert sorted(path.relative_to(tmp_path / "d").as_posix() for path, _ in pairs) == expected and len(
+        others
+    ) == 2 * len(LEFT)
     found = READERS["folder"](tmp_path / "d")
     assert sorted(entry.name for entry in found.entries) == expected
     words = f"{2 * len(LEFT)} files that are no videos by their names are left alone, the first "
@@ -63,7 +79,9 @@ def test_labels_in_capitals(tmp_path, scripts, capsys, case):
             scripts["pre-process"].main(["--out_dir", str(tmp_path / "d")])
     else:
         assert "rename" in READERS["folder"](tmp_path / "d").notes[0]
-        scripts["pre-process"].main(["--out_dir", str(tmp_path / "d"), "--workers", "0", "--detector", "libfacedetection"])
+        scripts["pre-process"].main(
+            ["--out_dir", str(tmp_path / "d"), "--workers", "0", "--detector", "libfacedetection"]
+        )
         assert "note: rename" in capsys.readouterr().out
     shutil.move(tmp_path / "d", tmp_path / "train")
     (tmp_path / "e").mkdir()

@@ -99,11 +99,16 @@ def test_each_source_frame_stands_for_the_right_number_of_frames(tmp_path):
 
 @pytest.mark.parametrize("layout", [1, 2])
 @pytest.mark.parametrize(
-    ("rate_hz", "suffix", "codec"), [(16_000, "mp4", "aac"), (48_000, "mkv", "pcm_s16le"), (44_100, "avi", "libmp3lame")]
+    ("rate_hz", "suffix", "codec"),
+    [(16_000, "mp4", "aac"), (48_000, "mkv", "pcm_s16le"), (44_100, "avi", "libmp3lame")],
 )
 def test_any_sound_becomes_48_khz_mono(tmp_path, layout, rate_hz, suffix, codec):
     path = write_clip(
-        tmp_path / f"a.{suffix}", [GREY] * 50, sound=tone(2, rate_hz, layout), rate_hz=rate_hz, codecs=("libx264", codec)
+        tmp_path / f"a.{suffix}",
+        [GREY] * 50,
+        sound=tone(2, rate_hz, layout),
+        rate_hz=rate_hz,
+        codecs=("libx264", codec),
     )
     (samples, _), (middle, n_missing) = read_sound(path, (0, 96_000), (24_000, 48_000))
     assert samples.shape == (96_000,) and samples.dtype == np.int16
@@ -197,7 +202,9 @@ def test_a_clock_that_starts_again_goes_on(tmp_path, suffix):
     path = write_clip(tmp_path / f"a.{suffix}", [*grey, *light, *grey[:25]], sound=sound, **codecs)
     both = tmp_path / f"both.{suffix}"
     data = path.read_bytes()
-    both.write_bytes(data + (data if suffix == "ts" else data[13:]))  # the second one without the file's header
+    both.write_bytes(
+        data + (data if suffix == "ts" else data[13:])
+    )  # the second one without the file's header
     grey = brightness(both)
     assert 238 <= len(grey) <= 243
     with open_source(both) as source:
@@ -207,7 +214,9 @@ def test_a_clock_that_starts_again_goes_on(tmp_path, suffix):
         assert source.sound.read(0, 8 * 48_000)[1] < 5_000
         assert any("clock starts again 1 times, first after 4.0" in warning for warning in source.warnings)
     for begin in (0, 120):
-        seen, heard = (begin + np.flatnonzero(what[begin : begin + 120]) for what in (grey > 150, np.array(loud)))
+        seen, heard = (
+            begin + np.flatnonzero(what[begin : begin + 120]) for what in (grey > 150, np.array(loud))
+        )
         assert 28 <= len(seen) <= 32 and abs(seen[0] - heard[0]) <= 2 and abs(seen[0] - begin - 60) <= 3
 
 
@@ -238,7 +247,9 @@ def test_a_clock_that_starts_again_for_the_sound_alone_is_wrong(tmp_path):
         assert [packet.dts for packet in clock.mended(iter(packets))] == times and clock.restarts == []
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "nv12", "rgb24"])
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "nv12", "rgb24"]
+)
 def test_patches_equal_the_whole_frame(pix_fmt):
     rng = np.random.default_rng(0)
     noise = av.VideoFrame.from_ndarray(rng.integers(0, 256, (120, 200, 3), np.uint8), format="rgb24")
@@ -266,7 +277,13 @@ def test_sound_whose_format_changes(tmp_path):
     times = [2 + i / 25 for i in range(50)]
     second = tone(2, 48_000, channels=2)
     second = write_clip(
-        tmp_path / "b.ts", [GREY] * 50, times_s=times, sound=second, rate_hz=48_000, sound_start_s=2, codecs=codecs
+        tmp_path / "b.ts",
+        [GREY] * 50,
+        times_s=times,
+        sound=second,
+        rate_hz=48_000,
+        sound_start_s=2,
+        codecs=codecs,
     )
     both = tmp_path / "ab.ts"
     both.write_bytes(first.read_bytes() + second.read_bytes())
@@ -281,7 +298,12 @@ def test_frames_before_a_read_error_are_not_lost(tmp_path):
 
     class Cut:
         def __init__(self, container):
-            self.container, self.streams, self.duration, self.n_pictures = container, container.streams, None, 0
+            self.container, self.streams, self.duration, self.n_pictures = (
+                container,
+                container.streams,
+                None,
+                0,
+            )
 
         def demux(self, streams):
             for i, packet in enumerate(self.container.demux(streams)):
@@ -320,12 +342,19 @@ def check_numbers(path, n: int = 75, tolerance_s: float = 0.02) -> None:
 B_FRAMES = {"bf": "3", "preset": "fast", "b-adapt": "0"}
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("avi", "libx264"), ("avi", "mpeg4"), ("mp4", "libx264"), ("ts", "libx264")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("avi", "libx264"), ("avi", "mpeg4"), ("mp4", "libx264"), ("ts", "libx264")]
+)
 def test_pictures_that_are_decoded_in_another_order(tmp_path, suffix, codec):
     """AVI holds the times of decoding alone."""
     options = {"bf": "3"} if codec == "mpeg4" else B_FRAMES
     path = write_clip(
-        tmp_path / f"a.{suffix}", numbered(75), sound=tone(3), codecs=(codec, "libmp3lame"), codec_options=options, key_every=30
+        tmp_path / f"a.{suffix}",
+        numbered(75),
+        sound=tone(3),
+        codecs=(codec, "libmp3lame"),
+        codec_options=options,
+        key_every=30,
     )
     with av.open(str(path)) as container:
         kinds = [frame.pict_type for frame in container.decode(video=0)]
@@ -352,7 +381,12 @@ def test_joining_keeps_the_times_of_pictures(tmp_path, suffix):
 def test_a_lost_packet_moves_no_other_picture(tmp_path):
     """Also where the times are guessed: until the next key frame at most."""
     path = write_clip(
-        tmp_path / "a.avi", numbered(75), sound=tone(3), codecs=("libx264", "libmp3lame"), codec_options=B_FRAMES, key_every=25
+        tmp_path / "a.avi",
+        numbered(75),
+        sound=tone(3),
+        codecs=("libx264", "libmp3lame"),
+        codec_options=B_FRAMES,
+        key_every=25,
     )
     data = bytearray(path.read_bytes())
     at = [i for i in range(len(data)) if data[i : i + 4] == b"00dc"]
@@ -367,9 +401,13 @@ def test_a_lost_packet_moves_no_other_picture(tmp_path):
 def test_sound_whose_time_stamps_tremble_is_unbroken(tmp_path, jitter_s):
     rng = np.random.default_rng(0)
     sound = rng.uniform(-0.5, 0.5, (1, 48_000 * 6)).astype(np.float32)
-    plain = write_clip(tmp_path / "a.mkv", [GREY] * 150, sound=sound, rate_hz=48_000, codecs=("libx264", "libopus"))
+    plain = write_clip(
+        tmp_path / "a.mkv", [GREY] * 150, sound=sound, rate_hz=48_000, codecs=("libx264", "libopus")
+    )
     trembling = retime(
-        plain, tmp_path / "b.mkv", lambda kind, i, s: s + 0.05 + (kind == "audio") * rng.uniform(-jitter_s, jitter_s)
+        plain,
+        tmp_path / "b.mkv",
+        lambda kind, i, s: s + 0.05 + (kind == "audio") * rng.uniform(-jitter_s, jitter_s),
     )
     sounds = []
     for path in (plain, trembling):
@@ -387,12 +425,19 @@ def test_sound_whose_time_stamps_tremble_is_unbroken(tmp_path, jitter_s):
 
 def test_sound_that_is_missing_among_trembling_time_stamps_is_missed(tmp_path):
     rng = np.random.default_rng(0)
-    path = write_clip(tmp_path / "a.mkv", [GREY] * 150, sound=tone(6, 48_000), rate_hz=48_000, codecs=("libx264", "libopus"))
+    path = write_clip(
+        tmp_path / "a.mkv", [GREY] * 150, sound=tone(6, 48_000), rate_hz=48_000, codecs=("libx264", "libopus")
+    )
     trembling = retime(
-        path, tmp_path / "b.mkv",
-        lambda kind, i, s: s + 0.05 + (kind == "audio") * (rng.uniform(-0.02, 0.02) + (0.3 if i > 150 else 0)),
-    )  # fmt: skip
-    (((_, before), (_, around), (_, after))) = read_sound(trembling, (4800, 120_000), (134_400, 28_800), (165_000, 90_000))
+        path,
+        tmp_path / "b.mkv",
+        lambda kind, i, s: (
+            s + 0.05 + (kind == "audio") * (rng.uniform(-0.02, 0.02) + (0.3 if i > 150 else 0))
+        ),
+    )
+    (((_, before), (_, around), (_, after))) = read_sound(
+        trembling, (4800, 120_000), (134_400, 28_800), (165_000, 90_000)
+    )
     assert before == after == 0 and around == pytest.approx(0.3 * 48_000, abs=0.045 * 48_000)
 
 
@@ -450,7 +495,9 @@ def test_pictures_are_turned_and_mirrored_as_players_do(tmp_path, matrix):
     np.testing.assert_array_equal(crop_face(patch, window - (top, top, left, left)), crop_face(whole, window))
 
 
-@pytest.mark.parametrize(("degrees", "is_said"), [(45, True), (30, True), (1, False), (90, False), (271, False)])
+@pytest.mark.parametrize(
+    ("degrees", "is_said"), [(45, True), (30, True), (1, False), (90, False), (271, False)]
+)
 def test_a_tilt_is_said(tmp_path, degrees, is_said):
     path = write_clip(tmp_path / "a.mp4", [GREY] * 3, sound=tone(0.2))
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -461,7 +508,8 @@ def test_a_tilt_is_said(tmp_path, degrees, is_said):
 
 
 @pytest.mark.parametrize(
-    ("aspect", "size"), [(Fraction(7, 5), (140, 96)), (Fraction(8, 9), (100, 108)), (Fraction(1), (100, 96)), (None, (100, 96))]
+    ("aspect", "size"),
+    [(Fraction(7, 5), (140, 96)), (Fraction(8, 9), (100, 108)), (Fraction(1), (100, 96)), (None, (100, 96))],
 )
 def test_pixels_become_square(tmp_path, aspect, size):
     picture = np.zeros((96, 100, 3), np.uint8)
@@ -513,11 +561,15 @@ def test_streams_without_a_decoder(tmp_path):
         assert caught.value.stage == "open"
 
 
-@pytest.mark.parametrize(("codec", "suffix", "right"), [("pcm_s16le", "mkv", -1), ("aac", "mp4", -1), ("aac", "mkv", -0.9)])
+@pytest.mark.parametrize(
+    ("codec", "suffix", "right"), [("pcm_s16le", "mkv", -1), ("aac", "mp4", -1), ("aac", "mkv", -0.9)]
+)
 def test_channels_of_opposite_phase(tmp_path, codec, suffix, right):
     left = tone(2, 48_000)
     opposite = np.concatenate([left, right * left])
-    path = write_clip(tmp_path / f"a.{suffix}", [GREY] * 50, sound=opposite, rate_hz=48_000, codecs=("libx264", codec))
+    path = write_clip(
+        tmp_path / f"a.{suffix}", [GREY] * 50, sound=opposite, rate_hz=48_000, codecs=("libx264", codec)
+    )
     with open_source(path) as source:
         list(source.frames())
         samples, n_missing = source.sound.read(4800, 48_000)
@@ -528,10 +580,17 @@ def test_channels_of_opposite_phase(tmp_path, codec, suffix, right):
 
 def test_wide_stereo_is_mixed(tmp_path):
     """Ambience of opposite phase beside a voice in the middle, and a voice on one side."""
-    voice, noise = tone(2, 48_000)[0] * 0.3, np.random.default_rng(0).uniform(-0.5, 0.5, 96_000).astype(np.float32)
+    voice, noise = (
+        tone(2, 48_000)[0] * 0.3,
+        np.random.default_rng(0).uniform(-0.5, 0.5, 96_000).astype(np.float32),
+    )
     for name, sound in (("wide", [voice + noise, voice - noise]), ("left", [voice, 0 * voice])):
         path = write_clip(
-            tmp_path / f"{name}.mkv", [GREY] * 50, sound=np.array(sound), rate_hz=48_000, codecs=("libx264", "pcm_s16le")
+            tmp_path / f"{name}.mkv",
+            [GREY] * 50,
+            sound=np.array(sound),
+            rate_hz=48_000,
+            codecs=("libx264", "pcm_s16le"),
         )
         with open_source(path) as source:
             list(source.frames())
@@ -555,7 +614,9 @@ def test_time_that_jumps_holds_no_pictures(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "avi"])
 def test_pictures_beyond_the_sound_are_not_shown(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(media, "SOUND_LAG_S", 2)
-    path = write_clip(tmp_path / f"a.{suffix}", [GREY] * 80, fps=10, sound=tone(2), codecs=("libx264", "libmp3lame"))
+    path = write_clip(
+        tmp_path / f"a.{suffix}", [GREY] * 80, fps=10, sound=tone(2), codecs=("libx264", "libmp3lame")
+    )
     with open_source(path) as source:
         found = list(source.frames())
         assert any("beyond the sound and are left out" in warning for warning in source.warnings)
@@ -565,7 +626,9 @@ def test_pictures_beyond_the_sound_are_not_shown(tmp_path, suffix, monkeypatch):
 
 def test_sound_that_comes_late_in_the_file_is_waited_for(tmp_path, monkeypatch):
     """All pictures lie before all sound."""
-    path = write_clip(tmp_path / "a.mkv", [GREY] * 200, fps=10, sound=tone(20), codecs=("libx264", "libmp3lame"))
+    path = write_clip(
+        tmp_path / "a.mkv", [GREY] * 200, fps=10, sound=tone(20), codecs=("libx264", "libmp3lame")
+    )
     monkeypatch.setattr(media, "SOUND_LAG_S", 2)
     with open_source(path) as source:
         assert all(frame is not None for frame, _ in source.frames()) and source.warnings == []
@@ -573,9 +636,14 @@ def test_sound_that_comes_late_in_the_file_is_waited_for(tmp_path, monkeypatch):
 
 def test_a_picture_beyond_a_day_is_refused_before_any_stands_so_long(tmp_path, monkeypatch):
     monkeypatch.setattr(media, "MAX_DURATION_S", 100)
-    path = write_clip(tmp_path / "a.mkv", [GREY] * 26, times_s=[*(i / 25 for i in range(25)), 200], sound=tone(1))
+    path = write_clip(
+        tmp_path / "a.mkv", [GREY] * 26, times_s=[*(i / 25 for i in range(25)), 200], sound=tone(1)
+    )
     n = 0
-    with pytest.raises(VideoError, match="claims to come 200 s after the first one"), open_source(path) as source:
+    with (
+        pytest.raises(VideoError, match="claims to come 200 s after the first one"),
+        open_source(path) as source,
+    ):
         for _, k in source.frames():
             n += k
     assert n < 31
@@ -600,12 +668,17 @@ def test_colours_by_matrix_and_range(space, kr, kb, color_range, bits):
     blue, red = (rgb[:, 2] - luma) / (2 * (1 - kb)), (rgb[:, 0] - luma) / (2 * (1 - kr))
     top = 2**bits - 1
     if color_range == 1:
-        planes = [(16 + luma * 219 / 255) * 2 ** (bits - 8), *((128 + c * 224 / 255) * 2 ** (bits - 8) for c in (blue, red))]
+        planes = [
+            (16 + luma * 219 / 255) * 2 ** (bits - 8),
+            *((128 + c * 224 / 255) * 2 ** (bits - 8) for c in (blue, red)),
+        ]
     else:
         planes = [luma * top / 255, *(2 ** (bits - 1) + c * top / 255 for c in (blue, red))]
     frame = av.VideoFrame(64, 64, "yuv444p" if bits == 8 else "yuv444p10le")
     for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.repeat(np.repeat(np.rint(values), 8)[None], 64, 0).astype(np.uint8 if bits == 8 else np.uint16)
+        rows = np.repeat(np.repeat(np.rint(values), 8)[None], 64, 0).astype(
+            np.uint8 if bits == 8 else np.uint16
+        )
         padded = np.zeros((64, plane.line_size // rows.itemsize), rows.dtype)
         padded[:, :64] = rows
         plane.update(padded.tobytes())
@@ -616,7 +689,9 @@ def test_colours_by_matrix_and_range(space, kr, kb, color_range, bits):
 
 def test_pictures_are_freed_as_they_are_shown(tmp_path):
     """Nothing that holds a picture waits for the garbage collector: they have up to 54 MB each."""
-    path = write_clip(tmp_path / "a.mp4", [np.full((64, 64, 3), i, np.uint8) for i in range(100)], fps=30, sound=tone(3.3))
+    path = write_clip(
+        tmp_path / "a.mp4", [np.full((64, 64, 3), i, np.uint8) for i in range(100)], fps=30, sound=tone(3.3)
+    )
     set_rotation(path, 90)
     gc.collect()
     gc.disable()
@@ -632,7 +707,9 @@ def test_pictures_are_freed_as_they_are_shown(tmp_path):
 
 def test_a_first_packet_that_is_lost_costs_its_own_frame(tmp_path):
     pictures = [np.full((64, 64, 3), 40 + i, np.uint8) for i in range(100)]
-    path = write_clip(tmp_path / "a.avi", pictures, fps=20, sound=tone(5), codecs=("mjpeg", "pcm_s16le"), pix_fmt="yuvj420p")
+    path = write_clip(
+        tmp_path / "a.avi", pictures, fps=20, sound=tone(5), codecs=("mjpeg", "pcm_s16le"), pix_fmt="yuvj420p"
+    )
     data = bytearray(path.read_bytes())
     first = data.index(b"00dc", data.index(b"movi"))
     size = int.from_bytes(data[first + 4 : first + 8], "little")
@@ -645,7 +722,9 @@ def test_a_first_packet_that_is_lost_costs_its_own_frame(tmp_path):
 
 @pytest.mark.parametrize("first", [0.3, 0.9, 1.34])
 def test_copied_cuts_begin_where_their_edit_list_says(tmp_path, first):
-    """A cut at any picture, made without coding anything again: decoding begins at the key frame before, showing does not."""
+    """A cut at any picture, made without coding anything again: decoding begins at the key frame before,
+    showing does not.
+    """
     whole = write_clip(tmp_path / "a.mp4", numbered(100), sound=tone(4), codec_options=B_FRAMES, key_every=25)
     cut = tmp_path / "cut.mp4"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as out:
@@ -690,5 +769,8 @@ def test_files_that_once_failed(reference, name):
         found = [(frame.width, frame.height, n) for frame, n in source.frames() if frame is not None]
         assert sum(n for *_, n in found) == n_frames and {found_size[:2] for found_size in found} == {size}
         assert all(any(word in warning for warning in source.warnings) for word in words)
-        seconds = [np.abs(source.sound.read(i * 48_000, 48_000)[0].astype(int)).max() for i in range(min(n_frames // 30, 20))]
+        seconds = [
+            np.abs(source.sound.read(i * 48_000, 48_000)[0].astype(int)).max()
+            for i in range(min(n_frames // 30, 20))
+        ]
         assert max(seconds[:5]) > 1000 < max(seconds[-5:])

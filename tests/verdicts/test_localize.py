@@ -1,4 +1,6 @@
-"""localize.py on generated clips: the same scores as the pipeline's, what it writes, and what it says of odd videos."""
+"""localize.py on generated clips: the same scores as the pipeline's, what it writes, and what it says of odd
+videos.
+"""
 
 import contextlib
 import csv
@@ -24,7 +26,16 @@ from utils.media import open_source
 from verdicts.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annotated
 from verdicts.gradcam import MAPS, check_maps, explain
 from verdicts.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
-from verdicts.verdict import TrackScores, apart, chunk_starts, coverage, give_verdict, in_capitals, in_words, score_at
+from verdicts.verdict import (
+    TrackScores,
+    apart,
+    chunk_starts,
+    coverage,
+    give_verdict,
+    in_capitals,
+    in_words,
+    score_at,
+)
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
 
@@ -58,16 +69,22 @@ def read_json(path):
     return json.loads(path.read_text())
 
 
-def test_without_overlap_the_scores_are_those_of_the_pipeline(chunk_tree, checkpoint, localize, scripts, tmp_path):
+def test_without_overlap_the_scores_are_those_of_the_pipeline(
+    chunk_tree, checkpoint, localize, scripts, tmp_path
+):
     scores_dir = tmp_path / "scores"
     flags = ["--img_dim", "64", "--final_dim", "16", "--device", "cpu", "--num_workers", "0"]
-    scripts["train"].main(["--out_dir", str(chunk_tree), "--test", str(checkpoint), "--scores_dir", str(scores_dir), *flags])
+    scripts["train"].main(
+        ["--out_dir", str(chunk_tree), "--test", str(checkpoint), "--scores_dir", str(scores_dir), *flags]
+    )
     chunks = pd.read_csv(scores_dir / "chunk_scores.csv")
     videos = pd.read_csv(scores_dir / "scores.csv").set_index("video")
     folder = tmp_path / "videos"
     for label in ("real", "fake"):
         shutil.copytree(chunk_tree / "test" / label, folder / label)
-    assert localize(folder, "--model", checkpoint, "--out", tmp_path / "out", "--stride_s", "1", "--brief") == 0
+    assert (
+        localize(folder, "--model", checkpoint, "--out", tmp_path / "out", "--stride_s", "1", "--brief") == 0
+    )
     assert len(videos) == 6
     for name, video in videos.iterrows():
         verdict = read_json(tmp_path / "out" / f"{name}.mp4" / "verdict.json")
@@ -88,41 +105,69 @@ def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
     assert localize(video, "--model", checkpoint, "--out", out, "--labels", labels, "--check_maps") == 0
     words = capsys.readouterr().out
     folder = out / HOSTILE
-    assert sorted(p.name for p in folder.iterdir()) == ["annotated.mp4", "report.html", "timeline.png", "verdict.json"]
-    assert sorted(p.name for p in out.iterdir()) == [HOSTILE, "proposals.json", "summary.csv"]  # and nothing left over
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "annotated.mp4",
+        "report.html",
+        "timeline.png",
+        "verdict.json",
+    ]
+    assert sorted(p.name for p in out.iterdir()) == [
+        HOSTILE,
+        "proposals.json",
+        "summary.csv",
+    ]  # and nothing left over
     verdict = read_json(folder / "verdict.json")
     assert verdict["verdict"] == "fake" and verdict["threshold"] == 1.0 and verdict["mds"] >= 1.0
     assert words.startswith(f"{HOSTILE}: FAKE\n") and all(line in words for line in verdict["words"])
     assert set(verdict["modalities"]) == {"dissonance", "video", "audio"} and len(verdict["tracks"]) == 1
-    assert verdict["coverage"] | {"warnings": []} == {"duration_s": 2.4, "judged_s": 2.4, "no_opinion": [], "warnings": []}
-    assert verdict["map_check"]["random weights"] == pytest.approx(1.0, abs=1e-3)  # its weights are the ones that the check draws
+    assert verdict["coverage"] | {"warnings": []} == {
+        "duration_s": 2.4,
+        "judged_s": 2.4,
+        "no_opinion": [],
+        "warnings": [],
+    }
+    assert verdict["map_check"]["random weights"] == pytest.approx(
+        1.0, abs=1e-3
+    )  # its weights are the ones that the check draws
     (curve,) = verdict["curves"]
     assert curve["start_s"] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4])
     proposals = read_json(out / "proposals.json")
     assert list(proposals) == [HOSTILE] and all(0 <= a < b <= 2.4 for _, a, b in proposals[HOSTILE])
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    assert row["file"] == HOSTILE and row["verdict"] == "fake" and float(row["mds"]) == pytest.approx(verdict["mds"], rel=1e-5)
+    assert (
+        row["file"] == HOSTILE
+        and row["verdict"] == "fake"
+        and float(row["mds"]) == pytest.approx(verdict["mds"], rel=1e-5)
+    )
 
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<b>bold" not in page and "&lt;b&gt;bold" in page and "ünïcödé 名" in page
-    assert page.count("data:image/jpeg;base64,") == 2 and "http" not in page.replace('http-equiv="Content', "")
+    assert page.count("data:image/jpeg;base64,") == 2 and "http" not in page.replace(
+        'http-equiv="Content', ""
+    )
     assert "default-src 'none'" in page
 
 
 def test_annotated_video(checkpoint, clip, localize, tmp_path):
     localize(clip, "--model", checkpoint, "--out", tmp_path / "first", "--brief", "--smooth_s", "0")
     (curve,) = read_json(tmp_path / "first" / "clip.mp4" / "verdict.json")["curves"]
-    threshold = float(np.median(curve["dissimilarity"]))  # so that the colour of the box changes with the score
+    threshold = float(
+        np.median(curve["dissimilarity"])
+    )  # so that the colour of the box changes with the score
     localize(clip, "--model", checkpoint, "--out", tmp_path, "--smooth_s", "0", "--threshold", threshold)
     path = tmp_path / "clip.mp4" / "annotated.mp4"
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 72 and frames[0].shape == (224 + 96, 224, 3)
     for k in (6, 36, 66):
-        scores = np.interp(k / 30, np.add(curve["start_s"], 0.5), range(len(curve["start_s"]))).round().astype(int)
+        scores = (
+            np.interp(k / 30, np.add(curve["start_s"], 0.5), range(len(curve["start_s"]))).round().astype(int)
+        )
         colour = colour_of(curve["dissimilarity"][scores], threshold)
-        left_edge = frames[k][90:150, 55:58].reshape(-1, 3).astype(int)  # of the box that the detector gives, at a quarter
+        left_edge = (
+            frames[k][90:150, 55:58].reshape(-1, 3).astype(int)
+        )  # of the box that the detector gives, at a quarter
         assert (np.abs(left_edge - colour).sum(1) < 90).mean() > 0.6
     cursors = [int(np.argmin(frame[230:310].astype(int).sum((0, 2)))) for frame in (frames[18], frames[54])]
     assert cursors == pytest.approx([18 / 71 * 223, 54 / 71 * 223], abs=2)
@@ -136,7 +181,11 @@ def test_annotated_video(checkpoint, clip, localize, tmp_path):
 
 
 def test_the_colour_tells_the_score():
-    assert colour_of(0.4, 1.0) == REAL_RGB and colour_of(1.6, 1.0) == FAKE_RGB and colour_of(float("nan"), 1.0) == GREY_RGB
+    assert (
+        colour_of(0.4, 1.0) == REAL_RGB
+        and colour_of(1.6, 1.0) == FAKE_RGB
+        and colour_of(float("nan"), 1.0) == GREY_RGB
+    )
     red = [colour_of(score, 1.0)[0] for score in (0.6, 0.8, 1.0, 1.2)]
     assert red == sorted(red) and len(set(red)) == 4
 
@@ -166,7 +215,9 @@ def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path,
     assert localize(*flags, "--brief", "--threshold", "99999") == 0  # another question gets another answer
     verdict = read_json(out / "a.mp4" / "verdict.json")
     assert (
-        verdict["verdict"] == "real" and verdict["spans"] == [] and "Nowhere is the smoothed curve" in " ".join(verdict["words"])
+        verdict["verdict"] == "real"
+        and verdict["spans"] == []
+        and "Nowhere is the smoothed curve" in " ".join(verdict["words"])
     )
 
 
@@ -190,7 +241,9 @@ def test_nothing_of_the_user_is_lost(checkpoint, clip, localize, tmp_path):
 
 
 def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
-    """One folder of results: nothing is judged twice, nothing is taken for another video, the tables know all."""
+    """One folder of results: nothing is judged twice, nothing is taken for another video, the tables know
+    all.
+    """
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name in ("a.mp4", "b.mp4"):
@@ -200,7 +253,9 @@ def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
     assert localize(folder / "a.mp4", *flags) == 0 and localize(folder / "c.mp4", *flags, "--brief") == 1
     page = out / "a.mp4" / "report.html"
     before = page.stat().st_mtime_ns
-    assert localize(folder / "a.mp4", folder / "b.mp4", *flags, "--brief") == 0  # the page says all that is asked, and more
+    assert (
+        localize(folder / "a.mp4", folder / "b.mp4", *flags, "--brief") == 0
+    )  # the page says all that is asked, and more
     assert page.stat().st_mtime_ns == before and not (out / "b.mp4" / "report.html").exists()
     assert list(pd.read_csv(out / "summary.csv").file) == ["a.mp4", "b.mp4", "c.mp4"]
     assert sorted(read_json(out / "proposals.json")) == ["a.mp4", "b.mp4"]
@@ -215,12 +270,18 @@ def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
     shutil.copytree(out, folder / "earlier")  # results are no videos
     capsys.readouterr()
     assert localize(folder, *flags, "--brief", "--json") == 1
-    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()] == [
+        "a.mp4",
+        "b.mp4",
+        "c.mp4",
+    ]
 
 
 def test_a_face_that_never_moves_is_not_judged(checkpoint, localize, tmp_path):
     video = write_clip(tmp_path / "in" / "photo.mp4", face_pictures(1) * 60, sound=tone(2.4))
-    assert localize(video, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--stride_s", "1") == 1
+    assert (
+        localize(video, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--stride_s", "1") == 1
+    )
     (row,) = pd.read_csv(tmp_path / "out" / "summary.csv").to_dict("records")
     assert row["stage"] == "chunk" and "3 with a face that never moves" in row["reason"]
 
@@ -238,14 +299,22 @@ def test_several_tracks_and_one_that_begins_late(checkpoint, localize, monkeypat
                 h, w = frame.shape[:2]
                 n_seen.append(1)
                 boxes = [[w * left, h * 0.2, w * (left + 0.25), h * 0.8, 1] for left in (0.1, 0.6)]
-                found.append(np.array(boxes[: 1 + (len(n_seen) > 25)], np.float32))  # 25 fps: each source frame once
+                found.append(
+                    np.array(boxes[: 1 + (len(n_seen) > 25)], np.float32)
+                )  # 25 fps: each source frame once
             return found
 
     monkeypatch.setitem(localize.__globals__, "FixedDetector", TwoFaces)
     assert localize(video, "--model", checkpoint, "--out", tmp_path, "--stride_s", "0.5") == 0
     verdict = read_json(tmp_path / "two.mp4" / "verdict.json")
-    assert [(t["track"], t["start_s"], t["end_s"]) for t in verdict["tracks"]] == [(0, 0.0, 5.0), (1, 1.0, 5.0)]
-    assert verdict["curves"][1]["start_s"] == pytest.approx(np.arange(1, 4.1, 0.5)) and verdict["coverage"]["judged_s"] == 5.0
+    assert [(t["track"], t["start_s"], t["end_s"]) for t in verdict["tracks"]] == [
+        (0, 0.0, 5.0),
+        (1, 1.0, 5.0),
+    ]
+    assert (
+        verdict["curves"][1]["start_s"] == pytest.approx(np.arange(1, 4.1, 0.5))
+        and verdict["coverage"]["judged_s"] == 5.0
+    )
     assert f"of track {verdict['track']}, the most dissonant of 2" in verdict["words"][0]
 
 
@@ -273,7 +342,9 @@ def test_wrong_arguments_give_one_line(checkpoint, clip, localize, tmp_path):
     torch.save(stored, checkpoint)
     with pytest.raises(UserError, match="holds no threshold; give one with --threshold"):
         localize(clip, "--model", checkpoint)
-    assert localize(clip, "--model", checkpoint, "--threshold", "1", "--out", tmp_path / "out", "--brief") == 0
+    assert (
+        localize(clip, "--model", checkpoint, "--threshold", "1", "--out", tmp_path / "out", "--brief") == 0
+    )
     stored["state_dict"]["netfclip.3.bias"] += float("nan")
     torch.save(stored, checkpoint)
     with pytest.raises(UserError, match="clip.mp4: the model gives a score that is not finite"):
@@ -286,14 +357,21 @@ def test_a_model_that_has_not_learnt_is_called_so(checkpoint, clip, localize, tm
     assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--brief") == 0
     assert "it has not learnt to tell them apart" in capsys.readouterr().out
     del stored["threshold"]
-    torch.save(stored | {"avg_score_real": 1.0, "avg_score_fake": 3.0}, checkpoint)  # as the authors' checkpoints
+    torch.save(
+        stored | {"avg_score_real": 1.0, "avg_score_fake": 3.0}, checkpoint
+    )  # as the authors' checkpoints
     assert localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief") == 0
-    assert "The threshold is an estimate (midpoint of the training epoch's mean scores" in capsys.readouterr().out
+    assert (
+        "The threshold is an estimate (midpoint of the training epoch's mean scores"
+        in capsys.readouterr().out
+    )
 
 
 def test_seconds_without_an_opinion(checkpoint, localize, tmp_path):
     pictures = face_pictures(125)
-    video = write_clip(tmp_path / "in" / "half.mp4", pictures, sound=tone(2.5))  # the sound ends in the middle
+    video = write_clip(
+        tmp_path / "in" / "half.mp4", pictures, sound=tone(2.5)
+    )  # the sound ends in the middle
     assert localize(video, "--model", checkpoint, "--out", tmp_path, "--stride_s", "0.5") == 0
     verdict = read_json(tmp_path / "half.mp4" / "verdict.json")
     assert verdict["coverage"]["duration_s"] == 5.0
@@ -321,7 +399,9 @@ def test_silence_is_no_evidence(checkpoint, localize, tmp_path):
 def track(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=None, **kinds) -> TrackScores:
     starts = np.arange(len(scores)) + first_frame / 30 if starts is None else np.array(starts)
     values = np.array([[s, 0.8, 0.1] for s in scores]).reshape(-1, 3)
-    return TrackScores(number, first_frame, np.zeros((n_frames, 4)), starts, values, np.ones(len(scores), bool), **kinds)
+    return TrackScores(
+        number, first_frame, np.zeros((n_frames, 4)), starts, values, np.ones(len(scores), bool), **kinds
+    )
 
 
 def test_verdict_by_hand():
@@ -329,15 +409,28 @@ def test_verdict_by_hand():
     assert verdict["mds"] == pytest.approx(13 / 5) and verdict["verdict"] == "real"
     assert verdict["spans"] == [{"start_s": 2.0, "end_s": 4.0, "score": 5.0, "track": 0}]
     words = " ".join(in_words(verdict))
-    assert "as a whole for REAL" in words and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
+    assert (
+        "as a whole for REAL" in words
+        and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
+    )
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
-    assert "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)" in words
+    assert (
+        "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)"
+        in words
+    )
     verdict = give_verdict([track()], 150, threshold=2.6)  # at the threshold
-    assert verdict["verdict"] == "fake" and "is 2.6, narrowly at or above the threshold of 2.6;" in in_words(verdict)[0]
+    assert (
+        verdict["verdict"] == "fake"
+        and "is 2.6, narrowly at or above the threshold of 2.6;" in in_words(verdict)[0]
+    )
 
 
 def test_the_most_dissonant_track_decides():
-    tracks = [track(), track(1, 30, 60, scores=(9, 9)), track(2, 0, 40, scores=(), left_out=[(0, "without_sound")])]
+    tracks = [
+        track(),
+        track(1, 30, 60, scores=(9, 9)),
+        track(2, 0, 40, scores=(), left_out=[(0, "without_sound")]),
+    ]
     verdict = give_verdict(tracks, 150, threshold=3)
     assert (verdict["verdict"], verdict["track"], verdict["mds"]) == ("fake", 1, 9.0)
     assert [t["verdict"] for t in verdict["tracks"]] == ["real", "fake"]
@@ -346,7 +439,9 @@ def test_the_most_dissonant_track_decides():
 
 
 def test_coverage_by_hand():
-    one = track(0, 30, 75, scores=(1,), left_out=[(60, "damaged")])  # 1 to 3.5 s, of which the second from 2 s is damaged
+    one = track(
+        0, 30, 75, scores=(1,), left_out=[(60, "damaged")]
+    )  # 1 to 3.5 s, of which the second from 2 s is damaged
     found = coverage([one], 150)
     assert (found["duration_s"], found["judged_s"]) == (5.0, 1.0)
     assert [(gap["start_s"], gap["end_s"], gap["why"]) for gap in found["no_opinion"]] == [
@@ -358,8 +453,12 @@ def test_coverage_by_hand():
 
 
 def test_gaps_that_round_to_nothing_are_not_worth_a_word():
-    verdict = give_verdict([track(n_frames=149, scores=(1, 1, 1, 1, 1), starts=[0, 1, 2, 3, 119 / 30])], 150, threshold=3)
-    assert len(verdict["coverage"]["no_opinion"]) == 1 and "All of its 5.0 s were judged." in in_words(verdict)
+    verdict = give_verdict(
+        [track(n_frames=149, scores=(1, 1, 1, 1, 1), starts=[0, 1, 2, 3, 119 / 30])], 150, threshold=3
+    )
+    assert len(verdict["coverage"]["no_opinion"]) == 1 and "All of its 5.0 s were judged." in in_words(
+        verdict
+    )
 
 
 def test_what_the_page_draws():
@@ -369,8 +468,10 @@ def test_what_the_page_draws():
     top = 1.08 * 5
     assert [line["track"] for line in drawn["lines"]] == list(range(9))  # every one of them
     points = [tuple(map(float, point.split(","))) for point in drawn["lines"][0]["points"].split()]
-    at = [(t * PLOT_WIDTH / 6, PLOT_HEIGHT * (1 - v / top)) for t, v in
-          ((0, 1), (0.5, 1), (1.5, 1), (2.5, 5), (3.5, 5), (4.5, 1), (5, 1))]  # fmt: skip
+    at = [
+        (t * PLOT_WIDTH / 6, PLOT_HEIGHT * (1 - v / top))
+        for t, v in ((0, 1), (0.5, 1), (1.5, 1), (2.5, 5), (3.5, 5), (4.5, 1), (5, 1))
+    ]
     assert points == [pytest.approx(point, abs=0.01) for point in at]
     assert drawn["threshold"] == pytest.approx(PLOT_HEIGHT * (1 - 3 / top), abs=0.01)
     for name, (begin, end) in {"found": (2, 4), "true": (1.5, 3), "holes": (5, 6)}.items():
@@ -451,10 +552,14 @@ def test_random_weights_give_another_map(tiny):
         torch.manual_seed(0)  # the very weights that the check draws
         same = model.TwoStreamNet(**config).eval().requires_grad_(False)
     _, maps = explain(same, video, audio, device, "off")
-    assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(1.0, abs=1e-3)
+    assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(
+        1.0, abs=1e-3
+    )
 
 
-def test_a_file_that_ends_its_reader_ends_nothing_else(checkpoint, clip, localize, tmp_path, monkeypatch, capsys):
+def test_a_file_that_ends_its_reader_ends_nothing_else(
+    checkpoint, clip, localize, tmp_path, monkeypatch, capsys
+):
     folder, out, log = tmp_path / "videos", tmp_path / "out", tmp_path / "log"
     folder.mkdir()
     for name in ("a bad one.mp4", "good.mp4"):
@@ -469,7 +574,10 @@ def test_a_file_that_ends_its_reader_ends_nothing_else(checkpoint, clip, localiz
         assert "2 videos: 1 fake, 0 real" in printed and "1 not judged" in printed
         assert len(log.read_text().splitlines()) == 2
         with (out / "summary.csv").open(newline="") as file:
-            assert [(row["verdict"], row["stage"]) for row in csv.DictReader(file)] == [("", "crash"), ("fake", "")]
+            assert [(row["verdict"], row["stage"]) for row in csv.DictReader(file)] == [
+                ("", "crash"),
+                ("fake", ""),
+            ]
         assert list(read_json(out / "proposals.json")) == ["good.mp4"]
     with (folder / "a bad one.mp4").open("ab") as file:
         file.write(bytes(8))  # another file now
@@ -500,7 +608,9 @@ def test_chunks_in_a_split_are_no_videos(checkpoint, clip, localize, tmp_path, c
 
 
 def test_a_reader_that_was_killed_is_not_remembered(checkpoint, clip, localize, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"))
+    monkeypatch.setattr(
+        probe, "COMMAND", (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    )
     arguments = (clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief")
     assert localize(*arguments) == 1 and not (tmp_path / "out" / clip.name).exists()
 
@@ -515,7 +625,9 @@ def test_annotated_video_of_time_that_jumps(tmp_path, monkeypatch):
     with open_source(path) as source, open_source(late) as other:
         n_frames = sum(n for _, n in source.frames())
         sum(n for _, n in other.frames())
-        track = TrackScores(0, 0, np.tile([10.0, 10, 90, 90], (60, 1)), np.arange(5) / 5, np.ones((5, 3)), np.ones(5, bool))
+        track = TrackScores(
+            0, 0, np.tile([10.0, 10, 90, 90], (60, 1)), np.arange(5) / 5, np.ones((5, 3)), np.ones(5, bool)
+        )
         with open_source(path) as again:
             write_annotated(again, other.sound, [track], 1.0, n_frames, tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -536,7 +648,9 @@ def test_a_percentage_has_one_meaning():
     for p in np.linspace(0, 1, 2001):
         looks = {"p_fake": float(p), "looks": "fake" if p >= 0.5 else "real"}
         line = next(
-            line for line in in_words(verdict | {"modalities": dict.fromkeys(("video", "audio"), looks)}) if "alone" in line
+            line
+            for line in in_words(verdict | {"modalities": dict.fromkeys(("video", "audio"), looks)})
+            if "alone" in line
         )
         for said, percent in re.findall(r"alone (.+?) \((\d+) % fake\)", line):
             meanings.setdefault(percent, set()).add(said)
@@ -549,7 +663,9 @@ def test_a_percentage_has_one_meaning():
 def test_a_score_near_the_threshold_is_seen_to_be_above_or_below(nearness, threshold):
     for score in (threshold * (1 - nearness), threshold, threshold * (1 + nearness)):
         texts = apart(score, threshold)
-        assert (float(texts[0]) >= float(texts[1])) == (score >= threshold) and (score == threshold) == (texts[0] == texts[1])
+        assert (float(texts[0]) >= float(texts[1])) == (score >= threshold) and (score == threshold) == (
+            texts[0] == texts[1]
+        )
     assert apart(1.23456, 2.0) == ("1.235", "2")
 
 
@@ -566,10 +682,17 @@ def test_the_picture_says_what_the_screen_says(tmp_path, monkeypatch):
         legend = [text.get_text() for text in figure.legends[0].get_texts()]
         texts = apart(1.5, threshold)
         title = figure.axes[0].get_title()
-        assert title.endswith(f"long .mp4: {in_capitals(verdict)}, MDS {texts[0]}") and len(title) < 130 and texts[0] != texts[1]
+        assert (
+            title.endswith(f"long .mp4: {in_capitals(verdict)}, MDS {texts[0]}")
+            and len(title) < 130
+            and texts[0] != texts[1]
+        )
         assert in_capitals(verdict).startswith("FAKE" if threshold <= 1.5 else "REAL")
         assert f"threshold {texts[1]}" in legend and f"track 0, MDS {texts[0]}" in legend
-        assert f"is {texts[0]}, " in in_words(verdict)[0] and f"the threshold of {texts[1]};" in in_words(verdict)[0]
+        assert (
+            f"is {texts[0]}, " in in_words(verdict)[0]
+            and f"the threshold of {texts[1]};" in in_words(verdict)[0]
+        )
 
 
 def test_a_hole_too_short_for_a_word_is_not_drawn():
@@ -578,17 +701,23 @@ def test_a_hole_too_short_for_a_word_is_not_drawn():
     assert page_curve([track(0, 0, 60, scores=(1, 2))], verdict, None)["holes"] == []
 
 
-@pytest.mark.parametrize("content", [b"# read me\n", b"", b"\x80\x02", b"PK\3\4", b"PK\3\4" + bytes(100), b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"# read me\n", b"", b"\x80\x02", b"PK\3\4", b"PK\3\4" + bytes(100), b"\x80\x02}q\x00."]
+)
 def test_a_model_that_is_none_is_told_in_plain_words(clip, localize, tmp_path, content):
     (tmp_path / "README.md").write_bytes(content)
-    with pytest.raises(UserError, match=r"README.md is damaged or no checkpoint of this network \(") as caught:
+    with pytest.raises(
+        UserError, match=r"README.md is damaged or no checkpoint of this network \("
+    ) as caught:
         localize(clip, "--model", tmp_path / "README.md")
     assert not re.search(r"[A-Z]\w+(Error|Zip|Exception)|\(\)", str(caught.value)), caught.value
 
 
 def test_a_flag_of_another_network_is_refused(checkpoint, clip, localize, tmp_path):
     for flag in (["--img_dim", "224"], ["--net", "resnet34"]):
-        with pytest.raises(UserError, match=f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"):
+        with pytest.raises(
+            UserError, match=f"holds a network of {flag[0]} .*, got {' '.join(flag)}; leave that out"
+        ):
             localize(clip, "--model", checkpoint, "--out", tmp_path / "out", *flag)
     assert not (tmp_path / "out").exists()
     assert localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--brief", "--img_dim", "64") == 0

@@ -1,4 +1,6 @@
-"""The page of a verdict in a real browser: it plays, follows, seeks, and asks for nothing. Needs chromium and chromedriver."""
+"""The page of a verdict in a real browser: it plays, follows, seeks, and asks for nothing. Needs chromium and
+chromedriver.
+"""
 
 import json
 import shutil
@@ -22,8 +24,13 @@ def browser():
         pytest.skip("chromium or chromedriver is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
-                     "--window-size=1100,1400"):  # fmt: skip
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--autoplay-policy=no-user-gesture-required",
+        "--window-size=1100,1400",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
@@ -47,14 +54,18 @@ def page(browser, checkpoint, clip, localize, tmp_path):  # noqa: F811
 
 def state(page) -> tuple[float, float]:
     """The video's time, and the cursor's, in seconds."""
-    return tuple(page.execute_script(
-        "return [video.currentTime, duration * Number(cursor.getAttribute('x1')) / width]"
-    ))  # fmt: skip
+    return tuple(
+        page.execute_script(
+            "return [video.currentTime, duration * Number(cursor.getAttribute('x1')) / width]"
+        )
+    )
 
 
 def settled(page, time_s: float) -> None:
     """Wait until video and cursor are at a time."""
-    WebDriverWait(page, 10).until(lambda _: state(page) == (pytest.approx(time_s, abs=0.1), pytest.approx(time_s, abs=0.1)))
+    WebDriverWait(page, 10).until(
+        lambda _: state(page) == (pytest.approx(time_s, abs=0.1), pytest.approx(time_s, abs=0.1))
+    )
 
 
 def test_the_page_plays_and_the_cursor_follows(page):
@@ -73,7 +84,9 @@ def test_the_page_plays_and_the_cursor_follows(page):
 def test_a_click_on_the_curve_seeks(page):
     curve = page.find_element(By.ID, "curve")
     actions = webdriver.ActionChains(page)
-    actions.move_to_element_with_offset(curve, round(0.25 * curve.size["width"]), 0).click().perform()  # from its middle
+    actions.move_to_element_with_offset(
+        curve, round(0.25 * curve.size["width"]), 0
+    ).click().perform()  # from its middle
     settled(page, 0.75 * DURATION_S)
     curve.send_keys(Keys.ARROW_LEFT)
     settled(page, 0.75 * DURATION_S - 0.2)
@@ -93,5 +106,9 @@ def test_nothing_leaves_the_page_and_no_name_does_harm(page):
     urls = {r["params"]["request"]["url"] for r in requests if r["method"] == "Network.requestWillBeSent"}
     assert all(url.split(":")[0] in ("data", "blob") or url.endswith("/page.html") for url in urls), urls
     assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    page.execute_script("const img = new Image(); img.src = 'http://127.0.0.1:9/x.png'; document.body.append(img)")
-    WebDriverWait(page, 10).until(lambda b: any("Content Security Policy" in e["message"] for e in b.get_log("browser")))
+    page.execute_script(
+        "const img = new Image(); img.src = 'http://127.0.0.1:9/x.png'; document.body.append(img)"
+    )
+    WebDriverWait(page, 10).until(
+        lambda b: any("Content Security Policy" in e["message"] for e in b.get_log("browser"))
+    )
