@@ -83,6 +83,20 @@ def system_words(error: OSError) -> str:
     )
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of a script's docstring, and ends each flag's help with its default where that says something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, False, argparse.SUPPRESS) or "(default:" in (
+            action.help or ""
+        )
+        return (
+            action.help
+            if says_nothing or not action.option_strings
+            else f"{action.help} (default: %(default)s)"
+        )
+
+
 def number(
     kind: type, low: float, high: float = float("inf"), open_low: bool = False
 ) -> Callable[[str], float]:
