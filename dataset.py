@@ -265,8 +265,10 @@ def check_shared_memory(batch_size: int, n_batches: int, img_dim: int, num_worke
     needed = min(2 * num_workers, n_batches) * batch_bytes
     if needed > free:
         raise UserError(
-            f"{SHARED_MEMORY} has room for {free / 1e6:.0f} MB, the batches of {num_workers} loader processes take "
-            f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size=8g), or take --num_workers "
+            f"{SHARED_MEMORY} has room for {free / 1e6:.0f} MB, the batches of {num_workers} loader "
+            "processes take "
+            f"{needed / 1e6:.0f} MB; give the container more (docker run --shm-size=8g), or take "
+            "--num_workers "
             f"{free // (2 * batch_bytes)}."
         )
 
@@ -313,6 +315,7 @@ def naming_dead_workers() -> Iterator[None]:
         if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError(
-            f"a loader process died ({str(error).splitlines()[0]}), often for want of memory or of room in /dev/shm; go on with "
+            f"a loader process died ({str(error).splitlines()[0]}), often for want of memory or of room in "
+            "/dev/shm; go on with "
             "--resume and fewer --num_workers."
         ) from error

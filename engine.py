@@ -1,12 +1,18 @@
-"""One training step and the scoring of chunks, the same for every precision, device and number of processes.
+"""The training epoch and the scoring of chunks, the same for every precision, device and number of processes.
 
-from engine import Trainer, score_chunks    (train.py and the benchmarks do)
+    from engine import Epoch, Trainer, score_chunks, train_epoch    (train.py and the benchmarks do)
+
+`train_epoch` is the loop to read first: forward, losses, backward, optimiser.  A term of the loss is added in
+`LOSSES`, and nowhere else.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +29,64 @@ from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
 from mds import mean_mds, video_scores
 from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
+from utils.checkpoint import UnderWay, checked_scaling, known_moments, lay_out_moments, merged_groups
 from utils.cli import UserError
-from utils.constants import CHUNK_FRAMES, FPS, LABELS
+from utils.constants import CHUNK_S, LABELS
+from utils.environment import peak_memory_mb
 from utils.ranks import Ranks, Stopped, StopSignal
-from utils.runs import peak_memory_mb
 
-AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-LOSS_TERMS = ("contrastive", "video_ce", "audio_ce")
-SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")  # of a chunk
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # mixed precision, by --amp
+CHUNK_SCORES = (
+    "dissimilarity",
+    "p_fake_video",
+    "p_fake_audio",
+)  # what `chunk_values` gives, columns of tables
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the network computes, in training and in scoring; none of it changes what is computed."""
+
+    amp: str = "off"  # mixed precision, a key of `AMP`; float16 comes with loss scaling
+    compiled: bool = False  # by torch.compile
+
+
+# The loss: a function of the network's outputs, the labels (B,) and the margin for each term, (B,) per chunk.
+
+
+def contrastive_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
+    """Equation 1 of the paper."""
+    return contrastive_loss(out["video_emb"], out["audio_emb"], label, margin, reduction="none")
+
+
+def video_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
+    """The cross-entropy of the classifier that sees the pictures alone."""
+    return F.cross_entropy(out["video_logits"], label, reduction="none")
+
+
+def audio_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
+    """The cross-entropy of the classifier that hears the sound alone."""
+    return F.cross_entropy(out["audio_logits"], label, reduction="none")
+
+
+LOSSES: dict[str, Callable[[dict[str, Tensor], Tensor, float], Tensor]] = {
+    "contrastive": contrastive_term,
+    "video_ce": video_term,
+    "audio_ce": audio_term,
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training makes small: the sum of the terms in `LOSSES`."""
+
+    margin: float  # of the contrastive loss
+    class_weight: Tensor | None = None  # (2,) weights of the chunks by label
+
+    def __call__(self, out: dict[str, Tensor], label: Tensor) -> Tensor:
+        """The terms, in the order of `LOSSES`: (n_terms,), means over the batch."""
+        terms = torch.stack([term(out, label, self.margin) for term in LOSSES.values()])  # (n_terms, B)
+        return (terms if self.class_weight is None else terms * self.class_weight[label]).mean(1)
 
 
 @contextlib.contextmanager
@@ -77,27 +133,11 @@ def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict
 
 
 def chunk_values(out: dict[str, Tensor]) -> Tensor:
-    """What the network says of each chunk, `SCORES`: (3, B), the dissimilarity and the two heads' probability
-    of fake, 0..1.
+    """What the network says of each chunk, `CHUNK_SCORES`: (3, B), the dissimilarity and the two heads'
+    probability of fake, 0..1.
     """
     p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
     return torch.stack([dissimilarity(out["video_emb"], out["audio_emb"]), *p_fake])
-
-
-def losses(
-    out: dict[str, Tensor], label: Tensor, margin: float, class_weight: Tensor | None = None
-) -> Tensor:
-    """The three terms of the loss, `LOSS_TERMS`: (3,), means over the batch, weighted by `class_weight` (2,)
-    if given.
-    """
-    terms = torch.stack(
-        [
-            contrastive_loss(out["video_emb"], out["audio_emb"], label, margin, reduction="none"),
-            F.cross_entropy(out["video_logits"], label, reduction="none"),
-            F.cross_entropy(out["audio_logits"], label, reduction="none"),
-        ]
-    )  # (3, B)
-    return (terms if class_weight is None else terms * class_weight[label]).mean(1)
 
 
 class Trainer:
@@ -107,11 +147,10 @@ class Trainer:
         model: the network, on its device.
         ranks: this process and its companions; with several, gradients are averaged over them
             (DistributedDataParallel).
+        objective: what to make small.
         lr, weight_decay: Adam's.
-        margin: of the contrastive loss.
-        amp: a key of `AMP`; float16 comes with loss scaling.
-        class_weight: (2,) weights of the chunks by label, or None.
-        compile: compile the network with torch.compile.
+        execution: how to compute.
+        accumulate: batches whose mean gradient makes a step.
         sync_bn: batch statistics over the batches of all ranks.
     """
 
@@ -119,108 +158,65 @@ class Trainer:
         self,
         model: TwoStreamNet,
         ranks: Ranks,
+        objective: Objective,
+        *,
         lr: float,
         weight_decay: float,
-        margin: float,
-        amp: str = "off",
-        class_weight: Tensor | None = None,
-        compile: bool = False,
+        execution: Execution = Execution(),
+        accumulate: int = 1,
         sync_bn: bool = False,
     ):
-        self.model, self.device = model, ranks.device
-        self.margin, self.amp, self.class_weight = margin, amp, class_weight
+        self.model, self.ranks, self.objective = model, ranks, objective
+        self.amp, self.accumulate = execution.amp, accumulate
         model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp == "fp16")
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.amp == "fp16")
         self.net: nn.Module = model
-        self.no_sync = contextlib.nullcontext
+        self._parallel: DistributedDataParallel | None = None
         if ranks.size > 1:
             if sync_bn:
                 synchronise_norms(model)
-            self.net = DistributedDataParallel(model, gradient_as_bucket_view=True)
-            self.no_sync = self.net.no_sync
-        if compile:
+            self.net = self._parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
+        if execution.compiled:
+            # type: ignore[assignment]  # a module, whose type says a function
             self.net = torch.compile(self.net)
 
-    def load_optimizer(self, state: dict, path: Path, scaler: dict | None) -> None:
-        """Go on from an optimiser's state and the loss scaling, if any, of a checkpoint at `path`; UserError
-        if they do not fit.
+    def gradients(self, shared: bool) -> contextlib.AbstractContextManager:
+        """Within it gradients are computed; the ranks share them in the last batch of a step alone."""
+        return contextlib.nullcontext() if shared or self._parallel is None else self._parallel.no_sync()
 
-        Of the settings the learning rate alone is taken over; the others are those of this run.
-        """
-        with fitting(path, "a training to go on with: its optimiser"):
-            own = self.optimizer.state_dict()["param_groups"]
-            pairs = zip(own, state["param_groups"], strict=True)
-            groups = [new | {name: old[name] for name in ("lr", "params")} for new, old in pairs]
-            for group in groups:
-                group["lr"] = float(group["lr"])
-                if not 0 < group["lr"] < math.inf:
-                    raise ValueError(f"a learning rate of {group['lr']}")
-            names = [name for group in groups for name in group["params"]]
-            if len(set(names)) < len(names) or not state["state"].keys() <= set(names):
-                raise ValueError("states of other parameters than those of its groups")
-            # a parameter without gradient, as that of a loss term left out, has no state yet
-            known = {name: moments for name, moments in state["state"].items() if moments}
-            if not known:
-                raise ValueError("no state of any parameter")
-            for (
-                name,
-                moments,
-            ) in known.items():  # "step" is a plain number in the authors' files, which are not fused
-                step = torch.tensor(float(moments["step"]))
-                known[name] = {
-                    "step": step,
-                    "exp_avg": moments["exp_avg"],
-                    "exp_avg_sq": moments["exp_avg_sq"],
-                }
-            self.optimizer.load_state_dict({"state": known, "param_groups": groups})
-            for parameter, moments in self.optimizer.state.items():
-                if not moments["step"] >= 0:
-                    raise ValueError(f"step {moments['step']}")
-                for name in (
-                    "exp_avg",
-                    "exp_avg_sq",
-                ):  # the fused step wants them to lie in memory as the parameter does
-                    if moments[name].shape != parameter.shape:
-                        raise ValueError(
-                            f"{name} has the shape {list(moments[name].shape)}, expected {list(parameter.shape)}"
-                        )
-                    moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
-            if scaler:
-                integers = ("growth_interval", "_growth_tracker")
-                numbers = {
-                    name: (int if name in integers else float)(value) for name, value in scaler.items()
-                }
-                if not all(0 <= value < math.inf for value in numbers.values()) or not numbers["scale"]:
-                    raise ValueError(f"a loss scaling of {scaler}")
-                self.scaler.load_state_dict(numbers)
-
-    def step(self, batches: Iterable[dict], n_batches: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one optimiser step over `n_batches` batches of the loader, of which the gradient is the mean.
-
-        Does not wait for the device.
-
-        Returns:
-            The loss terms (3,), means over the batches; the rows of the chunks in the index (n,) and their
-            dissimilarities (n,) as seen in training; all but the rows on the device.
-        """
-        terms, rows, distances = torch.zeros(len(LOSS_TERMS), device=self.device), [], []
-        for i, batch in enumerate(batches):
-            label = batch["label"].to(self.device, non_blocking=True)
-            is_last = i == n_batches - 1
-            with contextlib.nullcontext() if is_last else self.no_sync():
-                out = forward(self.net, batch, self.device, self.amp)
-                loss = losses(out, label, self.margin, self.class_weight)
-                self.scaler.scale(loss.sum() / n_batches).backward()
-            terms += loss.detach() / n_batches
-            rows.append(batch["row"])
-            distances.append(dissimilarity(out["video_emb"], out["audio_emb"]).detach())
-            if is_last:
-                break
+    def update(self) -> None:
+        """Take the step that the gradients say; one that is not finite in half precision is left out."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return terms, torch.cat(rows), torch.cat(distances)
+
+    @property
+    def lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def load_optimizer(self, state: dict, path: Path, scaler: dict | None) -> None:
+        """Go on from an optimiser's state and the loss scaling, if any, of a checkpoint at `path`.
+
+        Of the settings the learning rate alone is taken over; the others are those of this run.
+
+        Raises:
+            UserError: they do not fit.
+        """
+        with fitting(path, "a training to go on with: its optimiser"):
+            groups = merged_groups(self.optimizer.state_dict()["param_groups"], state["param_groups"])
+            self.optimizer.load_state_dict(
+                {"state": known_moments(state["state"], groups), "param_groups": groups}
+            )
+            for parameter, moments in self.optimizer.state.items():
+                lay_out_moments(parameter, moments)
+            if scaler:
+                self.scaler.load_state_dict(checked_scaling(scaler))
 
 
 class Epoch:
@@ -229,41 +225,48 @@ class Epoch:
     Args:
         index: the training chunks.
         ranks: this process and its companions.
+        seed: of the epoch: order, dropout.
         saved: what `gathered` gave, to go on from.
 
     Raises:
         ValueError, TypeError, LookupError, RuntimeError and the like: `saved` is something else.
     """
 
-    def __init__(self, index: pd.DataFrame, ranks: Ranks, saved: dict | None = None):
-        self.index, self.ranks = index, ranks
+    def __init__(self, index: pd.DataFrame, ranks: Ranks, seed: int = 0, saved: UnderWay | None = None):
+        self.index, self.ranks, self.seed = index, ranks, seed
         self.position = self.n_steps = 0  # chunks taken by all ranks, steps taken
-        self.sums = torch.zeros(len(LOSS_TERMS), dtype=torch.float64, device=ranks.device)
+        self.sums = torch.zeros(len(LOSSES), dtype=torch.float64, device=ranks.device)
         self.distances = torch.full((len(index),), -1.0, device=ranks.device)  # of the chunks seen, by row
         self.bad: dict[int, str] = {}  # rows that can't be read, and why
         self.seconds = self.wait_s = 0.0  # spent in all, and waiting for the loader
-        self.unchecked: list[
-            tuple
-        ] = []  # (step, terms, rows), left on the device to not wait for it at each step
+        # step, terms and rows; left on the device to not wait for it at each step
+        self.unchecked: list[tuple[int, Tensor, Tensor]] = []
+        self._terms = torch.zeros(len(LOSSES), device=ranks.device)  # of the step under way
+        self._rows: list[Tensor] = []
         if saved:
-            self.position, self.n_steps = int(saved["position"]), int(saved["n_steps"])
-            self.bad = {int(row): str(why) for row, why in saved["bad"].items()}
-            self.seconds, self.wait_s = float(saved["seconds"]), float(saved["wait_s"])
-            is_timed = 0 <= self.wait_s < math.inf and 0 < self.seconds < math.inf
-            if not (0 < self.n_steps <= self.position <= len(index) and is_timed):
-                raise ValueError(
-                    f"{self.n_steps} steps to chunk {self.position} of {len(index)} in {self.seconds} s"
-                )
-            for name, own in (("sums", self.sums), ("distances", self.distances)):
-                if saved[name].shape != own.shape:  # else it would be stretched
-                    raise ValueError(
-                        f"{name} has the shape {list(saved[name].shape)}, expected {list(own.shape)}"
-                    )
-                own.copy_(saved[name])
-            if not self.sums.isfinite().all():
-                raise ValueError("a sum of losses that is not finite")
+            self._take_up(saved)
 
-    def gathered(self) -> dict:
+    def _take_up(self, saved: UnderWay) -> None:
+        self.position, self.n_steps = int(saved["position"]), int(saved["n_steps"])
+        self.bad = {int(row): str(why) for row, why in saved["bad"].items()}
+        self.seconds, self.wait_s = float(saved["seconds"]), float(saved["wait_s"])
+        n_chunks = len(self.index)
+        is_timed = 0 <= self.wait_s < math.inf and 0 < self.seconds < math.inf
+        if not (0 < self.n_steps <= self.position <= n_chunks and is_timed):
+            raise ValueError(
+                f"{self.n_steps} steps to chunk {self.position} of {n_chunks} in {self.seconds} s"
+            )
+        for name, own, other in (
+            ("sums", self.sums, saved["sums"]),
+            ("distances", self.distances, saved["distances"]),
+        ):
+            if other.shape != own.shape:  # else it would be stretched
+                raise ValueError(f"{name} has the shape {list(other.shape)}, expected {list(own.shape)}")
+            own.copy_(other)
+        if not self.sums.isfinite().all():
+            raise ValueError("a sum of losses that is not finite")
+
+    def gathered(self) -> UnderWay:
         """The whole of it, over all ranks, in plain types; each rank gets it."""
         shares = self.ranks.gather((self.sums.cpu(), self.distances.cpu(), self.bad))
         sums, distances, bad = zip(*shares, strict=True)
@@ -277,7 +280,7 @@ class Epoch:
             "wait_s": self.wait_s,
         }
 
-    def batches(self, loader: DataLoader) -> Iterator[dict]:
+    def batches(self, loader: Iterable[dict]) -> Iterator[dict]:
         """The batches of a loader; notes the time spent waiting for them and the chunks that they could not
         read.
 
@@ -297,36 +300,48 @@ class Epoch:
             yield batch
             start = time.perf_counter()
 
-    def step(self, trainer: Trainer, batches: Iterator[dict], accumulate: int, seed: int) -> None:
-        """Take one step; the same whatever came before it in this process, so that a resumed epoch equals a
-        straight one.
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """A step is taken within it, the same whatever came before it in this process, so that a resumed
+        epoch equals a straight one.
         """
         start = time.perf_counter()
-        torch.manual_seed(mixed_seed(seed, self.position, self.ranks.rank))
-        terms, rows, distances = trainer.step(batches, accumulate)
-        rows_there = rows.to(self.ranks.device, non_blocking=True)
-        self.distances.scatter_reduce_(
-            0, rows_there, distances, "amax"
-        )  # whatever the order, if a chunk is drawn twice
-        self.sums += terms
+        torch.manual_seed(mixed_seed(self.seed, self.position, self.ranks.rank))
+        self._terms, self._rows = torch.zeros_like(self._terms), []
+        yield
+        rows = torch.cat(self._rows)
+        self.sums += self._terms
         self.n_steps += 1
         self.position += len(rows) * self.ranks.size
-        self.unchecked.append((self.n_steps, terms, rows))
+        self.unchecked.append((self.n_steps, self._terms, rows))
         self.seconds += time.perf_counter() - start
 
-    def check_finite(self, epoch: int) -> list[float]:
+    def note(self, rows: Tensor, distances: Tensor, terms: Tensor) -> None:
+        """Take note of a batch of the step under way: (B,) rows of the index and their dissimilarities,
+        (n_terms,) its share of the step's loss terms.
+        """
+        self._terms += terms.detach()
+        self._rows.append(rows)
+        rows_there = rows.to(self.ranks.device, non_blocking=True)
+        # the largest: the same in any order, if a chunk is drawn twice
+        self.distances.scatter_reduce_(0, rows_there, distances.detach(), "amax")
+
+    def check_finite(self, number: int) -> list[float]:
         """The loss terms of the last step, means over the ranks, once those of all steps so far are known to
         be finite.
+
+        Args:
+            number: of the epoch, for people.
 
         Raises:
             UserError: a loss was not finite, with its terms and the chunks of the batch.
         """
         start = time.perf_counter()
         values = torch.stack([terms for _, terms, _ in self.unchecked]).tolist()  # waits for the device
-        found = []  # (step, what to say) of this rank's first bad step
+        found: list[tuple[int, str]] = []  # step and words of this rank's first bad step
         for (step, _, rows), terms in zip(self.unchecked, values, strict=True):
             if not found and not np.isfinite(terms).all():
-                what = not_finite(terms, LOSS_TERMS, f"the loss in epoch {epoch}, step {step}")
+                what = not_finite(terms, list(LOSSES), f"the loss in epoch {number}, step {step}")
                 found.append(
                     (step, f"{what}; the batch held {', '.join(self.index.path.iloc[rows.tolist()])}")
                 )
@@ -338,42 +353,71 @@ class Epoch:
         return np.mean([last for _, last in shares], axis=0).tolist()
 
 
+def train_epoch(
+    trainer: Trainer,
+    epoch: Epoch,
+    loader: Sequence[dict] | DataLoader,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train on the batches of a loader, `trainer.accumulate` of them a step; does not wait for the device.
+
+    Args:
+        epoch: takes note of everything.
+        after_step: called after each step: prints, saves; ends the epoch by an exception.
+    """
+    device, n_batches = trainer.ranks.device, trainer.accumulate
+    trainer.model.train()
+    with closing(epoch.batches(loader)) as batches:  # type: ignore[type-var]  # a generator
+        for _ in range(len(loader) // n_batches):
+            with epoch.step():
+                for i, batch in enumerate(islice(batches, n_batches), 1):
+                    label = batch["label"].to(device, non_blocking=True)  # (B,)
+                    with trainer.gradients(shared=i == n_batches):
+                        out = forward(trainer.net, batch, device, trainer.amp)
+                        terms = trainer.objective(out, label)  # (n_terms,)
+                        trainer.scaler.scale(terms.sum() / n_batches).backward()
+                    epoch.note(
+                        batch["row"], dissimilarity(out["video_emb"], out["audio_emb"]), terms / n_batches
+                    )
+                trainer.update()
+            after_step()
+
+
 def not_finite(values: Sequence[float], names: Sequence[str], what: str) -> str:
     named = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, values, strict=True))
     return f"not finite: {what} ({named}); try a lower --lr"
 
 
 def check_bad(bad: dict[int, str], n_chunks: int) -> None:
+    """UserError if more of the training chunks can't be read than may."""
     if len(bad) > MAX_BAD_SHARE * n_chunks:
         raise UserError(
-            f"{len(bad)} of {n_chunks} training chunks can't be read, more than {MAX_BAD_SHARE:.0%}; the last one: "
-            f"{list(bad.values())[-1]}. Run write_csv.py again, which leaves them out."
+            f"{len(bad)} of {n_chunks} training chunks can't be read, more than {MAX_BAD_SHARE:.0%}; "
+            f"the last one: {list(bad.values())[-1]}. Run write_csv.py again, which leaves them out."
         )
 
 
 def video_auc(videos: pd.DataFrame) -> float:
     """The AUC of a table of `video_scores`; NaN if it has one class only."""
-    return (
-        roc_auc_score(videos.label == LABELS["fake"], videos.mds)
-        if videos.label.nunique() > 1
-        else float("nan")
-    )
+    is_fake = videos.label == LABELS["fake"]
+    return roc_auc_score(is_fake, videos.mds) if videos.label.nunique() > 1 else float("nan")
 
 
-def epoch_stats(whole: dict, index: pd.DataFrame, device: torch.device) -> dict[str, float]:
-    """The figures of an epoch, in training mode, from what `Epoch.gathered` gives."""
+def epoch_figures(whole: UnderWay, index: pd.DataFrame, device: torch.device) -> dict[str, float]:
+    """The figures of an epoch, in training mode, from what `Epoch.gathered` gives: loss and its terms, by
+    label avg_score (mean dissimilarity of chunks) and mean_mds, train_auc, speed, memory, chunks that could
+    not be read.
+    """
     means = (whole["sums"] / whole["n_steps"]).tolist()
     seen = (whole["distances"] >= 0).numpy()
     scores = index[seen].assign(dissimilarity=whole["distances"].numpy()[seen])
     videos = video_scores(scores)
     mds = mean_mds(videos)
+    by_label = {name: scores.dissimilarity[scores.label == code].mean() for name, code in LABELS.items()}
     return {
         "loss": sum(means),
-        **dict(zip(LOSS_TERMS, means, strict=True)),
-        **{
-            f"avg_score_{name}": float(scores.dissimilarity[scores.label == label].mean())
-            for name, label in LABELS.items()
-        },
+        **dict(zip(LOSSES, means, strict=True)),
+        **{f"avg_score_{name}": float(mean) for name, mean in by_label.items()},
         "train_auc": video_auc(videos),
         **{f"mean_mds_{name}": mds[f"mean_mds_{name}"] for name in LABELS},
         "chunks_per_s": whole["position"] / whole["seconds"],
@@ -389,39 +433,38 @@ def score_chunks(
     index: pd.DataFrame,
     loader: DataLoader,
     ranks: Ranks,
+    execution: Execution,
     stop: StopSignal,
-    amp: str,
     what: str,
-    compile: bool = False,
 ) -> pd.DataFrame:
     """Score chunks of an index in evaluation mode, the batches of all ranks together.
 
     Args:
-        compile: compile the network with torch.compile.
+        loader: gives this rank's share of the chunks.
+        what: is scored, for people.
 
     Returns:
         The columns video, label, track, chunk, start_s of the index for the chunks that could be read, in its
-        order, and end_s and `SCORES`.
+        order, and end_s and `CHUNK_SCORES`.
 
     Raises:
         UserError: none can be read.
         Stopped: a signal asks to stop.
     """
     model.eval()
-    net = torch.compile(model) if compile else model
+    net = torch.compile(model) if execution.compiled else model
     ranks.spread(model.buffers())  # the running statistics are those of rank 0, which saves them
-    rows = []
+    rows: list[tuple] = []  # row of the index and its scores
     for batch in tqdm(loader, unit="batch", desc=what, leave=False, disable=not ranks.is_main):
         if stop.number:
             break
         # DEVIATION: chunks that can't be read are named and counted; the authors drop them without a word
         for _, why in batch["bad"]:
             tqdm.write(f"left out, can't be read: {why}")
-        if not len(batch["row"]):
-            continue
-        rows += zip(
-            batch["row"].tolist(), *chunk_values(forward(net, batch, ranks.device, amp)).tolist(), strict=True
-        )
+        if len(batch["row"]):
+            # type: ignore[arg-type]
+            values = chunk_values(forward(net, batch, ranks.device, execution.amp)).tolist()
+            rows += zip(batch["row"].tolist(), *values, strict=True)
     ranks.meet()  # shares of the work differ, and so may the ranks, by hours
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):
@@ -433,6 +476,5 @@ def score_chunks(
         )
     taken, *columns = zip(*rows, strict=True)
     scores = index.iloc[list(taken)][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
-    return scores.assign(
-        end_s=scores.start_s + CHUNK_FRAMES / FPS, **dict(zip(SCORES, map(list, columns), strict=True))
-    )
+    values = dict(zip(CHUNK_SCORES, map(list, columns), strict=True))
+    return scores.assign(end_s=scores.start_s + CHUNK_S, **values)

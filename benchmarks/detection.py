@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from detectors import DETECTORS, Detector, build_detector
 from detectors.s3fd.network import S3FDNet
 from utils.cli import UserError, number, pick_device, run, to_path
-from utils.runs import device_name
+from utils.environment import device_name
 
 
 def random_s3fd(device: str, half: bool = False) -> Detector:

@@ -65,15 +65,19 @@ STEPS = (
     Step(
         "step",
         "The training step and the scoring, beside the authors' way",
-        "{python} benchmarks/step.py --trials --img_dim 224 112 --batch_size 8 32 128 --repeat 3 --budget_s 105",
-        "{python} benchmarks/step.py --trials 'as train.py' --img_dim 32 --batch_size 2 --repeat 1 --device cpu",
+        "{python} benchmarks/step.py --trials --img_dim 224 112 --batch_size 8 32 128 --repeat 3 --budget_s "
+        "105",
+        "{python} benchmarks/step.py --trials 'as train.py' --img_dim 32 --batch_size 2 --repeat 1 --device "
+        "cpu",
         125,
     ),
     Step(
         "loader",
         "The loader beside the step",
-        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 224 --train fp16 off --batch_size 32 --n_chunks 4000",
-        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 32 --train off --batch_size 2 --n_chunks 8 "
+        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 224 --train fp16 off --batch_size "
+        "32 --n_chunks 4000",
+        "{python} benchmarks/loader.py --out_dir {data}/learning --img_dim 32 --train off --batch_size 2 "
+        "--n_chunks 8 "
         "--num_workers 1",
         40,
     ),
@@ -81,13 +85,15 @@ STEPS = (
         "s3fd",
         "S3FD",
         "{python} benchmarks/detection.py --detectors s3fd --repeat 3",
-        "{python} benchmarks/detection.py --detectors s3fd --sizes 64x48 --batch_size 1 --repeat 1 --device cpu",
+        "{python} benchmarks/detection.py --detectors s3fd --sizes 64x48 --batch_size 1 --repeat 1 --device "
+        "cpu",
         20,
     ),
     Step(
         "pre-process s3fd",
         "pre-process.py on 1080p videos, s3fd",
-        "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector s3fd --half --workers {cores} 4 1 "
+        "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector s3fd --half --workers "
+        "{cores} 4 1 "
         "--repeat 1",
         "",
         50,
@@ -95,16 +101,20 @@ STEPS = (
     Step(
         "pre-process yunet",
         "pre-process.py on 1080p videos, yunet on the CPU",
-        "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector yunet --workers {cores} 4 1 --repeat 1",
-        "{python} benchmarks/preprocess.py --generate 1 --seconds 2 --detector libfacedetection --workers 1 --repeat 1",
+        "{python} benchmarks/preprocess.py --generate {cores} --seconds 5 --detector yunet --workers {cores} "
+        "4 1 --repeat 1",
+        "{python} benchmarks/preprocess.py --generate 1 --seconds 2 --detector libfacedetection --workers 1 "
+        "--repeat 1",
         35,
     ),
     Step(
         "learning",
         "Does it learn dissonance? 112 pixels",
-        f"{LEARN} --crop_px 224 --n_train 200 --n_test 50 --seconds 4 --img_dim 112 --batch_size 32 --amp fp16 --epochs 1000 "
+        f"{LEARN} --crop_px 224 --n_train 200 --n_test 50 --seconds 4 --img_dim 112 --batch_size 32 --amp "
+        "fp16 --epochs 1000 "
         "--budget_s 22 --recipes cross authors clip",
-        f"{LEARN} --crop_px 32 --n_train 2 --n_test 2 --seconds 2 --img_dim 32 --batch_size 2 --amp off --epochs 1 "
+        f"{LEARN} --crop_px 32 --n_train 2 --n_test 2 --seconds 2 --img_dim 32 --batch_size 2 --amp off "
+        "--epochs 1 "
         "--num_workers 0 --device cpu --recipes cross",
         105,
     ),

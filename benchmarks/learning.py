@@ -31,28 +31,38 @@ import torch
 from matplotlib.figure import Figure
 from scipy.signal import resample_poly
 from sklearn.metrics import roc_auc_score
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
-from engine import AMP, Epoch, Trainer, epoch_stats, forward, score_chunks, video_auc
+from engine import (
+    AMP,
+    Epoch,
+    Execution,
+    Objective,
+    Trainer,
+    epoch_figures,
+    forward,
+    score_chunks,
+    train_epoch,
+    video_auc,
+)
 from mds import video_scores
 from model import TwoStreamNet
 from utils.chunkfiles import write_wav
 from utils.cli import n_cores, number, run, to_path
 from utils.constants import CHUNK_FRAMES, FPS, LABELS, SAMPLE_RATE_HZ
+from utils.environment import device_name
 from utils.ranks import Ranks, StopSignal
-from utils.runs import device_name
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
 MARGIN = 0.99  # of the contrastive loss, the authors'
 
 
 class Recipe(NamedTuple):
-    """How to train: of `TwoStreamNet` and `Trainer`, but for `cross`, which trains on the real videos alone
-    by `CrossTrainer`.
-    """
+    """How to train: `cross` by `train_crosswise` on the real videos alone, else as train.py does."""
 
     init: str
     distance: str
@@ -74,40 +84,32 @@ N_ALONE = 4  # pairs that are made sooner than other processes start
 COLOURS = ("tab:grey", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple")
 
 
-class CrossTrainer(Trainer):
-    """Trains by the contrastive term alone, on every picture with every sound of the same video in the batch.
+def train_crosswise(trainer: Trainer, epoch: Epoch, loader: DataLoader, groups: torch.Tensor) -> None:
+    """Train by the contrastive term alone, on every picture with every sound of the same video in the batch.
 
     Real videos are enough: a picture with its own second of sound is real, with another second's it is fake.
-    A step is one batch.
 
     Args:
         groups: (n,) the number of the video of each row of the index.
     """
-
-    def __init__(self, *arguments, groups: np.ndarray, **settings):
-        super().__init__(*arguments, **settings)
-        self.groups = torch.from_numpy(groups).to(self.device)
-
-    def step(
-        self, batches: Iterator[dict], n_batches: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        batch = next(iter(batches))
-        out = forward(self.net, batch, self.device, self.amp)
-        distances = torch.cdist(
-            out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist"
-        )  # (B, B)
-        group = self.groups[batch["row"].to(self.device)]
-        same_video = group[:, None] == group
-        own = torch.eye(len(group), dtype=torch.bool, device=self.device)
-        real = distances[own].square().mean()
-        fake = (self.margin - distances[same_video & ~own]).clamp(min=0).square().mean()
-        loss = (real + fake) / 2
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        terms = torch.stack([loss.detach(), torch.zeros_like(loss), torch.zeros_like(loss)])
-        return terms, batch["row"], distances.detach()[own]
+    device = trainer.ranks.device
+    trainer.model.train()
+    for batch in epoch.batches(loader):
+        with epoch.step():
+            out = forward(trainer.net, batch, device, trainer.amp)
+            distances = torch.cdist(
+                out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist"
+            )  # (B, B)
+            group = groups[batch["row"].to(device)]
+            own = torch.eye(len(group), dtype=torch.bool, device=device)
+            same_video = group[:, None] == group
+            real = distances[own].square().mean()
+            fake = (MARGIN - distances[same_video & ~own]).clamp(min=0).square().mean()
+            loss = (real + fake) / 2
+            trainer.scaler.scale(loss).backward()
+            nothing = torch.zeros_like(loss)
+            epoch.note(batch["row"], distances[own], torch.stack([loss, nothing, nothing]))
+            trainer.update()
 
 
 def cross_batches(groups: np.ndarray, seed: int, batch_size: int) -> list[list[int]]:
@@ -187,33 +189,31 @@ def learn(
     init, distance, lr, norm, is_cross = RECIPES[recipe]
     torch.manual_seed(0)
     model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance, norm=norm).to(ranks.device)
-    arguments = (model, ranks, lr, 1e-5, MARGIN, amp)
+    execution = Execution(amp)
+    trainer = Trainer(model, ranks, Objective(MARGIN), lr=lr, weight_decay=1e-5, execution=execution)
     if is_cross:
         index = index[index.label == LABELS["real"]].reset_index(drop=True)
         train_set = ChunkDataset(index, train_set.root, train_set.img_dim)
         groups = index.video.factorize()[0]
-        trainer = CrossTrainer(*arguments, groups=groups)
-    else:
-        trainer = Trainer(*arguments)
     start = time.monotonic()
     for epoch in range(epochs):
-        state = Epoch(index, ranks)
+        state = Epoch(index, ranks, epoch)
         batches = (
             cross_batches(groups, epoch, batch_size)
             if is_cross
             else epoch_batches(train_set.labels, epoch, batch_size)
         )
-        loader = state.batches(build_loader(train_set, batches, num_workers, ranks.device.type == "cuda"))
-        model.train()
-        for _ in tqdm(
-            batches, unit="step", desc=f"{recipe}, {len(index)} chunks, epoch {epoch + 1}", leave=False
-        ):
-            state.step(trainer, loader, 1, epoch)
-        loader.close()
+        loader = build_loader(train_set, batches, num_workers, ranks.on_gpu)
+        if is_cross:
+            train_crosswise(trainer, state, loader, torch.from_numpy(groups).to(ranks.device))
+        else:
+            train_epoch(trainer, state, loader)
         state.check_finite(epoch + 1)
-        stats = epoch_stats(state.gathered(), index, ranks.device)
+        stats = epoch_figures(state.gathered(), index, ranks.device)
         loader = build_loader(test_set, scoring_batches(len(test_index), batch_size), num_workers)
-        chunks = score_chunks(model, test_index, loader, ranks, StopSignal("stopping"), amp, "test split")
+        chunks = score_chunks(
+            model, test_index, loader, ranks, execution, StopSignal("stopping"), "test split"
+        )
         is_fake = chunks.label == LABELS["fake"]
         yield {
             "recipe": recipe,
@@ -324,13 +324,15 @@ def main(argv: list[str] | None = None) -> None:
     test_set = ChunkDataset(test_index, test_dir, args.img_dim)
     ranks = Ranks(args.device)
     print(
-        f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch {args.batch_size}, "
+        f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch "
+        f"{args.batch_size}, "
         f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n"
     )
     file = args.out / f"learning_{args.img_dim}px_{args.seconds}s_bs{args.batch_size}_{args.amp}.csv"
     table = pd.read_csv(file) if file.exists() else pd.DataFrame()
     print(
-        "| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | distance real | fake "
+        "| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | "
+        "distance real | fake "
         "| chunks/s |"
     )
     print("|---" * 11 + "|")

@@ -31,14 +31,14 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from augmentation import IMAGENET_MEAN, IMAGENET_STD
 from dataset import ChunkDataset, build_loader, epoch_batches, read_index, scoring_batches
-from engine import AMP, Epoch, Trainer
+from engine import AMP, Epoch, Execution, Objective, Trainer, train_epoch
 from model import TwoStreamNet
 from utils.chunkfiles import chunk_frames, read_video, read_wav
 from utils.cli import n_cores, number, run, to_path
 from utils.constants import CHUNK_FRAMES, SAMPLE_RATE_HZ
+from utils.environment import device_name
 from utils.mfcc import N_FFT, chunk_mfcc
 from utils.ranks import Ranks
-from utils.runs import device_name
 
 AMP_NAMES = {"off": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -85,18 +85,21 @@ def measure_training(
     """
     torch.manual_seed(0)
     model = TwoStreamNet(img_dim=img_dim).to(ranks.device).train()
-    trainer = Trainer(model, ranks, lr=1e-6, weight_decay=1e-5, margin=0.99, amp=amp)
+    trainer = Trainer(model, ranks, Objective(0.99), lr=1e-6, weight_decay=1e-5, execution=Execution(amp))
     epoch = Epoch(index, ranks)
     dataset = ChunkDataset(index, root, img_dim)
     batches = epoch_batches(dataset.labels, 0, batch_size)
-    loaded = epoch.batches(build_loader(dataset, batches, num_workers, ranks.device.type == "cuda"))
     n_warm_up = max(1, len(batches) // 5)  # the loader's processes start, the GPU picks its kernels
-    for i in range(len(batches)):
-        epoch.step(trainer, loaded, 1, 0)
-        if i == n_warm_up - 1:
+    at_start: list[float] = []  # of what is measured: the time, seconds waited and chunks taken until then
+
+    def after_step() -> None:
+        if epoch.n_steps == n_warm_up:
             epoch.check_finite(1)
-            start, wait_s, position = time.perf_counter(), epoch.wait_s, epoch.position
+            at_start.extend((time.perf_counter(), epoch.wait_s, epoch.position))
+
+    train_epoch(trainer, epoch, build_loader(dataset, batches, num_workers, ranks.on_gpu), after_step)
     epoch.check_finite(1)  # waits for the device
+    start, wait_s, position = at_start
     seconds = time.perf_counter() - start
     return (epoch.position - position) / seconds, (epoch.wait_s - wait_s) / seconds
 
@@ -173,11 +176,13 @@ def main(argv: list[str] | None = None) -> None:
         statistics.mean(path.stat().st_size for folder in folders for path in chunk_frames(folder)) / 1000
     )
     print(
-        f"{device_name(torch.device('cpu'))}; {n_cores()} cores, PyTorch {torch.__version__}, OpenCV {cv2.__version__}, Python "
+        f"{device_name(torch.device('cpu'))}; {n_cores()} cores, PyTorch {torch.__version__}, OpenCV "
+        f"{cv2.__version__}, Python "
         f"{platform.python_version()}; {n} chunks, {kilobytes:.1f} kB a frame\n"
     )
     print(
-        "| frames | chunks/s, one process | loader processes | chunks/s | per core | plain way, one process | decoding alone |"
+        "| frames | chunks/s, one process | loader processes | chunks/s | per core | plain way, one process "
+        "| decoding alone |"
     )
     print("|---" * 7 + "|")
     for img_dim in args.img_dim:

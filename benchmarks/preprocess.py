@@ -376,7 +376,8 @@ def main(argv: list[str] | None = None) -> None:
         if args.minutes:
             videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
         print(
-            f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, detector {args.detector}"
+            f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, "
+            f"detector {args.detector}"
             + (f" on {device}" if detector.is_shared else "")
             + f", --detect_every {args.detect_every}\n"
         )

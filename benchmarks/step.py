@@ -26,6 +26,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -34,23 +35,23 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import engine
 from augmentation import normalize
-from engine import AMP, Trainer, forward
+from engine import AMP, Epoch, Execution, Objective, Trainer, forward, train_epoch
 from model import ClipNorm3d, FoldedConv3d, TwoStreamNet
 from utils.cli import number, run
+from utils.environment import device_name, peak_memory_mb
 from utils.ranks import Ranks
-from utils.runs import device_name, peak_memory_mb
 
 WARM_UP = 2
 AUTHORS = "the authors' way"
 AUTHORS_BATCH = 8
-CHOICES = {  # what a user may choose -> arguments of Trainer
+CHOICES = {  # what a user may choose -> arguments of Execution
     "as train.py": {},
     "--amp fp16": {"amp": "fp16"},
     "--amp bf16": {"amp": "bf16"},
 }
 TRIALS = CHOICES | {
     AUTHORS: {},
-    "--amp fp16 --compile": {"amp": "fp16", "compile": True},
+    "--amp fp16 --compile": {"amp": "fp16", "compiled": True},
     "--amp fp16, 2-D stages as 3-D convolutions": {"amp": "fp16"},
     "--amp bf16, 2-D stages as 3-D convolutions": {"amp": "bf16"},
     "--amp fp16, scoring clip by clip": {"amp": "fp16"},
@@ -60,9 +61,10 @@ TRIALS = CHOICES | {
     "Adam not fused": {},
     "gradient checkpointing of the visual stream": {},
     "convolutions in full float32, no TF32": {},
-    "--amp bf16 --compile": {"amp": "bf16", "compile": True},
-    "--compile": {"compile": True},
+    "--amp bf16 --compile": {"amp": "bf16", "compiled": True},
+    "--compile": {"compiled": True},
 }
+OBJECTIVE = Objective(0.99)
 ON_GPU_ALONE = ("convolutions in full float32, no TF32", "matrix products in TF32 too", "cudnn.benchmark")
 
 
@@ -85,8 +87,15 @@ def random_batch(img_dim: int, batch_size: int, device: torch.device) -> dict[st
         "audio": torch.randn(batch_size, 1, 13, 99),
         "label": torch.arange(batch_size) % 2,
         "row": torch.arange(batch_size),
+        "bad": [],
     }
-    return {key: tensor.pin_memory() if device.type == "cuda" else tensor for key, tensor in batch.items()}
+    if device.type == "cuda":
+        batch |= {key: value.pin_memory() for key, value in batch.items() if key != "bad"}
+    return batch
+
+
+def take_step(trainer: Trainer, batch: dict) -> None:
+    train_epoch(trainer, Epoch(pd.DataFrame({"path": batch["row"].tolist()}), trainer.ranks), [batch])
 
 
 def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[float]:
@@ -94,7 +103,7 @@ def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[fl
     torch.manual_seed(0)
     device = ranks.device
     model = TwoStreamNet(img_dim=img_dim).to(device).train()
-    trainer = Trainer(model, ranks, lr=1e-3, weight_decay=1e-5, margin=0.99)
+    trainer = Trainer(model, ranks, OBJECTIVE, lr=1e-3, weight_decay=1e-5)
     batch = random_batch(img_dim, batch_size, device)
     video, audio = normalize(batch["video"].to(device)), batch["audio"].to(device)
 
@@ -103,7 +112,7 @@ def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[fl
             forward(model, batch, device, "off")
 
     parts = [
-        lambda: trainer.step([batch], 1),
+        lambda: take_step(trainer, batch),
         lambda: model.netfclip(model.netcnnlip(video).mean(2).flatten(1)).sum().backward(),
         lambda: model.netfcaud(model.netcnnaud(audio).flatten(1)).sum().backward(),
         trainer.optimizer.step,
@@ -113,12 +122,12 @@ def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[fl
     return [*seconds, median_s(evaluate, device, repeat)]
 
 
-def losses_by_sample(out: dict[str, Tensor], label: Tensor, margin: float, _: object = None) -> Tensor:
+def losses_by_sample(objective: Objective, out: dict[str, Tensor], label: Tensor) -> Tensor:
     """The three loss terms (3,), summed up sample by sample in a Python loop."""
     contrastive = torch.zeros((), device=label.device)
     for video_emb, audio_emb, y in zip(out["video_emb"], out["audio_emb"], label.float(), strict=True):
         d = torch.linalg.vector_norm(video_emb - audio_emb)
-        contrastive = contrastive + y * d**2 + (1 - y) * torch.clamp(margin - d, min=0) ** 2
+        contrastive = contrastive + y * d**2 + (1 - y) * torch.clamp(objective.margin - d, min=0) ** 2
     entropies = [nn.functional.cross_entropy(out[f"{head}_logits"], label) for head in ("video", "audio")]
     return torch.stack([contrastive / len(label), *entropies])
 
@@ -144,7 +153,7 @@ def changed(name: str, trainer: Trainer) -> Iterator[None]:
         net.to(memory_format=torch.contiguous_format)
         replace(engine, "normalize", lambda video: normalize(video).contiguous())
     if is_authors:
-        replace(engine, "losses", losses_by_sample)
+        replace(Objective, "__call__", losses_by_sample)
     if is_authors or name.startswith("Adam"):
         trainer.optimizer = torch.optim.Adam(trainer.model.parameters(), lr=1e-3, weight_decay=1e-5)
     if name.endswith("3-D convolutions"):
@@ -178,11 +187,12 @@ def try_step(
         torch.compiler.reset()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    trainer = Trainer(model.train(), ranks, lr=1e-6, weight_decay=1e-5, margin=0.99, **TRIALS[name])
+    execution = Execution(**TRIALS[name])
+    trainer = Trainer(model.train(), ranks, OBJECTIVE, lr=1e-6, weight_decay=1e-5, execution=execution)
     batch = random_batch(img_dim, batch_size, ranks.device)
-    scored = {key: tensor[:1] for key, tensor in batch.items()} if name == AUTHORS else batch
+    scored = {key: values[:1] for key, values in batch.items()} if name == AUTHORS else batch
     with changed(name, trainer):
-        seconds = median_s(lambda: trainer.step([batch], 1), ranks.device, repeat)
+        seconds = median_s(lambda: take_step(trainer, batch), ranks.device, repeat)
         memory = peak_memory_mb(ranks.device)
         model.eval()
 
@@ -197,9 +207,9 @@ def try_step(
 def tera_operations(img_dim: int, device: torch.device) -> float:
     """Multiplications and additions of a training step for each of its chunks, in units of 10^12."""
     model = TwoStreamNet(img_dim=img_dim).to(device).train()
-    trainer = Trainer(model, Ranks(device.type), lr=0, weight_decay=0, margin=0.99)
+    trainer = Trainer(model, Ranks(device.type), OBJECTIVE, lr=0, weight_decay=0)
     with FlopCounterMode(display=False) as counter:
-        trainer.step([random_batch(img_dim, 2, device)], 1)
+        take_step(trainer, random_batch(img_dim, 2, device))
     return counter.get_total_flops() / 2 / 1e12
 
 
@@ -240,7 +250,8 @@ def run_trials(
         + "\n"
     )
     print(
-        "| frames | batch | what | step | chunks/s | peak memory | TFLOP/s | of the product's | scored chunks/s |"
+        "| frames | batch | what | step | chunks/s | peak memory | TFLOP/s | of the product's | scored "
+        "chunks/s |"
     )
     print("|---" * 9 + "|", flush=True)
     middle = batch_sizes[(len(batch_sizes) - 1) // 2]

@@ -45,14 +45,14 @@ def plot_roc(scores: pd.DataFrame, metrics: dict, path: Path) -> None:
     figure.savefig(path, dpi=120, format="png")
 
 
-def plot_curves(records: Sequence[dict], path: Path) -> None:
+def plot_curves(records: Sequence[dict], path: Path, terms: Sequence[str]) -> None:
     """Write the losses, the scores of real and fake videos and the AUC over the epochs of a run's log, as a
     PNG.
     """
     epochs = [record.get("epoch", i) for i, record in enumerate(records, 1)]
     figure = Figure(figsize=(13, 4), layout="constrained")
     losses, scores, aucs = figure.subplots(1, 3)
-    for name in ("loss", "contrastive", "video_ce", "audio_ce"):
+    for name in ("loss", *terms):
         values = [record.get(name, np.nan) for record in records]  # a log from elsewhere may lack some
         losses.plot(epochs, values, ".-", label=name, color="black" if name == "loss" else None)
     losses.set(title="Loss (mean of the epoch)", yscale="log")

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import model
 from detectors.s3fd.network import S3FDNet
+from engine import Epoch, Trainer, train_epoch
 from tests.clips import face_pictures, tone, write_clip
 from tests.golden import fill
 from tests.training.tiny_train import TINY
@@ -51,8 +53,18 @@ def tiny(monkeypatch):
         monkeypatch.setattr(model, name, value)
 
 
+def take_step(trainer: Trainer, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take one training step on a batch, as often as gradients are accumulated.
+
+    Returns its loss terms (n_terms,) and the dissimilarities of its chunks (B,).
+    """
+    epoch = Epoch(pd.DataFrame({"path": batch["row"].tolist()}), trainer.ranks)
+    train_epoch(trainer, epoch, [{"bad": []} | batch] * trainer.accumulate)
+    return epoch.unchecked[0][1], epoch.distances
+
+
 class FixedDetector:
-    """Finds one face that fills the middle of every frame, at once: for tests of what comes after detection."""
+    """Finds a face in the middle of every frame, at once: for tests of what comes after detection."""
 
     batch_size = 4
     is_shared = False

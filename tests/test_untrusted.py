@@ -484,13 +484,13 @@ def test_a_damaged_checkpoint(tmp_path, bounded, is_zip):
 
 
 def test_an_optimiser_of_something_else(tmp_path):
-    from engine import Trainer
+    from engine import Objective, Trainer
     from utils.ranks import Ranks
 
     with Ranks("cpu") as ranks:
         network = torch.nn.Module()
         network.netcnnlip = torch.nn.Conv3d(1, 1, 1)
-        trainer = Trainer(network, ranks, lr=1e-3, weight_decay=0, margin=1)
+        trainer = Trainer(network, ranks, Objective(1), lr=1e-3, weight_decay=0)
     groups = trainer.optimizer.state_dict()["param_groups"]
     other = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(7), "exp_avg_sq": torch.zeros(7)}
     for state in (

@@ -10,6 +10,7 @@ import re
 import reprlib
 import shutil
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -22,7 +23,53 @@ from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 POLARITY = "higher is more fake"
-NOT_EXPORTED = {
+
+
+class UnderWay(TypedDict):
+    """An epoch that is not over, all ranks together."""
+
+    position: int  # chunks taken
+    n_steps: int  # steps taken
+    sums: Tensor  # (n_terms,) float64, of the loss terms over the steps
+    distances: (
+        Tensor  # (n,) float32, dissimilarity of each row of the index as seen in training; -1: not seen
+    )
+    bad: dict[int, str]  # rows that could not be read, and why
+    seconds: float  # spent
+    wait_s: float  # of these, waiting for the loader
+
+
+class Checkpoint(TypedDict, total=False):
+    """What a file of a run holds. The authors' files have the first six entries at most, exported ones no
+    training.
+    """
+
+    epoch: int  # epochs done
+    net: str
+    state_dict: dict[str, Tensor]  # the network's weights
+    optimizer: dict  # Adam's state
+    avg_score_real: float  # mean dissimilarity of the real chunks of the last epoch, as trained
+    avg_score_fake: float
+    config: dict  # arguments of `TwoStreamNet`
+    least_loss: float  # of all epochs
+    best_value: (
+        float  # of all epochs what chooses the best one: the loss, or minus the AUC of held-out videos
+    )
+    scaler: dict  # the loss scaling's state
+    iteration: int  # steps done
+    log: list[dict]  # figures of each epoch, as in log.jsonl
+    under_way: UnderWay | None
+    order_digest: str  # of the chunks and their order, which an epoch under way counts on
+    polarity: str  # of the scores, for readers of the file
+    args: dict  # the flags
+    env: dict  # see `describe_environment`
+    mean_mds_real: float  # of the videos that the threshold is from; in the best checkpoint
+    mean_mds_fake: float
+    threshold: float  # the paper's: their midpoint
+    threshold_from: str  # which videos: training or held-out
+
+
+TRAINING = (
     "optimizer",
     "scaler",
     "under_way",
@@ -31,28 +78,19 @@ NOT_EXPORTED = {
     "iteration",
     "least_loss",
     "best_value",
-}
-CONFIG = {
-    "net": str,
-    "img_dim": int,
-    "final_dim": int,
-    "dropout": (int, float),
-    "distance": str,
-}  # arguments of `TwoStreamNet`
-NUMBERS = {"epoch": int, "iteration": int} | dict.fromkeys(
-    (
-        "least_loss",
-        "best_value",
-        "avg_score_real",
-        "avg_score_fake",
-        "mean_mds_real",
-        "mean_mds_fake",
-        "threshold",
-    ),
-    float,
 )
-SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
-SHORT.maxlevel = 2
+CONFIG = {"net": str, "img_dim": int, "final_dim": int, "dropout": (int, float), "distance": str}
+WHOLE_NUMBERS = ("epoch", "iteration")
+FIGURES = (
+    "least_loss",
+    "best_value",
+    "avg_score_real",
+    "avg_score_fake",
+    "mean_mds_real",
+    "mean_mds_fake",
+    "threshold",
+)
+NUMBERS = dict.fromkeys(WHOLE_NUMBERS, int) | dict.fromkeys(FIGURES, float)
 PARTS = {
     "optimizer": dict,
     "scaler": dict,
@@ -62,6 +100,8 @@ PARTS = {
     "env": dict,
 }  # or None
 MAX_COUNT = 2**53  # of epochs and steps
+SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
+SHORT.maxlevel = 2
 
 
 def save_checkpoint(path: Path, checkpoint: dict) -> None:
@@ -137,7 +177,7 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
     for name, kind in NUMBERS.items():
         if name in checkpoint:
             checkpoint[name] = kind(checkpoint[name])
-    if not all(0 <= checkpoint.get(name, 0) <= MAX_COUNT for name in ("epoch", "iteration")):
+    if not all(0 <= checkpoint.get(name, 0) <= MAX_COUNT for name in WHOLE_NUMBERS):
         raise ValueError("an epoch or iteration that can't be")
     if not math.isfinite(checkpoint.get("threshold", 0)):
         raise ValueError("a threshold that is not finite")
@@ -163,7 +203,7 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
 
 
 def refuse_other_network(path: Path, checkpoint: dict, asked: dict) -> None:
-    """UserError if flags that were given, by name, name another network than the checkpoint at `path` holds."""
+    """UserError if flags that were given name another network than the checkpoint at `path` holds."""
     config = checkpoint["config"]
     differ = [name for name, value in asked.items() if config.get(name, value) != value]
     if differ:
@@ -192,7 +232,8 @@ def best_checkpoint(model_dir: Path) -> Path:
     found = list_checkpoints(model_dir, best=True)
     if not found:
         raise UserError(
-            f"no model_best_epoch<N>.pth.tar in {model_dir}; train first, give the flags of the run, or name a checkpoint."
+            f"no model_best_epoch<N>.pth.tar in {model_dir}; train first, give the flags of the run, or name "
+            "a checkpoint."
         )
     return found[0]
 
@@ -298,6 +339,56 @@ def export_weights(path: Path, checkpoint: dict) -> None:
             f"{too_large[0]} is not finite in half precision; the training has diverged, nothing is exported."
         )
     save_checkpoint(
-        path,
-        {key: value for key, value in checkpoint.items() if key not in NOT_EXPORTED} | {"state_dict": state},
+        path, {key: value for key, value in checkpoint.items() if key not in TRAINING} | {"state_dict": state}
     )
+
+
+def merged_groups(own: list[dict], saved: list[dict]) -> list[dict]:
+    """Groups of parameters with this run's settings and the learning rate and order of those saved;
+    ValueError and the like if they are something else.
+    """
+    groups = [
+        new | {name: old[name] for name in ("lr", "params")} for new, old in zip(own, saved, strict=True)
+    ]
+    for group in groups:
+        group["lr"] = float(group["lr"])
+        if not 0 < group["lr"] < math.inf:
+            raise ValueError(f"a learning rate of {group['lr']}")
+    return groups
+
+
+def known_moments(saved: dict, groups: list[dict]) -> dict:
+    """Adam's state of each parameter that has one; ValueError and the like if it is something else."""
+    names = [name for group in groups for name in group["params"]]
+    if len(set(names)) < len(names) or not saved.keys() <= set(names):
+        raise ValueError("states of other parameters than those of its groups")
+    # a parameter without gradient, as that of a loss term left out, has no state yet
+    known = {name: moments for name, moments in saved.items() if moments}
+    if not known:
+        raise ValueError("no state of any parameter")
+    for name, moments in known.items():  # "step" is a plain number in the authors' files, which are not fused
+        step = torch.tensor(float(moments["step"]))
+        known[name] = {"step": step, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+    return known
+
+
+def lay_out_moments(parameter: Tensor, moments: dict) -> None:
+    """Have Adam's state lie in memory as its parameter does, which the fused step wants; ValueError if it
+    does not fit.
+    """
+    if not moments["step"] >= 0:
+        raise ValueError(f"step {moments['step']}")
+    for name in ("exp_avg", "exp_avg_sq"):
+        if moments[name].shape != parameter.shape:
+            got, expected = list(moments[name].shape), list(parameter.shape)
+            raise ValueError(f"{name} has the shape {got}, expected {expected}")
+        moments[name] = torch.empty_like(parameter, requires_grad=False).copy_(moments[name])
+
+
+def checked_scaling(scaler: dict) -> dict:
+    """The state of a loss scaling as plain numbers; ValueError if it is something else."""
+    integers = ("growth_interval", "_growth_tracker")
+    numbers = {name: (int if name in integers else float)(value) for name, value in scaler.items()}
+    if not all(0 <= value < math.inf for value in numbers.values()) or not numbers["scale"]:
+        raise ValueError(f"a loss scaling of {scaler}")
+    return numbers

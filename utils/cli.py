@@ -87,14 +87,11 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of a script's docstring, and ends each flag's help with its default where that says something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_nothing = action.default in (None, False, argparse.SUPPRESS) or "(default:" in (
-            action.help or ""
-        )
-        return (
-            action.help
-            if says_nothing or not action.option_strings
-            else f"{action.help} (default: %(default)s)"
-        )
+        text, default = action.help, action.default
+        says_nothing = default is None or default is False or default is argparse.SUPPRESS
+        if says_nothing or "(default:" in (text or "") or not action.option_strings:
+            return text
+        return f"{text} (default: %(default)s)"
 
 
 def number(

@@ -22,3 +22,10 @@ GROUP_COLUMNS = (
     "category",
     "source",
 )  # what an index may say of a video; figures go by them
+
+# the choices of flags; the tables that model.py, engine.py and augmentation.py keep by them have the same names
+NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200")
+PRECISIONS = ("off", "bf16", "fp16")
+INITS = ("authors", "torch")
+DISTANCES = ("authors", "standardised")
+AUGMENTATIONS = ("hflip", "jitter", "crop", "jpeg", "noise", "gain")

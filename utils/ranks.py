@@ -27,7 +27,7 @@ class Ranks(Launch):
     def __init__(self, device: str, gpu: int = 0):
         super().__init__()
         self.device = pick_device(device, self.local_rank if self.size > 1 else gpu)
-        self.is_main = self.rank == 0
+        self.is_main, self.on_gpu = self.rank == 0, self.device.type == "cuda"
         self._asked: tuple[dist.Work, Tensor] | None = None
         self._n_meetings = 0
 
@@ -47,7 +47,8 @@ class Ranks(Launch):
             dist.destroy_process_group()
         elif isinstance(error, dist.DistError) or re.search("Connection (closed|reset) by peer", str(error)):
             raise UserError(
-                "another process of this run died, see what it says; go on with --resume, as torchrun does with --max-restarts N."
+                "another process of this run died, see what it says; go on with --resume, as torchrun does "
+                "with --max-restarts N."
             ) from error
 
     def gather(self, value: object) -> list:

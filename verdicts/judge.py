@@ -26,11 +26,11 @@ from utils.chunkfiles import decode_frame, decode_video
 from utils.cli import UserError, legible
 from utils.constants import CHUNK_FRAMES, FPS, SILENCE_DBFS
 from utils.containers import VideoError
+from utils.environment import device_name, git_commit
 from utils.files import file_digest
 from utils.media import Source, open_source
 from utils.mfcc import chunk_mfcc
 from utils.pages import data_uri, write_page
-from utils.runs import device_name, git_commit
 from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
 from verdicts.gradcam import check_maps, explain

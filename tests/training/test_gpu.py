@@ -17,9 +17,9 @@ from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
 from detectors import build_detector
 from detectors.s3fd.network import S3FDNet
-from engine import SCORES, Trainer, score_chunks
+from engine import CHUNK_SCORES, Execution, Objective, Trainer, score_chunks
 from model import TwoStreamNet, dissimilarity
-from tests.conftest import GOLDEN, ROOT
+from tests.conftest import GOLDEN, ROOT, take_step
 from tests.golden import fill
 from tests.training.test_model import REFERENCE, filled
 from tests.training.test_train import RUN, SMALL
@@ -88,8 +88,8 @@ def test_a_step_equals_that_of_the_cpu(full_float32):
     results = []
     for device in ("cpu", DEVICE):
         model = copy.deepcopy(start).to(device).train()
-        trainer = Trainer(model, Ranks(device), lr=1e-4, weight_decay=1e-5, margin=0.99)
-        terms, _, distances = trainer.step([batch_of(8, 64)], 1)
+        trainer = Trainer(model, Ranks(device), Objective(0.99), lr=1e-4, weight_decay=1e-5)
+        terms, distances = take_step(trainer, batch_of(8, 64))
         moved = torch.cat(
             [
                 (p.detach().cpu() - q.detach()).flatten()
@@ -111,8 +111,10 @@ def test_mixed_precision_stays_finite_and_near_float32(amp):
     for precision in ("off", amp):
         torch.manual_seed(0)
         model = TwoStreamNet(img_dim=img_dim, dropout=0.0, init="torch").to(DEVICE).train()
-        trainer = Trainer(model, Ranks(DEVICE), lr=1e-4, weight_decay=1e-5, margin=0.99, amp=precision)
-        terms = torch.stack([trainer.step([batch_of(8, img_dim, i % 2)], 1)[0] for i in range(n_steps)])
+        trainer = Trainer(
+            model, Ranks(DEVICE), Objective(0.99), lr=1e-4, weight_decay=1e-5, execution=Execution(precision)
+        )
+        terms = torch.stack([take_step(trainer, batch_of(8, img_dim, i % 2))[0] for i in range(n_steps)])
         assert torch.isfinite(terms).all()
         ends[precision] = terms.sum(1)[-2:].mean().item(), terms.sum(1)[:2].mean().item()
     assert ends["off"][0] < ends["off"][1]  # it has learnt these two batches by heart, to some extent
@@ -124,19 +126,29 @@ def test_compiled_scores_are_the_same(chunk_tree, monkeypatch):
     for name, value in TINY.items():
         monkeypatch.setattr(model_module, name, value)
     model = TwoStreamNet(img_dim=32, final_dim=16).to(DEVICE)
-    trainer = Trainer(model, Ranks(DEVICE), lr=1e-4, weight_decay=0, margin=0.99, compile=True)
+    trainer = Trainer(
+        model, Ranks(DEVICE), Objective(0.99), lr=1e-4, weight_decay=0, execution=Execution(compiled=True)
+    )
     batch = batch_of(4, 32)
-    assert torch.isfinite(trainer.step([batch], 1)[0]).all()
+    assert torch.isfinite(take_step(trainer, batch)[0]).all()
     index = read_index(chunk_tree, "test")
     scores = []
-    for compile in (False, True):
+    for compiled in (False, True):
         loader = build_loader(
             ChunkDataset(index, chunk_tree, 32), scoring_batches(len(index), 8), num_workers=0
         )
         scores.append(
-            score_chunks(model, index, loader, Ranks(DEVICE), StopSignal("stopping"), "off", "test", compile)
+            score_chunks(
+                model,
+                index,
+                loader,
+                Ranks(DEVICE),
+                Execution(compiled=compiled),
+                StopSignal("stopping"),
+                "test",
+            )
         )
-    plain, compiled = (table[list(SCORES)].to_numpy() for table in scores)
+    plain, compiled = (table[list(CHUNK_SCORES)].to_numpy() for table in scores)
     np.testing.assert_allclose(plain, compiled, rtol=1e-2, atol=1e-3)
 
 

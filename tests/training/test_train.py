@@ -26,11 +26,11 @@ import model
 import utils.runs
 from augmentation import normalize
 from dataset import ChunkDataset, build_loader, read_index, scoring_batches
-from engine import Trainer, build_model, score_chunks
+from engine import Execution, Objective, Trainer, build_model, score_chunks
 from evaluation.tables import read_summary
 from mds import video_scores
 from model import TwoStreamNet, dissimilarity
-from tests.conftest import ROOT, load_script
+from tests.conftest import ROOT, load_script, take_step
 from tests.training import tiny_train
 from utils.checkpoint import keep_checkpoint, list_checkpoints, load_checkpoint, stored_threshold
 from utils.cli import UserError
@@ -551,12 +551,11 @@ def test_a_step_over_several_batches_takes_their_mean_gradient(chunk_tree):
         torch.manual_seed(0)
         network = TwoStreamNet(img_dim=32, final_dim=16, dropout=0)
         with Ranks("cpu") as ranks:
-            trainer = Trainer(network, ranks, lr=1e-3, weight_decay=0, margin=1)
-            terms, rows, distances = trainer.step(iter([batch] * 3), n)
-        assert len(rows) == len(distances) == 12 * n
-        gradient = trainer.optimizer.state[network.netfclip[0].weight][
-            "exp_avg"
-        ]  # Adam's step does not tell its size
+            trainer = Trainer(network, ranks, Objective(1), lr=1e-3, weight_decay=0, accumulate=n)
+            terms, distances = take_step(trainer, batch)
+        assert (distances > 0).all()
+        # Adam's step does not tell its size
+        gradient = trainer.optimizer.state[network.netfclip[0].weight]["exp_avg"]
         results.append((terms, network.state_dict(), gradient))
     torch.testing.assert_close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1]["netfclip.0.weight"], results[1][1]["netfclip.0.weight"])
@@ -855,7 +854,7 @@ def test_an_empty_path_is_a_mistake():
     n_flags = 0
     for script in ("collect", "pre-process", "write_csv", "train", "test", "localize"):
         module = load_script(script)
-        source = (ROOT / f"{script}.py").read_text()
+        source = (ROOT / ("utils/train_flags.py" if script == "train" else f"{script}.py")).read_text()
         assert "type=Path" not in source
         flags = re.findall(r'"(--\w+|videos)",\s*type=to_path', source)
         n_flags += len(flags)
@@ -1019,7 +1018,7 @@ def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, 
         ChunkDataset(held_out, chunk_tree, 32), scoring_batches(len(held_out), 4), num_workers=0
     )
     with Ranks("cpu") as ranks, StopSignal("") as stop:
-        videos = video_scores(score_chunks(network, held_out, loader, ranks, stop, "off", "held out"))
+        videos = video_scores(score_chunks(network, held_out, loader, ranks, Execution(), stop, "held out"))
     assert set(videos.label) == {0, 1} and len(videos) == 2
     real, fake = (videos.mds[videos.label == label].item() for label in (1, 0))
     assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
@@ -1148,10 +1147,9 @@ def test_the_best_epoch_has_the_highest_auc_or_the_lowest_loss(chunk_tree, scrip
         if name == "auc":
             monkeypatch.setattr(scripts["train"], "video_auc", lambda _: next(values))  # noqa: B023
         else:
-            stats = scripts["train"].epoch_stats
-            monkeypatch.setattr(
-                scripts["train"], "epoch_stats", lambda *more: stats(*more) | {"loss": next(values)}
-            )
+            figures = scripts["train"].epoch_figures
+            changed = lambda *more, values=values, figures=figures: figures(*more) | {"loss": next(values)}  # noqa: E731
+            monkeypatch.setattr(scripts["train"], "epoch_figures", changed)
         common = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--log_dir", str(tmp_path / name)]
         scripts["train"].main([*common, *flags])
         (best,) = (tmp_path / name).rglob("model_best*")
