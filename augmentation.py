@@ -14,7 +14,6 @@ from torchvision.transforms import v2
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-AUGMENTATIONS = ("hflip", "jitter", "crop", "jpeg", "noise", "gain")
 NOISE_SNR_DB = (15.0, 40.0)
 GAIN_DB = (-12.0, 6.0)
 
@@ -22,7 +21,8 @@ GAIN_DB = (-12.0, 6.0)
 @cache  # the copy to a GPU would wait for it
 def imagenet_stats(device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of the channels, for values of 0 to 255."""
-    return tuple(255 * torch.tensor(values, device=device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (255 * torch.tensor(values, device=device) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
 
 
 def normalize(video: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -227,7 +228,7 @@ def collate(items: list[dict]) -> dict:
     Chunks that could not be read are left out of the tensors; B may then be 0.
     """
     good = [item for item in items if "row" in item]
-    batch = {"bad": [bad for item in items for bad in item["bad"]]}
+    batch: dict[str, Any] = {"bad": [bad for item in items for bad in item["bad"]]}
     for key in ("video", "audio"):
         # in a loader process this stacks straight into shared memory
         batch[key] = default_collate([item[key] for item in good]) if good else torch.empty(0)
@@ -257,7 +258,7 @@ def _end_workers() -> None:
 
 
 def check_shared_memory(batch_size: int, n_batches: int, img_dim: int, num_workers: int) -> None:
-    """UserError if the batches that wait for the training process, two for each loader process, have no room."""
+    """UserError if the batches that wait for training, two for each loader process, have no room."""
     if not num_workers or not SHARED_MEMORY.is_dir():
         return
     batch_bytes = batch_size * 3 * CHUNK_FRAMES * img_dim**2  # of uint8; the sound is a thousandth

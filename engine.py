@@ -9,11 +9,12 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,14 @@ from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
 from mds import mean_mds, video_scores
 from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
-from utils.checkpoint import UnderWay, checked_scaling, known_moments, lay_out_moments, merged_groups
+from utils.checkpoint import (
+    Checkpoint,
+    UnderWay,
+    checked_scaling,
+    known_moments,
+    lay_out_moments,
+    merged_groups,
+)
 from utils.cli import UserError
 from utils.constants import CHUNK_S, LABELS
 from utils.environment import peak_memory_mb
@@ -49,6 +57,10 @@ class Execution:
 
     amp: str = "off"  # mixed precision, a key of `AMP`; float16 comes with loss scaling
     compiled: bool = False  # by torch.compile
+
+    def ready(self, net: nn.Module) -> nn.Module:
+        """The network as it is to be called."""
+        return cast(nn.Module, torch.compile(net)) if self.compiled else net
 
 
 # The loss: a function of the network's outputs, the labels (B,) and the margin for each term, (B,) per chunk.
@@ -99,7 +111,7 @@ def fitting(path: Path, what: str = "--net, --img_dim and --final_dim as given")
         raise UserError(f"{path} does not fit {what}: {detail}") from error
 
 
-def build_model(checkpoint: dict, path: Path) -> TwoStreamNet:
+def build_model(checkpoint: Checkpoint, path: Path) -> TwoStreamNet:
     """The network that a checkpoint describes, with its weights; UserError if they do not fit."""
     with fitting(path):
         with torch.device(
@@ -177,9 +189,7 @@ class Trainer:
             if sync_bn:
                 synchronise_norms(model)
             self.net = self._parallel = DistributedDataParallel(model, gradient_as_bucket_view=True)
-        if execution.compiled:
-            # type: ignore[assignment]  # a module, whose type says a function
-            self.net = torch.compile(self.net)
+        self.net = execution.ready(self.net)
 
     def gradients(self, shared: bool) -> contextlib.AbstractContextManager:
         """Within it gradients are computed; the ranks share them in the last batch of a step alone."""
@@ -280,7 +290,7 @@ class Epoch:
             "wait_s": self.wait_s,
         }
 
-    def batches(self, loader: Iterable[dict]) -> Iterator[dict]:
+    def batches(self, loader: Iterable[dict]) -> Generator[dict, None, None]:
         """The batches of a loader; notes the time spent waiting for them and the chunks that they could not
         read.
 
@@ -367,7 +377,7 @@ def train_epoch(
     """
     device, n_batches = trainer.ranks.device, trainer.accumulate
     trainer.model.train()
-    with closing(epoch.batches(loader)) as batches:  # type: ignore[type-var]  # a generator
+    with closing(epoch.batches(loader)) as batches:
         for _ in range(len(loader) // n_batches):
             with epoch.step():
                 for i, batch in enumerate(islice(batches, n_batches), 1):
@@ -452,7 +462,7 @@ def score_chunks(
         Stopped: a signal asks to stop.
     """
     model.eval()
-    net = torch.compile(model) if execution.compiled else model
+    net = execution.ready(model)
     ranks.spread(model.buffers())  # the running statistics are those of rank 0, which saves them
     rows: list[tuple] = []  # row of the index and its scores
     for batch in tqdm(loader, unit="batch", desc=what, leave=False, disable=not ranks.is_main):
@@ -462,9 +472,8 @@ def score_chunks(
         for _, why in batch["bad"]:
             tqdm.write(f"left out, can't be read: {why}")
         if len(batch["row"]):
-            # type: ignore[arg-type]
-            values = chunk_values(forward(net, batch, ranks.device, execution.amp)).tolist()
-            rows += zip(batch["row"].tolist(), *values, strict=True)
+            out = forward(net, batch, ranks.device, execution.amp)
+            rows += zip(batch["row"].tolist(), *chunk_values(out).tolist(), strict=True)
     ranks.meet()  # shares of the work differ, and so may the ranks, by hours
     shares = ranks.gather((rows, stop.number > 0))
     if any(must_stop for _, must_stop in shares):

@@ -51,24 +51,22 @@ class ClipNorm3d(nn.BatchNorm3d):
             return super().forward(x)
         # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of
         # 1
-        return self.by_clip(x)
+        return normalise_clips(x, self.weight, self.bias, self.eps)
 
-    def by_clip(self, x: Tensor) -> Tensor:
-        """Normalise each clip of (B, C, T, H, W) by its own statistics: an instance norm.
 
-        PyTorch's own copies its input into another memory format, which takes a third of the network's time
-        on a CPU.
-        """
-        if len(x) > 1 and x.is_cuda:  # all clips at once: many small kernels would keep a GPU waiting
-            var, mean = torch.var_mean(x.float(), (2, 3, 4), correction=0, keepdim=True)  # (B, C, 1, 1, 1)
-            scale = self.weight[:, None, None, None] * (var + self.eps).rsqrt()
-            shift = self.bias[:, None, None, None] - mean * scale
-            return (x * scale + shift).to(x.dtype)
-        clips = [
-            F.batch_norm(clip, None, None, self.weight, self.bias, training=True, eps=self.eps)
-            for clip in x.split(1)
-        ]
-        return torch.cat(clips) if len(clips) > 1 else clips[0]
+def normalise_clips(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise each clip of (B, C, T, H, W) by its own statistics, per channel: an instance norm.
+
+    PyTorch's own copies its input into another memory format, which takes a third of the network's time on a
+    CPU.
+    """
+    if len(x) > 1 and x.is_cuda:  # all clips at once: many small kernels would keep a GPU waiting
+        var, mean = torch.var_mean(x.float(), (2, 3, 4), correction=0, keepdim=True)  # (B, C, 1, 1, 1)
+        scale = weight[:, None, None, None] * (var + eps).rsqrt()
+        shift = bias[:, None, None, None] - mean * scale
+        return (x * scale + shift).to(x.dtype)
+    clips = [F.batch_norm(clip, None, None, weight, bias, training=True, eps=eps) for clip in x.split(1)]
+    return torch.cat(clips) if len(clips) > 1 else clips[0]
 
 
 class MeanOverRanks(torch.autograd.Function):
@@ -86,24 +84,35 @@ class MeanOverRanks(torch.autograd.Function):
 
 
 class SyncNorm(nn.modules.batchnorm._BatchNorm):
-    """A batch normalisation, `ClipNorm3d` included, by the statistics of all processes' batches.
+    """A batch normalisation by the statistics of all processes' batches, in place of another, whose
+    parameters and buffers it takes.
 
-    PyTorch's own has no CPU version.
+    PyTorch's own has no CPU version, and evaluates `ClipNorm3d` by the batch.
     """
 
+    def __init__(self, norm: nn.modules.batchnorm._BatchNorm):
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self._parameters, self._buffers = norm._parameters, norm._buffers
+
     def forward(self, x: Tensor) -> Tensor:
+        if not self.training and self.track_running_stats:
+            return super().forward(x)
         if not self.training:
-            return super().forward(x) if self.track_running_stats else ClipNorm3d.by_clip(self, x)
+            return normalise_clips(x, self.weight, self.bias, self.eps)
         dims, shape = [0, *range(2, x.dim())], (1, -1, *[1] * (x.dim() - 2))
         centred = x.float()
         mean = MeanOverRanks.apply(centred.mean(dims))
         centred = centred - mean.view(shape)
         var = MeanOverRanks.apply(centred.square().mean(dims))
-        if self.track_running_stats:
-            n = x.numel() // x.shape[1] * dist.get_world_size()
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.detach(), self.momentum)
-            self.running_var.lerp_(var.detach() * n / (n - 1), self.momentum)
+        if (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+        ):
+            n, momentum = x.numel() // x.shape[1] * dist.get_world_size(), self.momentum or 0.0
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(var.detach() * n / (n - 1), momentum)
+            self.num_batches_tracked.add_(1)
         normalised = centred * (var + self.eps).rsqrt().view(shape)
         if self.affine:
             normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
@@ -117,10 +126,11 @@ def synchronise_norms(model: nn.Module) -> None:
     """Have every batch normalisation of a network take the statistics of all processes' batches, in equal
     shares.
     """
-    for module in model.modules():
-        is_batch_norm = isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
-        if is_batch_norm and not (isinstance(module, ClipNorm3d) and module.per_clip):
-            module.__class__ = SyncNorm  # the same parameters and names, another forward
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            is_per_clip = isinstance(child, ClipNorm3d) and child.per_clip
+            if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)) and not is_per_clip:
+                setattr(module, name, SyncNorm(child))
 
 
 class FoldedConv3d(nn.Conv3d):
@@ -141,7 +151,8 @@ class FoldedConv3d(nn.Conv3d):
 
 def conv3d(c_in: int, c_out: int, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> nn.Conv3d:
     """A 3-D convolution without bias whose padding keeps the size at stride 1."""
-    return FoldedConv3d(c_in, c_out, kernel, stride, padding=tuple(k // 2 for k in kernel), bias=False)
+    t, h, w = kernel
+    return FoldedConv3d(c_in, c_out, kernel, stride, padding=(t // 2, h // 2, w // 2), bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -180,7 +191,12 @@ class ResidualBlock(nn.Module):
 
 
 class VisualNet(nn.Module):
-    """The "2D-3D" ResNet: (B, 3, 30, H, W) normalised frames -> (B, C, 8, ceil(H/32), ceil(W/32)) features."""
+    """The "2D-3D" ResNet: normalised frames (B, 3, 30, H, W) -> features (B, C, 8, ceil(H/32), ceil(W/32))."""
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, net: str):
         super().__init__()
@@ -192,12 +208,9 @@ class VisualNet(nn.Module):
             stride = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))[i]
             blocks = []
             for j in range(depth):
-                last = i == len(WIDTHS) - 1 and j == depth - 1
-                blocks.append(
-                    ResidualBlock(
-                        c_in, width, bottleneck, 1 if i < 2 else 3, stride if j == 0 else (1, 1, 1), not last
-                    )
-                )
+                is_last = i == len(WIDTHS) - 1 and j == depth - 1
+                steps = stride if j == 0 else (1, 1, 1)
+                blocks.append(ResidualBlock(c_in, width, bottleneck, 1 if i < 2 else 3, steps, not is_last))
                 c_in = 4 * width if bottleneck else width
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.out_channels = c_in
@@ -205,9 +218,8 @@ class VisualNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         if x.is_cuda:  # frame by frame, which torch.compile makes a kernel for
-            frames = F.max_pool2d(
-                x.transpose(1, 2).flatten(0, 1), 3, 2, 1
-            )  # (B, C, T, H, W) -> (B*T, C, H/2, W/2)
+            frames = x.transpose(1, 2).flatten(0, 1)  # (B, C, T, H, W) -> (B*T, C, H, W)
+            frames = F.max_pool2d(frames, 3, 2, 1)  # (B*T, C, H/2, W/2)
             x = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         else:
             x = F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))

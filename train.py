@@ -25,13 +25,14 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from augmentation import AUGMENTATIONS, Augmentation
+from augmentation import Augmentation
 from dataset import (
     ChunkDataset,
     build_loader,
@@ -78,7 +79,7 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import UserError, n_cores, run
-from utils.constants import GROUP_COLUMNS, LABELS
+from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABELS
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json
@@ -224,7 +225,7 @@ class Run:
             "under_way": under_way,
             "order_digest": self.order_digest,
             "polarity": POLARITY,
-            "args": plain(self.settings),
+            "args": cast(dict, plain(self.settings)),
             "env": self.environment,
         }
         keep_checkpoint(self.model_dir, checkpoint, under_way["n_steps"] if under_way else 0, is_best)
@@ -379,7 +380,7 @@ def store_threshold(
             raise UserError(
                 not_finite(list(means.values()), list(means), f"the scores of the {whose} videos")
             )
-        checkpoint |= {**means, "threshold_from": whose}
+        checkpoint |= cast(Checkpoint, {**means, "threshold_from": whose})
         if training.ranks.is_main:
             save_checkpoint(best, checkpoint)
     of_whom = threshold_videos(checkpoint).split(",")[0]
@@ -420,7 +421,7 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer)
 
         torch.manual_seed(args.seed)
         model = TwoStreamNet(**network, init=args.init).to(ranks.device)
-        if checkpoint:
+        if checkpoint and start.path:
             load_state(model, checkpoint["state_dict"], start.path)
         weights = torch.tensor(class_weights(dataset.labels), dtype=torch.float32, device=ranks.device)
         objective = Objective(args.hyper_param, weights if args.balance == "loss" else None)
@@ -435,7 +436,7 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer)
             sync_bn=args.sync_bn,
         )
         training = Run(start.folder, ranks, vars(args), network, order_digest)
-        if checkpoint:
+        if checkpoint and start.path:
             training.take_up(start, checkpoint, trainer, args.reset_lr)
             with fitting(start.path, "a training to go on with: its epoch under way"):
                 Epoch(index, ranks, saved=training.under_way)
@@ -538,7 +539,7 @@ def score_test_split(
 
 
 def write_scores(
-    scores_dir: Path, checkpoint_path: Path, checkpoint: dict, index: pd.DataFrame, chunks: pd.DataFrame
+    scores_dir: Path, checkpoint_path: Path, checkpoint: Checkpoint, index: pd.DataFrame, chunks: pd.DataFrame
 ) -> None:
     """Write the three score tables and scores.json, and say what could not be scored."""
     groups = index.drop_duplicates("video")[

@@ -154,7 +154,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="*",
         choices=AMP,
         metavar="PRECISION",
-        help=f"measure the loader beside the training step instead, in some of {', '.join(AMP)} (default: off)",
+        help=f"measure the loader beside the training step, in some of {', '.join(AMP)} (default: off)",
     )
     args = parser.parse_args(argv)
     if args.train == []:

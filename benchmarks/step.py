@@ -34,9 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import engine
+import model as model_module
 from augmentation import normalize
 from engine import AMP, Epoch, Execution, Objective, Trainer, forward, train_epoch
-from model import ClipNorm3d, FoldedConv3d, TwoStreamNet
+from model import FoldedConv3d, TwoStreamNet
 from utils.cli import number, run
 from utils.environment import device_name, peak_memory_mb
 from utils.ranks import Ranks
@@ -159,10 +160,9 @@ def changed(name: str, trainer: Trainer) -> Iterator[None]:
     if name.endswith("3-D convolutions"):
         replace(FoldedConv3d, "forward", nn.Conv3d.forward)
     if name.endswith("clip by clip"):
-        at_once = ClipNorm3d.by_clip
-        replace(
-            ClipNorm3d, "by_clip", lambda norm, x: torch.cat([at_once(norm, clip) for clip in x.split(1)])
-        )
+        at_once = model_module.normalise_clips
+        one_by_one = lambda x, *norm: torch.cat([at_once(clip, *norm) for clip in x.split(1)])  # noqa: E731
+        replace(model_module, "normalise_clips", one_by_one)
     if name.startswith("gradient checkpointing"):
         whole = net.forward
         replace(net, "forward", lambda x: checkpoint(whole, x, use_reentrant=False))

@@ -10,14 +10,12 @@ import re
 import reprlib
 import shutil
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from utils.cli import UserError
-from utils.constants import LABELS
 from utils.files import replacing
 from utils.weights import read_weights, why_unreadable
 
@@ -79,7 +77,13 @@ TRAINING = (
     "least_loss",
     "best_value",
 )
-CONFIG = {"net": str, "img_dim": int, "final_dim": int, "dropout": (int, float), "distance": str}
+CONFIG: dict[str, Any] = {
+    "net": str,
+    "img_dim": int,
+    "final_dim": int,
+    "dropout": (int, float),
+    "distance": str,
+}
 WHOLE_NUMBERS = ("epoch", "iteration")
 FIGURES = (
     "least_loss",
@@ -90,7 +94,7 @@ FIGURES = (
     "mean_mds_fake",
     "threshold",
 )
-NUMBERS = dict.fromkeys(WHOLE_NUMBERS, int) | dict.fromkeys(FIGURES, float)
+NUMBERS: dict[str, type] = dict.fromkeys(WHOLE_NUMBERS, int) | dict.fromkeys(FIGURES, float)
 PARTS = {
     "optimizer": dict,
     "scaler": dict,
@@ -104,7 +108,7 @@ SHORT = reprlib.Repr()  # a few bytes of a pickle can be a value of any length
 SHORT.maxlevel = 2
 
 
-def save_checkpoint(path: Path, checkpoint: dict) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint to disk: a crash leaves the old file or the new one. UserError if it can't be
     written.
     """
@@ -117,7 +121,7 @@ def save_checkpoint(path: Path, checkpoint: dict) -> None:
         os.fsync(file.fileno())
 
 
-def load_checkpoint(path: Path, config: dict) -> dict:
+def load_checkpoint(path: Path, config: dict) -> Checkpoint:
     """Read a checkpoint of this project or of the authors' code onto the CPU.
 
     Args:
@@ -135,22 +139,20 @@ def load_checkpoint(path: Path, config: dict) -> dict:
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist or is no file.")
     try:
-        checkpoint = read_weights(path)
-        state = {name.removeprefix("module."): tensor for name, tensor in checkpoint["state_dict"].items()}
+        found: dict = read_weights(path)
+        state = {name.removeprefix("module."): tensor for name, tensor in found["state_dict"].items()}
         final_dim = len(state["netfclip.3.bias"])
-        checkpoint = {"config": config | {"final_dim": final_dim}} | checkpoint | {"state_dict": state}
-        check_parts(checkpoint, final_dim)
-        if (
-            sum(x.nbytes for x in [*state.values(), *moments(checkpoint.get("optimizer"))])
-            > path.stat().st_size
-        ):
+        found = {"config": config | {"final_dim": final_dim}} | found | {"state_dict": state}
+        check_parts(found, final_dim)
+        tensors = [*state.values(), *moments(found.get("optimizer"))]
+        if sum(x.nbytes for x in tensors) > path.stat().st_size:
             raise ValueError("one tensor in many places")
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror or error}).") from error
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         why = why_unreadable(error)
         raise UserError(f"{path} is damaged or no checkpoint of this network ({why}).") from error
-    return checkpoint
+    return cast(Checkpoint, found)
 
 
 def moments(optimizer: dict | None) -> list[Tensor]:
@@ -164,16 +166,14 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
     it should be.
     """
     config = checkpoint["config"]
-    if not config.keys() <= CONFIG.keys() or not all(
-        isinstance(value, CONFIG[name]) for name, value in config.items()
-    ):
+    is_known = config.keys() <= CONFIG.keys()
+    if not is_known or not all(isinstance(value, CONFIG[name]) for name, value in config.items()):
         raise TypeError(f"its config is {SHORT.repr(config)}")
     if config["final_dim"] != final_dim or config.get("img_dim", 1) < 1:
         raise ValueError(f"its config is {SHORT.repr(config)}, the weights have final_dim {final_dim}")
-    for name in [
-        name for name in (*NUMBERS, *PARTS) if checkpoint.get(name, 0) is None and name != "under_way"
-    ]:
-        del checkpoint[name]  # nothing is known
+    for name in (*NUMBERS, *PARTS):
+        if checkpoint.get(name, 0) is None and name != "under_way":
+            del checkpoint[name]  # nothing is known
     for name, kind in NUMBERS.items():
         if name in checkpoint:
             checkpoint[name] = kind(checkpoint[name])
@@ -181,18 +181,16 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
         raise ValueError("an epoch or iteration that can't be")
     if not math.isfinite(checkpoint.get("threshold", 0)):
         raise ValueError("a threshold that is not finite")
-    if not all(
-        checkpoint.get(name, 0) > -math.inf for name in ("least_loss", "best_value")
-    ):  # nothing would ever be better
+    # below them nothing would ever be better
+    if not all(checkpoint.get(name, 0) > -math.inf for name in ("least_loss", "best_value")):
         raise ValueError("a least loss or best value that can't be")
     for name, kind in PARTS.items():
         if not isinstance(checkpoint.get(name) or kind(), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
     if not isinstance(checkpoint.get("env", {}).get("processes", 1), int):
         raise TypeError("the number of processes in env is none")
-    for name, figure in (
-        (name, figure) for record in checkpoint.get("log") or () for name, figure in record.items()
-    ):
+    figures = [pair for record in checkpoint.get("log") or () for pair in record.items()]
+    for name, figure in figures:
         if not isinstance(name, str) or not isinstance(figure, (int, float)):
             raise TypeError(f"{name} in the log is no number")
     under_way = checkpoint.get("under_way")
@@ -202,7 +200,7 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
         raise TypeError("the epoch under way")
 
 
-def refuse_other_network(path: Path, checkpoint: dict, asked: dict) -> None:
+def refuse_other_network(path: Path, checkpoint: Checkpoint, asked: dict) -> None:
     """UserError if flags that were given name another network than the checkpoint at `path` holds."""
     config = checkpoint["config"]
     differ = [name for name, value in asked.items() if config.get(name, value) != value]
@@ -223,8 +221,10 @@ def list_checkpoints(model_dir: Path, best: bool = False) -> list[Path]:
 
 
 def epoch_of(path: Path) -> int:
-    """How many epochs were done when a checkpoint was written, by its name."""
-    return int(FILE_NAME.fullmatch(path.name)[2])
+    """How many epochs were done when a checkpoint was written, by its name, one of `list_checkpoints`."""
+    match = FILE_NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[2])
 
 
 def best_checkpoint(model_dir: Path) -> Path:
@@ -238,7 +238,7 @@ def best_checkpoint(model_dir: Path) -> Path:
     return found[0]
 
 
-def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
+def load_resumable(path: Path, config: dict) -> tuple[Path, Checkpoint]:
     """Load the checkpoint to go on from: `path` itself or, of a run's folder, the newest one that is whole.
 
     Returns:
@@ -270,7 +270,7 @@ def load_resumable(path: Path, config: dict) -> tuple[Path, dict]:
     raise UserError(f"no checkpoint in {model_dir} to go on from; name a run folder or a checkpoint.")
 
 
-def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool) -> None:
+def keep_checkpoint(model_dir: Path, checkpoint: Checkpoint, step: int, is_best: bool) -> None:
     """Save the newest checkpoint, if it is one as the best too, and delete those that it takes the place of.
 
     Two are kept, the newest and the one before it. The best shares its file with the newest where the file
@@ -300,28 +300,26 @@ def keep_checkpoint(model_dir: Path, checkpoint: dict, step: int, is_best: bool)
         path.unlink()
 
 
-def threshold_videos(checkpoint: dict) -> str:
+def threshold_videos(checkpoint: Checkpoint) -> str:
     """Of which videos the threshold in a checkpoint is, in words."""
     if checkpoint.get("threshold_from") == "held-out":
         return "held-out videos"
     return "training videos, whose scores the network may have learnt by heart"
 
 
-def stored_threshold(checkpoint: dict) -> tuple[float | None, str]:
+def stored_threshold(checkpoint: Checkpoint) -> tuple[float | None, str]:
     """The paper's threshold in a checkpoint and where it comes from; None if the checkpoint has none."""
     if "threshold" in checkpoint:
-        return checkpoint[
-            "threshold"
-        ], f"midpoint of the mean MDS of real and fake {threshold_videos(checkpoint)}"
-    means = [checkpoint.get(f"avg_score_{label}") for label in LABELS]
-    if None not in means and np.isfinite(np.array(means, float)).all():
-        return float(
-            np.mean(means)
-        ), "midpoint of the training epoch's mean scores, measured in training mode"
+        origin = f"midpoint of the mean MDS of real and fake {threshold_videos(checkpoint)}"
+        return checkpoint["threshold"], origin
+    unknown = float("nan")
+    mean = (checkpoint.get("avg_score_real", unknown) + checkpoint.get("avg_score_fake", unknown)) / 2
+    if math.isfinite(mean):
+        return mean, "midpoint of the training epoch's mean scores, measured in training mode"
     return None, "none: the checkpoint holds none"
 
 
-def export_weights(path: Path, checkpoint: dict) -> None:
+def export_weights(path: Path, checkpoint: Checkpoint) -> None:
     """Write the weights alone, in half precision, with the configuration and the threshold.
 
     Biases, batch normalisation and its statistics, which are small, stay in float32.
@@ -329,18 +327,15 @@ def export_weights(path: Path, checkpoint: dict) -> None:
     Raises:
         UserError: a weight is beyond float16, or the file can't be written.
     """
-    state = {
-        name: x.half() if x.is_floating_point() and x.dim() > 1 else x
-        for name, x in checkpoint["state_dict"].items()
-    }
+    weights = checkpoint["state_dict"].items()
+    state = {name: x.half() if x.is_floating_point() and x.dim() > 1 else x for name, x in weights}
     too_large = [name for name, x in state.items() if not torch.isfinite(x).all()]
     if too_large:
         raise UserError(
             f"{too_large[0]} is not finite in half precision; the training has diverged, nothing is exported."
         )
-    save_checkpoint(
-        path, {key: value for key, value in checkpoint.items() if key not in TRAINING} | {"state_dict": state}
-    )
+    exported = {key: value for key, value in checkpoint.items() if key not in TRAINING}
+    save_checkpoint(path, cast(Checkpoint, exported | {"state_dict": state}))
 
 
 def merged_groups(own: list[dict], saved: list[dict]) -> list[dict]:

@@ -1,6 +1,7 @@
 """What the scripts share on the command line: errors on one line, argument types, the choice of a device."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -58,7 +59,8 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
     Args:
         hint: how the same command goes on after Ctrl-C, if that takes more than to give it again.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         if callable(signal.getsignal(signal.SIGINT)):  # else it is ignored
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,16 +77,14 @@ def run(main: Callable[[], int | None], hint: str = "") -> None:
 
 def system_words(error: OSError) -> str:
     """What the system says of a file, without its number."""
-    name = error.filename2 or error.filename
-    return (
-        f"{os.fsdecode(name)}: {error.strerror}"
-        if isinstance(name, (str, bytes, os.PathLike))
-        else error.strerror
-    )
+    name, words = error.filename2 or error.filename, error.strerror or str(error)
+    return f"{os.fsdecode(name)}: {words}" if isinstance(name, (str, bytes, os.PathLike)) else words
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of a script's docstring, and ends each flag's help with its default where that says something."""
+    """Keeps the lines of a script's docstring, and ends each flag's help with its default where that says
+    something.
+    """
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         text, default = action.help, action.default

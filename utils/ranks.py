@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from utils.cli import UserError, pick_device
 from utils.launch import Launch
+
+T = TypeVar("T")
 
 
 class Ranks(Launch):
@@ -71,22 +74,22 @@ class Ranks(Launch):
         while self._store.add(name, 0) < self.size:
             time.sleep(0.1)
 
-    def decide(self, choose: Callable[[], object]) -> object:
+    def decide(self, choose: Callable[[], T]) -> T:
         """What rank 0 chooses, the same on all ranks; a UserError or OSError of its choice is raised on all
         as a UserError.
         """
-        choice = problem = None
+        choice, problem = None, ""
         if self.is_main:
             try:
                 choice = choose()
-            except (UserError, OSError) as error:
-                problem = (
-                    str(error) if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
-                )
+            except UserError as error:
+                problem = str(error)
+            except OSError as error:
+                problem = f"{error.filename}: {error.strerror}"
         choice, problem = self.gather((choice, problem))[0]
         if problem:
             raise UserError(problem)
-        return choice
+        return choice  # type: ignore[return-value]  # rank 0's, which is no None then
 
     def spread(self, tensors: Iterable[Tensor]) -> None:
         """Give rank 0's values to all ranks, in place."""

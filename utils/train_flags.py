@@ -72,7 +72,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     run_flags(parser.add_argument_group("the run"))
     mode_flags(parser.add_argument_group("go on, score, export"))
     authors_flags(parser.add_argument_group("for the authors' command lines"))
-    args, args.asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance")
+    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance")
+    args.asked = asked
     if args.export and len(args.export) > 2:
         parser.error(f"--export takes a file to write and perhaps a checkpoint, got {len(args.export)} paths")
     if not args.export and not args.out_dir:

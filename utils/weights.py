@@ -11,36 +11,23 @@ import zipfile
 from collections import OrderedDict
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 
 from utils.files import open_regular
 
 # NumPy numbers among the plain ones, as training code likes to save them (old and new module name)
-NUMPY_SCALARS = [
-    *(
-        (np._core.multiarray.scalar, f"{module}.multiarray.scalar")
-        for module in ("numpy.core", "numpy._core")
-    ),
+NUMPY_SCALARS: list[Any] = [
+    *((scalar, f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
     np.dtypes.Int64DType,
 ]
-ITEM_BYTES = {
-    "Double": 8,
-    "Float": 4,
-    "Half": 2,
-    "BFloat16": 2,
-    "Long": 8,
-    "Int": 4,
-    "Short": 2,
-    "Char": 1,
-    "Byte": 1,
-    "Bool": 1,
-}
+ITEM_BYTES = dict(Double=8, Float=4, Half=2, BFloat16=2, Long=8, Int=4, Short=2, Char=1, Byte=1, Bool=1)
 UNREADABLE = (  # what a damaged file can make PyTorch, pickle or zipfile raise
     ArithmeticError,
     AssertionError,
@@ -138,7 +125,7 @@ class _Rehearsal(pickle._Unpickler):  # the one in Python: that in C takes memor
 
 
 def _rehearse(file: BinaryIO, n_bytes: int) -> None:
-    """Look whether a file of `torch.save` holds what it claims and nothing else, before any memory is taken."""
+    """Look whether a file of `torch.save` holds what it claims and no more, before any memory is taken."""
     if (
         file.read(4) != b"PK\3\4"
     ):  # as before PyTorch 1.6: magic number, version, system, contents, names of storages
@@ -164,7 +151,7 @@ def _rehearse(file: BinaryIO, n_bytes: int) -> None:
         _Rehearsal(BytesIO(archive.read(name)), n_bytes, storages).load()
 
 
-def read_weights(path: Path) -> object:
+def read_weights(path: Path) -> Any:
     """What `torch.save` wrote, in its present or its former format, on the CPU: tensors, NumPy numbers and
     plain values.
 

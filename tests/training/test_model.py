@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 
 import engine
+import model as model_module
+from augmentation import Augmentation
 from engine import CHUNK_SCORES, Objective, Trainer, chunk_values, epoch_figures, video_auc
-from model import RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
+from model import DISTANCES, INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
 from tests.conftest import GOLDEN, take_step
 from tests.golden import fill
+from utils import constants
 from utils.ranks import Ranks
 
 REFERENCE = np.load(GOLDEN / "model.npz")
@@ -263,3 +266,14 @@ def test_dropout_stands_before_each_classifier_in_training_alone(tiny):
         model.eval()(video, audio)
     shares = [(given == 0).float().mean().item() for given in seen]
     assert shares[:2] == [pytest.approx(0.75, abs=0.05)] * 2 and shares[2:] == [0, 0]
+
+
+def test_the_choices_of_flags_are_those_of_the_code():
+    assert (constants.NETS, constants.INITS, constants.DISTANCES) == (
+        tuple(model_module.RESNETS),
+        INITS,
+        DISTANCES,
+    )
+    assert constants.PRECISIONS == tuple(engine.AMP)
+    silent = Augmentation(constants.AUGMENTATIONS, 32)
+    assert len(silent.video) + len(silent.audio) == len(constants.AUGMENTATIONS)

@@ -200,7 +200,7 @@ def test_scores_are_not_lost_for_a_rank_that_is_late(straight, chunk_tree, tmp_p
 
 
 def test_two_processes_equal_one_with_twice_the_batch(chunk_tree, tmp_path):
-    """Losses of every step, the scores that pick the epoch, the threshold, and test scores of unequal shares."""
+    """Losses of every step, scores that pick the epoch, the threshold, test scores of unequal shares."""
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "2", "--print_freq", "1", "--dropout", "0"]
     flags += ["--val_fraction", "0.3"]
     (tmp_path / "one").mkdir()
