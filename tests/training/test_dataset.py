@@ -10,7 +10,7 @@ import pytest
 import torch
 from python_speech_features import mfcc
 
-from augmentation import AUGMENTATIONS, IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
+from augmentation import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
 from dataset import (
     ChunkDataset,
     build_loader,
@@ -22,6 +22,7 @@ from dataset import (
 )
 from utils.chunkfiles import chunk_frames, read_video, read_wav
 from utils.cli import UserError
+from utils.constants import AUGMENTATIONS
 from utils.mfcc import chunk_mfcc
 
 

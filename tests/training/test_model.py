@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 import engine
-import model as model_module
 from augmentation import Augmentation
 from engine import CHUNK_SCORES, Objective, Trainer, chunk_values, epoch_figures, video_auc
 from model import DISTANCES, INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
