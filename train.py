@@ -56,8 +56,8 @@ from engine import (
     score_chunks,
     video_auc,
 )
+from evaluation.curves import plot_curves
 from evaluation.metrics import calls_all_alike
-from evaluation.report import plot_curves
 from mds import mean_mds, track_scores, video_scores
 from model import DISTANCES, INITS, RESNETS, TwoStreamNet
 from utils.checkpoint import (
@@ -651,7 +651,7 @@ def main(argv: list[str] | None = None) -> int:
 
         def draw_curves() -> None:
             with replacing(run_dir / "curves.png") as partial:
-                plot_curves(records, partial)
+                plot_curves(records, partial, LOSS_TERMS)
 
         is_first_step = True
         try:
