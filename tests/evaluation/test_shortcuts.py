@@ -125,7 +125,7 @@ def test_sources_that_are_not_there(split_tree, tmp_path):
     ]
     assert "v1.mp4: Invalid data" in cues.problem["real/v1"]
     assert cues.loudness_dbfs["real/v1"] == FLOOR_DBFS and np.isnan(cues.loudness_dbfs["real/v2"])
-    result = shortcut_figures(cues.reset_index()) | {"split": "test"}
+    result = shortcut_figures(cues.reset_index(), "test")
     json.dumps(result, allow_nan=False)
     assert len(result["problems"]) == 20 and result["cues"]["duration_s"]["auc"] is None
     assert result["cues"]["loudness_dbfs"]["n_real"] == 9
@@ -144,7 +144,7 @@ def test_a_leak_that_only_cues_together_show():
     cues = table(100)
     is_alike = np.sign(cues.duration_s) == np.sign(cues.loudness_dbfs)
     cues.loc[is_alike != (cues.label == 0), "duration_s"] *= -1  # fakes: long and loud, or short and soft
-    result = shortcut_figures(cues)
+    result = shortcut_figures(cues, "test")
     assert result["together"]["auc"] > 0.9 and result["together"]["leak"]
     assert not any(figure["leak"] for figure in result["cues"].values())
     chance = [all_together(table(40, seed)) for seed in range(1, 5)]
@@ -160,7 +160,7 @@ def test_videos_of_one_original_stay_in_one_fold():
     assert all_together(cues.assign(original=[f"o{i}" for i in origin]))["auc"] < 0.75
     twins = table(60)  # a real and a fake video of each, alike
     twins.loc[:59, list(CUES)] = twins.loc[60:, list(CUES)].to_numpy()
-    result = shortcut_figures(twins) | {"split": "test"}
+    result = shortcut_figures(twins, "test")
     assert result["together"]["auc_ci95_delong"][1] < 0.5 and not result["together"]["leak"]
     assert any(
         "a column original in the index keeps them together" in line for line in shortcut_lines(result)
