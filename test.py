@@ -13,6 +13,7 @@ fake.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from utils.cli import HelpFormatter, number, run, stop_quietly, to_path
@@ -24,10 +25,10 @@ SCORE_FILE = "scores.csv"
 
 def mistakes(args: argparse.Namespace) -> list[str]:
     """What is wrong with a command line whose flags are right one by one: those that don't go together."""
-    has_threshold = args.threshold is not None
+    of_scores = args.scores or args.versus or args.threshold is not None
     checks = (
         (
-            args.proposals and (args.scores or args.versus or args.shortcuts or has_threshold),
+            args.proposals and (of_scores or args.shortcuts),
             "--proposals are scored alone: without --scores, --versus, --shortcuts and --threshold",
         ),
         (
@@ -35,7 +36,7 @@ def mistakes(args: argparse.Namespace) -> list[str]:
             "--proposals and --labels go together, --official with both",
         ),
         (
-            args.shortcuts and (args.scores or args.versus or has_threshold),
+            args.shortcuts and of_scores,
             "--shortcuts looks at videos, not at scores: it goes without --scores, --versus and --threshold",
         ),
         (
@@ -51,7 +52,7 @@ def mistakes(args: argparse.Namespace) -> list[str]:
             "--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir",
         ),
         (
-            args.versus and has_threshold,
+            args.versus and args.threshold is not None,
             "--versus compares scores over all thresholds: it goes without --threshold",
         ),
     )
@@ -60,60 +61,29 @@ def mistakes(args: argparse.Namespace) -> list[str]:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
-    add = parser.add_argument
-    own_name = "under another name its companions are not read"
-    add(
+    add, add_path = parser.add_argument, partial(parser.add_argument, type=to_path)
+    companions = "under another name its companions are not read"
+    other = "compare with another model's score table of the same videos, and stop"
+    threshold = "MDS from which on a video is called fake, besides that in scores.json"
+    split = "train or test (default: test); with --proposals: take the labels of this split alone"
+    proposals = "score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop"
+    truth = "the truth, a list of records with file and fake_periods or fake_segments"
+    shortcuts = "measure what trivial cues of the videos give away, and stop"
+    official = "with --proposals: as the published evaluators, whose AP stays below 1"
+    add_path(
         "--scores",
-        type=to_path,
         metavar="FILE",
-        help=f"the score table (default: {SCORE_FILE} in --scores_dir; {own_name})",
+        help=f"the score table (default: {SCORE_FILE} in --scores_dir; {companions})",
     )
-    add(
-        "--scores_dir",
-        type=to_path,
-        help="folder to write to (default: that of --scores, else --out_dir, else .)",
-    )
-    add(
-        "--threshold",
-        type=number(float, 0),
-        help="MDS from which on a video is called fake, besides that in scores.json",
-    )
-    add(
-        "--versus",
-        type=to_path,
-        metavar="FILE",
-        help="compare with another model's score table of the same videos, and stop",
-    )
-    add(
-        "--shortcuts", action="store_true", help="measure what trivial cues of the videos give away, and stop"
-    )
-    add(
-        "--out_dir",
-        type=to_path,
-        help="with --shortcuts: folder with the index and with train/ and test/ in it",
-    )
-    add(
-        "--split",
-        help="with --shortcuts: train or test (default: test); "
-        "with --proposals: take the labels of this split alone",
-    )
-    add(
-        "--proposals",
-        type=to_path,
-        metavar="JSON",
-        help="score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop",
-    )
-    add(
-        "--labels",
-        type=to_path,
-        metavar="JSON",
-        help="with --proposals: the truth, a list of records with file and fake_periods or fake_segments",
-    )
-    add(
-        "--official",
-        action="store_true",
-        help="with --proposals: as the published evaluators, whose AP stays below 1",
-    )
+    add_path("--scores_dir", help="folder to write to (default: that of --scores, else --out_dir, else .)")
+    add("--threshold", type=number(float, 0), help=threshold)
+    add_path("--versus", metavar="FILE", help=other)
+    add("--shortcuts", action="store_true", help=shortcuts)
+    add_path("--out_dir", help="with --shortcuts: folder with the index and with train/ and test/ in it")
+    add("--split", help=f"with --shortcuts: {split}")
+    add_path("--proposals", metavar="JSON", help=proposals)
+    add_path("--labels", metavar="JSON", help=f"with --proposals: {truth}")
+    add("--official", action="store_true", help=official)
     args = parser.parse_args(argv)
     for words in mistakes(args)[:1]:
         parser.error(words)
@@ -134,11 +104,8 @@ def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> N
     if scores_path.name == SCORE_FILE:  # else its companions may be another model's
         chunks = read_chunk_scores(scores_path.with_name("chunk_scores.csv"), scores)
         summary = read_summary(scores_path.with_name("scores.json"))
-        known, origin, checkpoint = (
-            summary["threshold"],
-            summary["threshold_origin"],
-            summary.get("checkpoint"),
-        )
+        known, origin = summary["threshold"], summary["threshold_origin"]
+        checkpoint = summary.get("checkpoint")
     thresholds = {} if threshold is None else {"given on the command line": threshold}
     if known is not None:
         thresholds[origin] = known
