@@ -66,7 +66,9 @@ def results(log: Path) -> list[dict]:
 
 @pytest.mark.parametrize("suffix", CLIPS)
 def test_mutants_of_a_video_through_pre_processing(clips, suffix, tmp_path):
-    """Chunks, or a stage and a reason: never another error, a crash, a hang, or more than the file can hold."""
+    """Chunks, or a stage and a reason: never another error, a crash, a hang, or more than the file can
+    hold.
+    """
     left, wrong, n_usable = list(range(10 * FACTOR)), [], 0
     while left:
         log = tmp_path / f"{len(left)}.log"

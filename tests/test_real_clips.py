@@ -33,7 +33,9 @@ def clips(reference) -> list:
 
 
 def decode_alone(path):
-    """Every picture with its time from the first one; the sound mixed to mono, its rate, and when it starts."""
+    """Every picture with its time from the first one; the sound mixed to mono, its rate, and when it
+    starts.
+    """
     with av.open(str(path)) as container:
         frames = [(f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
     with av.open(str(path)) as container:

@@ -201,5 +201,8 @@ def test_a_channel_order_of_its_own_ends_nothing(reference):
     path = reference / "faults" / "pcm_7_1.mov"
     if not path.exists():
         pytest.skip("not there")
-    code = f"from pathlib import Path; from evaluation.shortcuts import source_cues; source_cues(Path({str(path)!r}))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    code = (
+        "import sys; from pathlib import Path; from evaluation.shortcuts import source_cues\n"
+        "source_cues(Path(sys.argv[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=False).returncode == 0
