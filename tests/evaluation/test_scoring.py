@@ -255,7 +255,7 @@ def test_groups_by_hand():
     assert group_figures(large.assign(method=[""] * 30 + ["m"] * 29 + [""]))[0]["small"]
 
 
-def scored(folder, n: int = 40, **groups) -> pd.DataFrame:
+def write_scored(folder, n: int = 40, **groups) -> pd.DataFrame:
     """Write scores.csv and chunk_scores.csv of n real and n fake videos, three chunks each; only the sound of
     a fake tells.
     """
@@ -283,7 +283,7 @@ def scored(folder, n: int = 40, **groups) -> pd.DataFrame:
 
 
 def test_heads_say_which_modality_looks_fake(tmp_path):
-    chunks = scored(tmp_path)
+    chunks = write_scored(tmp_path)
     scores = read_scores(tmp_path / "scores.csv")
     metrics = video_metrics(scores, None, read_chunk_scores(tmp_path / "chunk_scores.csv", scores))
     assert metrics["heads"]["audio"]["auc"] == 1
@@ -344,7 +344,7 @@ def test_groups_of_the_index_come_into_the_scores(tmp_path, scripts):
     ],
 )
 def test_chunk_scores_that_do_not_belong(tmp_path, damage, words):
-    damage(scored(tmp_path)).to_csv(tmp_path / "chunk_scores.csv", index=False)
+    damage(write_scored(tmp_path)).to_csv(tmp_path / "chunk_scores.csv", index=False)
     with pytest.raises(UserError, match=words):
         read_chunk_scores(tmp_path / "chunk_scores.csv", read_scores(tmp_path / "scores.csv"))
 
@@ -353,7 +353,7 @@ def test_the_report(tmp_path, scripts, capsys):
     method = (
         ["<script>alert(1)</script>"] * 39 + [b"caf\xe9".decode(errors="surrogateescape")] + ["real"] * 40
     )
-    scored(tmp_path, method=method)
+    write_scored(tmp_path, method=method)
     scripts["test"].main(["--scores_dir", str(tmp_path), "--threshold", "0.5"])
     printed = capsys.readouterr().out
     for words in (
@@ -389,7 +389,7 @@ def test_the_report(tmp_path, scripts, capsys):
 
 
 def test_another_models_companions_are_left_alone(tmp_path, scripts, capsys):
-    scored(tmp_path)
+    write_scored(tmp_path)
     (tmp_path / "scores.csv").rename(tmp_path / "other.csv")
     (tmp_path / "scores.json").write_text("{}")
     scripts["test"].main(["--scores", str(tmp_path / "other.csv")])
