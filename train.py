@@ -61,7 +61,7 @@ from engine import (
     video_auc,
 )
 from evaluation.metrics import calls_all_alike
-from evaluation.report import plot_curves
+from evaluation.curves import plot_curves
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.checkpoint import (

@@ -5,11 +5,34 @@ DeLong, DeLong, Clarke-Pearson, Biometrics 44 (1988) 837-845, by ranks as in Sun
 Processing Letters 21 (2014) 1389-1393.  Fake is the positive class, and the higher score the more fake.
 """
 
+from typing import TypedDict
+
 import numpy as np
 from scipy.stats import norm, rankdata
 
 LEVEL = 0.95  # of all intervals
 Z = norm.ppf((1 + LEVEL) / 2)
+Interval = tuple[float, float]  # its lower and its upper end
+
+
+class PairedTest(TypedDict):
+    """DeLong's paired test of two scores of the same videos.
+
+    The last three are None where the test says nothing: one video in a class, or a difference without
+    variance.
+    """
+
+    auc: float  # of the first score
+    auc_versus: float  # of the second
+    difference: float  # the first minus the second
+    difference_ci95: Interval | None
+    z: float | None
+    p: float | None  # two-sided, of equal AUCs
+
+
+def interval_text(interval: Interval | None, spec: str = ".4f") -> str:
+    """An interval in words, its ends formatted by `spec`."""
+    return "unknown" if interval is None else f"{interval[0]:{spec}} to {interval[1]:{spec}}"
 
 
 def placements(fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +56,7 @@ def delong_variance(below: np.ndarray, above: np.ndarray) -> float | None:
     return None if min(m, n) < 2 else float(np.var(below / n, ddof=1) / m + np.var(above / m, ddof=1) / n)
 
 
-def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, tuple[float, float] | None]:
+def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, Interval | None]:
     """The AUC and its 95 % interval: DeLong's variance, on the logit scale, so that the interval stays within
     0..1.
 
@@ -56,40 +79,37 @@ def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, tuple[flo
     return auc, (float(low), float(high))
 
 
-def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict:
-    """DeLong's paired test of two scores of the same videos.
+def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedTest:
+    """Test whether two scores of the same videos have the same AUC.
 
-    Returns:
-        auc, auc_versus, difference (the first minus the second), difference_ci95, z and p (two-sided, of
-        equal AUCs). The last three are None where the test says nothing: one video in a class, or a
-        difference without variance. Scores that order all pairs alike have difference 0, z 0 and p 1.
+    Scores that order all pairs alike have difference 0, z 0 and p 1.
     """
-    (below, above), (below_2, above_2) = (
-        placements(score[is_fake], score[~is_fake]) for score in (first, second)
-    )
-    auc, auc_2 = (float(counts.sum() / (len(below) * len(above))) for counts in (below, below_2))
+    below, above = placements(first[is_fake], first[~is_fake])
+    below_2, above_2 = placements(second[is_fake], second[~is_fake])
+    n_pairs = len(below) * len(above)
+    auc, auc_2 = float(below.sum() / n_pairs), float(below_2.sum() / n_pairs)
+    difference = auc - auc_2
     variance = delong_variance(below - below_2, above - above_2)
-    result = {
-        "auc": auc,
-        "auc_versus": auc_2,
-        "difference": auc - auc_2,
-        "difference_ci95": None,
-        "z": None,
-        "p": None,
-    }
+    interval, z, p = None, None, None
     if variance:
         spread = Z * np.sqrt(variance)
-        z = float(result["difference"] / np.sqrt(variance))
-        interval = [float(np.clip(result["difference"] + side * spread, -1, 1)) for side in (-1, 1)]
-        result |= {"difference_ci95": interval, "z": z, "p": float(2 * norm.sf(abs(z)))}
-    elif variance == 0 and auc == auc_2:
-        result |= {"difference_ci95": [0.0, 0.0], "z": 0.0, "p": 1.0}
-    return result
+        low, high = np.clip([difference - spread, difference + spread], -1, 1)
+        interval = float(low), float(high)
+        z = float(difference / np.sqrt(variance))
+        p = float(2 * norm.sf(abs(z)))
+    elif variance == 0 and difference == 0:
+        interval, z, p = (0.0, 0.0), 0.0, 1.0
+    return {
+        "auc": auc,
+        "auc_versus": auc_2,
+        "difference": difference,
+        "difference_ci95": interval,
+        "z": z,
+        "p": p,
+    }
 
 
-def bootstrap_auc(
-    is_fake: np.ndarray, score: np.ndarray, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_auc(is_fake: np.ndarray, score: np.ndarray, n_resamples: int = 2000, seed: int = 0) -> Interval:
     """95 % percentile interval of the AUC, resampling the videos of each class with replacement."""
     rng = np.random.default_rng(seed)
     levels, code = np.unique(score, return_inverse=True)

@@ -8,7 +8,8 @@ above the threshold, the order in the file decides who hits, and the curve is op
 spans allow an AP of 1 - 1/n.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,17 +22,30 @@ AR_COUNTS = (100, 50, 30, 20, 10, 5)  # proposals of a file that count
 EPS = 1e-9  # spans are decimal numbers: 0.75 may come out as 0.7499999999999999
 
 Spans = Sequence[Sequence[float]]
+FileSpans = Mapping[str, Spans]  # by file
+
+
+class Localization(TypedDict):
+    """How well proposed spans meet the true ones; rates are 0..1."""
+
+    ap: dict[str, float]  # average precision, by IoU of a hit
+    ar: dict[str, float]  # average recall, by number of proposals of a file that count
+    official: bool  # as the published evaluators compute them
+    n_files: int  # with labels
+    n_spans: int  # true ones
+    n_proposals: int  # for these files
+    n_without_proposals: int  # files with true spans for which nothing was proposed
+    n_unlabelled: int  # files with proposals and without labels, left out
 
 
 def span_iou(a: Spans, b: Spans) -> np.ndarray:
     """Intersection over union of spans; the last two numbers of each are begin and end: (len(a), len(b)),
     0..1.
     """
-    a, b = (np.array([span[-2:] for span in spans], np.float64).reshape(-1, 2) for spans in (a, b))
-    shared = np.minimum(a[:, None, 1], b[None, :, 1]) - np.maximum(a[:, None, 0], b[None, :, 0])
-    hull = np.maximum(a[:, None, 1], b[None, :, 1]) - np.minimum(
-        a[:, None, 0], b[None, :, 0]
-    )  # their union, if they meet
+    begin_a, end_a = np.array([span[-2:] for span in a], np.float64).reshape(-1, 2).T[..., None]
+    begin_b, end_b = np.array([span[-2:] for span in b], np.float64).reshape(-1, 2).T
+    shared = np.minimum(end_a, end_b) - np.maximum(begin_a, begin_b)
+    hull = np.maximum(end_a, end_b) - np.minimum(begin_a, begin_b)  # their union, if they meet
     return np.clip(shared, 0, None) / np.maximum(hull, EPS)
 
 
@@ -53,9 +67,7 @@ def hits(proposals: Spans, labels: Spans, threshold: float, official: bool) -> n
     return is_hit
 
 
-def average_precision(
-    labels: dict[str, Spans], proposals: dict[str, Spans], threshold: float, official: bool
-) -> float:
+def average_precision(labels: FileSpans, proposals: FileSpans, threshold: float, official: bool) -> float:
     """The area under the curve of precision against recall, interpolated, over the proposals of all files;
     0..1.
 
@@ -72,31 +84,26 @@ def average_precision(
     if official:
         recall, precision = np.append(recall, 1.0)[::-1], np.append(precision, 0.0)[::-1]
         return float(np.abs(np.diff(recall)) @ np.maximum.accumulate(precision)[:-1])
-    is_last = np.append(np.diff(scores[order]) < 0, True)[
-        : len(order)
-    ]  # proposals of equal score come together
+    # proposals of equal score come together
+    is_last = np.append(np.diff(scores[order]) < 0, True)[: len(order)]
     recall, precision = recall[is_last], precision[is_last]
     return float(np.diff(recall, prepend=0.0) @ np.maximum.accumulate(precision[::-1])[::-1])
 
 
-def average_recall(labels: dict[str, Spans], proposals: dict[str, Spans], n: int, official: bool) -> float:
+def average_recall(labels: FileSpans, proposals: FileSpans, n: int, official: bool) -> float:
     """The share of true spans that one of the first n proposals of their file meets, averaged over `AR_IOUS`;
     0..1.
     """
-    n_met, best = np.zeros(len(AR_IOUS)), []
+    n_met = np.zeros(len(AR_IOUS))
     for file, spans in labels.items():
-        if len(spans):
-            overlap = span_iou(proposals[file][:n], spans)
-            best.append(overlap.max(0) if len(overlap) else np.zeros(len(spans)))
-    for best_iou in best:
-        reached = best_iou[:, None] > AR_IOUS if official else best_iou[:, None] >= np.subtract(AR_IOUS, EPS)
-        n_met += reached.sum(0)
+        proposed = proposals[file][:n]
+        if len(spans) and len(proposed):
+            best = span_iou(proposed, spans).max(0)[:, None]  # (len(spans), 1)
+            n_met += (best > AR_IOUS if official else best >= np.subtract(AR_IOUS, EPS)).sum(0)
     return float(n_met.mean() / sum(map(len, labels.values())))
 
 
-def localization_metrics(
-    labels: dict[str, Spans], proposals: dict[str, Spans], official: bool = False
-) -> dict:
+def localization_metrics(labels: FileSpans, proposals: FileSpans, official: bool = False) -> Localization:
     """AP and AR of proposals.
 
     Args:
@@ -105,18 +112,13 @@ def localization_metrics(
             none.
         official: as the published evaluators compute them.
 
-    Returns:
-        ap: by IoU; ar: by number of proposals; rates 0..1. n_files, n_spans, n_proposals;
-        n_without_proposals: files with fake spans for which nothing was proposed; n_unlabelled: files with
-        proposals and without labels.
-
     Raises:
         UserError: no true span.
     """
     n_spans = sum(map(len, labels.values()))
     if not n_spans:
         raise UserError(f"the labels of {len(labels)} files hold no fake span; AP and AR need at least one.")
-    own = {file: proposals.get(file, []) for file in labels}
+    own: dict[str, Spans] = {file: proposals.get(file, []) for file in labels}
     if not official:
         own = {file: sorted(spans, key=lambda p: -p[0]) for file, spans in own.items()}
     return {
@@ -131,36 +133,32 @@ def localization_metrics(
     }
 
 
-def score_proposals(proposals: dict[str, Spans], labels: dict[str, Spans], official: bool) -> dict:
+def score_proposals(proposals: FileSpans, labels: FileSpans, official: bool) -> Localization:
     """`localization_metrics` of proposals whose files are named as `name_as_labelled` allows; UserError if
     none has a label.
     """
     names = name_as_labelled(proposals, labels)
     if proposals and not names:
-        raise UserError(
-            f"none of the {len(proposals)} files with proposals, the first {next(iter(proposals))}, is among the "
-            f"{len(labels)} labels, the first {next(iter(labels))}; name them alike."
-        )
-    return localization_metrics(
-        labels, {names.get(file, file): spans for file, spans in proposals.items()}, official
-    )
+        proposed = f"{len(proposals)} files with proposals, the first {next(iter(proposals))}"
+        labelled = f"{len(labels)} labels, the first {next(iter(labels))}"
+        raise UserError(f"none of the {proposed}, is among the {labelled}; name them alike.")
+    named = {names.get(file, file): spans for file, spans in proposals.items()}
+    return localization_metrics(labels, named, official)
 
 
-def localization_lines(metrics: dict) -> Iterator[str]:
-    """The figures of `localization_metrics` as lines for the screen."""
-    how = (
-        "; as the published evaluators compute it: AP is open at recall 0, so below 1"
-        if metrics["official"]
-        else ""
+def localization_lines(metrics: Localization) -> Iterator[str]:
+    """Lines for the screen."""
+    counts = (
+        f"{metrics['n_files']} files with {metrics['n_spans']} fake spans, {metrics['n_proposals']} proposals"
     )
-    yield f"{metrics['n_files']} files with {metrics['n_spans']} fake spans, {metrics['n_proposals']} proposals{how}"
+    official = "; as the published evaluators compute it: AP is open at recall 0, so below 1"
+    yield counts + (official if metrics["official"] else "")
     if metrics["n_without_proposals"]:
         yield f"{metrics['n_without_proposals']} files with fake spans have no proposal: they count as missed"
     if metrics["n_unlabelled"]:
         yield f"{metrics['n_unlabelled']} files with proposals have no label: they are left out"
-    yield from (f"AP at IoU {threshold:<23}  {value:.4f}" for threshold, value in metrics["ap"].items())
-    ious = f"IoU {AR_IOUS[0]} to {AR_IOUS[-1]}"
-    yield from (
-        f"AR of the best {f'{n} proposals':<19} {value:.4f}   mean over {ious}"
-        for n, value in metrics["ar"].items()
-    )
+    for threshold, value in metrics["ap"].items():
+        yield f"AP at IoU {threshold:<23}  {value:.4f}"
+    for n, value in metrics["ar"].items():
+        proposals = f"{n} proposals"
+        yield f"AR of the best {proposals:<19} {value:.4f}   mean over IoU {AR_IOUS[0]} to {AR_IOUS[-1]}"

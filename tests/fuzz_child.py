@@ -1,4 +1,4 @@
-"""What the fuzzers of test_fuzz.py run in processes of their own: they may crash, hang or be killed."""
+"""What test_fuzz.py runs in processes of its own: they may crash, hang or be killed."""
 
 import json
 import os
@@ -6,11 +6,20 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def forkserver() -> ForkServerContext:
+    """Forks processes from one that has imported everything: the imports take seconds."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.tiny_train", "localize", "write_csv"])
+    return context
 
 
 def mutate(data: bytes, seed: int) -> bytes:

@@ -9,9 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import tempfile
+from collections.abc import Callable
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -30,6 +30,7 @@ from utils.probe import cause_of_death
 
 WIDE = face_pictures(120, 224)  # 4.8 s at 25 fps
 N_SECONDS = 4
+H264, HEVC, IN_TS = ("libx264", "aac"), ("libx265", "aac"), ("libx264", "libmp3lame")
 VP9 = {"codecs": ("libvpx-vp9", "libopus"), "sound": tone(4.8, 48_000), "rate_hz": 48_000}
 
 
@@ -45,18 +46,40 @@ def noise() -> tuple[list[np.ndarray], np.ndarray]:
     return pictures, 0.5 * chirp(np.arange(4.8 * 44_100) / 44_100, 200, 4.8, 2000)[None].astype(np.float32)
 
 
-def noisy(path: Path, **options) -> Path:
+@functools.cache
+def made(make: Callable[[Path], object], name: str) -> bytes:
+    """A video of that name, made once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        make(path := Path(folder) / name)
+        return path.read_bytes()
+
+
+@functools.cache
+def noisy_video(suffix: str, codecs: tuple[str, str], flags: str) -> bytes:
     """A larger file: noise over the pictures, a key frame each second."""
     pictures, sound = noise()
-    return good(path, pictures=pictures, sound=sound, key_every=25, **options)
+    options = {"movflags": flags} if flags else {}
+    make = functools.partial(
+        good, pictures=pictures, sound=sound, key_every=25, codecs=codecs, options=options
+    )
+    return made(make, f"a{suffix}")
+
+
+def noisy(path: Path, codecs: tuple[str, str] = H264, flags: str = "") -> Path:
+    path.write_bytes(noisy_video(path.suffix, codecs, flags))
+    return path
 
 
 def good_av1(path: Path) -> None:
     """In a process of its own: run by root, this encoder makes its process a real-time one, which later tests
     can't stand.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        pool.submit(good, path, codecs=("libsvtav1", "aac")).result()
+    code = (
+        "import sys; from pathlib import Path; from tests.clips import face_pictures, tone, write_clip\n"
+        "pictures, sound = face_pictures(120, 224), tone(4.8)\n"
+        "write_clip(Path(sys.argv[1]), pictures, sound=sound, codecs=('libsvtav1', 'aac'))"
+    )
+    subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=True)
 
 
 def damage(path: Path, how: str) -> Path:
@@ -103,13 +126,13 @@ def only_sound(path: Path) -> None:
 
 USABLE = {
     "good.mp4": good,
-    "hevc.mp4": lambda p: good(p, codecs=("libx265", "aac")),
+    "hevc.mp4": lambda p: good(p, codecs=HEVC),
     "vp9.webm": lambda p: good(p, **VP9),
     "av1.mp4": good_av1,
     "ten bits.mp4": lambda p: good(p, pix_fmt="yuv420p10le"),
-    "ten bits.hevc.mp4": lambda p: good(p, codecs=("libx265", "aac"), pix_fmt="yuv420p10le"),
+    "ten bits.hevc.mp4": lambda p: good(p, codecs=HEVC, pix_fmt="yuv420p10le"),
     "444.mp4": lambda p: good(p, pix_fmt="yuv444p"),
-    "4k.mp4": lambda p: good(p, pictures=scaled(3840, 2160, 4), fps=Fraction(25, 4)),
+    "4k.mp4": lambda p: good(p, pictures=scaled(3840, 2160, 8), fps=Fraction(25, 8)),
     "odd size.mp4": lambda p: good(p, pictures=scaled(223, 221), pix_fmt="yuv444p"),
     "odd size.avi": lambda p: good(
         p, pictures=scaled(221, 223), codecs=("mjpeg", "libmp3lame"), pix_fmt="yuvj420p"
@@ -121,7 +144,7 @@ USABLE = {
     "silent.mp4": lambda p: good(p, sound=0 * tone(4.8)),
     "cover art.mp4": lambda p: add_cover_art(p, pictures=WIDE, sound=tone(4.8)),
     "cover art.mkv": lambda p: add_cover_art(p, pictures=WIDE, sound=tone(4.8)),
-    "30.ts": lambda p: good(p, codecs=("libx264", "libmp3lame")),
+    "30.ts": lambda p: good(p, codecs=IN_TS),
 }
 FAILING = {
     "empty.mp4": (lambda p: p.write_bytes(b""), "open", "can't be opened as a video"),
@@ -151,53 +174,60 @@ PARTLY = {  # what is kept, and the warnings
     ),
     "half the sound.mp4": (lambda p: good(p, sound=tone(2.4)), range(2), "2 chunks without sound"),
     "late sound.mkv": (lambda p: good(p, sound_start_s=1.2), range(2, 4), "2 chunks without sound"),
-    "cut.mp4": (
-        lambda p: damage(noisy(p, options={"movflags": "faststart"}), "cut"),
-        None,
-        "declares 4.80 s",
-    ),
+    "cut.mp4": (lambda p: damage(noisy(p, flags="faststart"), "cut"), None, "declares 4.80 s"),
     "cut.mkv": (lambda p: damage(noisy(p), "cut"), None, "declares 4.8"),
-    "cut.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "cut"), None, None),
+    "cut.ts": (lambda p: damage(noisy(p, codecs=IN_TS), "cut"), None, None),
     "corrupt.mp4": (lambda p: damage(noisy(p), "noise"), None, "corrupt video packets"),
     "zeros.mp4": (lambda p: damage(noisy(p), "zeros"), None, "with damaged frames"),
     "corrupt.mkv": (lambda p: damage(noisy(p), "noise"), None, "left out"),
     "hole.mkv": (lambda p: damage(noisy(p), "hole"), None, "left out"),
-    "hole.ts": (lambda p: damage(noisy(p, codecs=("libx264", "libmp3lame")), "hole"), None, "left out"),
-    "corrupt.hevc.mp4": (
-        lambda p: damage(noisy(p, codecs=("libx265", "aac")), "noise"),
-        None,
-        "corrupt video packets",
-    ),
+    "hole.ts": (lambda p: damage(noisy(p, codecs=IN_TS), "hole"), None, "left out"),
+    "corrupt.hevc.mp4": (lambda p: damage(noisy(p, codecs=HEVC), "noise"), None, "corrupt video packets"),
 }
 
 
-@pytest.fixture
-def run(tmp_path, scripts, fixed_detector, monkeypatch):
+def pre_process_one(
+    script, out_dir: Path, name: str, make: Callable[[Path], object]
+) -> tuple[int, tuple[str, str] | None, list[str], Path]:
     """Pre-process a folder with one made video; returns the exit status, its failure or None, its warnings,
     its folder.
     """
+    (out_dir / "real").mkdir(exist_ok=True)
+    make(out_dir / "real" / name)
+    status = script.main(["--out_dir", str(out_dir), "--workers", "0"])
+    tables = {}
+    for table in ("failures", "warnings"):
+        with (out_dir / f"{table}.csv").open(encoding="utf-8") as file:
+            rows = [tuple(row.values()) for row in csv.DictReader(file)]
+        tables[table] = [values for video, *values in rows if video == f"real/{name}"]
+    assert not list(out_dir.rglob(".*")), "something unfinished is left"
+    failure = tuple(tables["failures"][0]) if tables["failures"] else None
+    folder = out_dir / "pytmp" / "real" / name.rsplit(".", 1)[0]
+    return status, failure, [words for (words,) in tables["warnings"]], folder
+
+
+@pytest.fixture
+def processed(tmp_path, scripts, fixed_detector, monkeypatch):
+    """`pre_process_one` in a folder of the test's own."""
     monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: fixed_detector)
+    return functools.partial(pre_process_one, scripts["pre-process"], tmp_path)
 
-    def run(name: str, make) -> tuple[int, tuple[str, str] | None, list[str], Path]:
-        (tmp_path / "real").mkdir(exist_ok=True)
-        make(tmp_path / "real" / name)
-        status = scripts["pre-process"].main(["--out_dir", str(tmp_path), "--workers", "0"])
-        tables = {}
-        for table in ("failures", "warnings"):
-            with (tmp_path / f"{table}.csv").open(encoding="utf-8") as file:
-                tables[table] = [
-                    tuple(row.values())[1:] for row in csv.DictReader(file) if row["video"] == f"real/{name}"
-                ]
-        assert not list(tmp_path.rglob(".*")), "something unfinished is left"
-        failure = tables["failures"][0] if tables["failures"] else None
-        return (
-            status,
-            failure,
-            [row[0] for row in tables["warnings"]],
-            tmp_path / "pytmp" / "real" / name.rsplit(".", 1)[0],
-        )
 
-    return run
+@pytest.fixture(scope="module")
+def whole_folder(tmp_path_factory, scripts):
+    """The folder of chunks of a whole noisy video, pre-processed once for all tests, with the detector of the
+    first.
+    """
+
+    @functools.cache
+    def folder_of(suffix: str, codecs: tuple[str, str]) -> Path:
+        make = functools.partial(noisy, codecs=codecs)
+        out_dir = tmp_path_factory.mktemp("whole")
+        status, failure, _, folder = pre_process_one(scripts["pre-process"], out_dir, f"a{suffix}", make)
+        assert (status, failure) == (0, None) and len(chunks(folder)) == N_SECONDS
+        return folder
+
+    return folder_of
 
 
 def chunks(folder: Path) -> list[str]:
@@ -213,8 +243,10 @@ def check_chunks(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_usable_videos_give_every_second(name, run):
-    status, failure, warnings, folder = run(name, USABLE[name])
+def test_usable_videos_give_every_second(name, processed):
+    status, failure, warnings, folder = processed(
+        name, lambda path: path.write_bytes(made(USABLE[name], name))
+    )
     assert (status, failure, warnings) == (0, None, [])
     assert chunks(folder) == [f"{i:05d}" for i in range(N_SECONDS)]
     check_chunks(folder)
@@ -231,17 +263,17 @@ def test_usable_videos_give_every_second(name, run):
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_unusable_videos_have_a_stage_and_a_reason(name, run):
+def test_unusable_videos_have_a_stage_and_a_reason(name, processed):
     make, stage, words = FAILING[name]
-    status, failure, warnings, folder = run(name, make)
+    status, failure, warnings, folder = processed(name, make)
     assert status == 1 and failure[0] == stage and words in failure[1]
     assert not folder.exists() and warnings == []
 
 
 @pytest.mark.parametrize("name", PARTLY)
-def test_damaged_videos_give_the_seconds_that_are_right(name, run, tmp_path):
+def test_damaged_videos_give_the_seconds_that_are_right(name, processed, whole_folder):
     make, kept, words = PARTLY[name]
-    status, failure, warnings, folder = run(name, make)
+    status, failure, warnings, folder = processed(name, make)
     assert (status, failure) == (0, None)
     check_chunks(folder)
     if words is not None:
@@ -249,11 +281,9 @@ def test_damaged_videos_give_the_seconds_that_are_right(name, run, tmp_path):
     if kept is not None:
         assert chunks(folder) == [f"{i:05d}" for i in kept]
         return
-    codecs = {"ts": ("libx264", "libmp3lame"), "hevc": ("libx265", "aac")}.get(
-        name.split(".")[1], ("libx264", "aac")
-    )
-    status, failure, _, whole = run(f"whole.{name.split('.')[-1]}", lambda p: noisy(p, codecs=codecs))
-    assert 1 <= len(chunks(folder)) < N_SECONDS and len(chunks(whole)) == N_SECONDS
+    codecs = {"ts": IN_TS, "hevc": HEVC}.get(name.split(".")[1], H264)
+    whole = whole_folder(Path(name).suffix, codecs)
+    assert 1 <= len(chunks(folder)) < N_SECONDS
     for chunk in chunks(folder):
         for i in range(30):
             ours, theirs = (cv2.imread(str(f / chunk / f"{i:06d}.jpg")).astype(int) for f in (folder, whole))
@@ -347,9 +377,9 @@ def test_a_broken_machine_stops_the_run(tmp_path, scripts, monkeypatch):
         scripts["pre-process"].main(["--out_dir", str(tmp_path), "--workers", "0"])
 
 
-def test_size_that_changes_in_the_middle(tmp_path, run):
+def test_size_that_changes_in_the_middle(tmp_path, processed):
     def join(path):
-        codecs = {"codecs": ("libx264", "libmp3lame")}
+        codecs = {"codecs": IN_TS}
         first = good(tmp_path / "a.ts", pictures=scaled(224, 224)[:60], sound=tone(2.4), **codecs)
         times = [2.4 + i / 25 for i in range(60)]
         second = good(
@@ -362,7 +392,7 @@ def test_size_that_changes_in_the_middle(tmp_path, run):
         )
         path.write_bytes(first.read_bytes() + second.read_bytes())
 
-    status, failure, warnings, folder = run("two sizes.ts", join)
+    status, failure, warnings, folder = processed("two sizes.ts", join)
     # where the parts meet, packets do not go on counting, which counts as damage
     assert (status, failure) == (0, None) and chunks(folder) == ["00000", "00001", "00003"], warnings
     assert "1 chunks with damaged frames left out, the first at 2.00 s" in warnings
@@ -400,9 +430,9 @@ class Finding:
         (Finding(90, lambda i: i < 40), "track", "faces in 48 of 144 frames"),
     ],
 )
-def test_videos_without_a_track(run, scripts, monkeypatch, detector, stage, words):
+def test_videos_without_a_track(processed, scripts, monkeypatch, detector, stage, words):
     monkeypatch.setattr(scripts["pre-process"], "build_detector", lambda *_: detector)
-    status, failure, _, folder = run("a.mp4", good)
+    status, failure, _, folder = processed("a.mp4", good)
     assert status == 1 and failure[0] == stage and words in failure[1] and not folder.exists()
 
 
@@ -418,7 +448,7 @@ def test_the_clips_are_what_they_say(tmp_path):
         "cover art.mkv",
         "negative start.mkv",
     ):
-        USABLE[name](tmp_path / name)
+        (tmp_path / name).write_bytes(made(USABLE[name], name))
         with av.open(str(tmp_path / name)) as container:
             stream = container.streams.best("video")
             kinds[name] = (stream.codec_context.name, stream.format.name, len(container.streams.video))
@@ -432,31 +462,34 @@ def test_the_clips_are_what_they_say(tmp_path):
     assert kinds["cover art.mkv"][2] == 2
 
 
-def test_a_crash_is_not_tried_again_until_the_file_changes(run, tmp_path):
+def test_a_crash_is_not_tried_again_until_the_file_changes(processed, tmp_path):
     """The row of failures.csv is what is remembered."""
-    status, failure, _, folder = run("a.mp4", good)
+    status, failure, _, folder = processed("a.mp4", good)
     shutil.rmtree(folder)
     row = "the worker died of it (Aborted)"
     (tmp_path / "failures.csv").write_text(f"video,stage,reason\nreal/a.mp4,crash,{row}\n")
     leave = lambda path: None  # noqa: E731
     for _ in range(2):
-        status, failure, _, folder = run("a.mp4", leave)
+        status, failure, _, folder = processed("a.mp4", leave)
         assert status == 1 and failure == (
             "crash",
             f"{row}; not tried again until the file changes or --overwrite is given",
         )
         assert not folder.exists()
-    assert run("a.mp4", good)[:2] == (0, None) and folder.exists()
+    assert processed("a.mp4", good)[:2] == (0, None) and folder.exists()
     shutil.rmtree(folder)
     (tmp_path / "failures.csv").write_text(
         "video,stage,reason\nreal/a.mp4,crash,it (Killed; out of memory? Try fewer --workers)\n"
     )
-    assert run("a.mp4", leave)[:2] == (0, None) and folder.exists()
+    assert processed("a.mp4", leave)[:2] == (0, None) and folder.exists()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
 def test_what_is_stuck_is_killed_and_what_goes_on_is_not():
-    stuck = "import time; from utils.timing import killed_if_stalled\nwith killed_if_stalled(0.5):\n    time.sleep(60)"
+    stuck = (
+        "import time; from utils.timing import killed_if_stalled\n"
+        "with killed_if_stalled(0.5):\n    time.sleep(60)"
+    )
     slow = (
         "import time; from utils.timing import go_on, killed_if_stalled\n"
         "with killed_if_stalled(5):\n  for _ in range(4): time.sleep(0.3); go_on(0.9)"
@@ -469,10 +502,10 @@ def test_what_is_stuck_is_killed_and_what_goes_on_is_not():
     assert cause_of_death(codes[0]) == ("time", "no new picture for 30 minutes")
 
 
-def test_nothing_is_written_of_time_that_jumps(run):
+def test_nothing_is_written_of_time_that_jumps(processed):
     """Two shots of 2.4 s with an hour between, in which the sound goes on."""
     times = [i / 25 + (3600 if i >= 60 else 0) for i in range(120)]
-    status, failure, warnings, folder = run("a.mkv", lambda p: good(p, times_s=times))
+    status, failure, warnings, folder = processed("a.mkv", lambda p: good(p, times_s=times))
     assert (status, failure) == (0, None) and "no new picture for more than a second" in warnings[0]
     assert chunks(folder) == ["00000", "00001"]
     check_chunks(folder)

@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +49,9 @@ def clips(tmp_path_factory) -> dict[str, Path]:
     }
 
 
-def start(log: Path, function, *arguments):
+def start_child(log: Path, function, *arguments):
     """Call a function of `fuzz_child` in a process of its own, its output in a file."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_train", "localize", "write_csv"])
-    process = context.Process(target=fuzz_child.logged, args=(log, function, *arguments))
+    process = fuzz_child.forkserver().Process(target=fuzz_child.logged, args=(log, function, *arguments))
     process.start()
     return process
 
@@ -66,11 +63,13 @@ def results(log: Path) -> list[dict]:
 
 @pytest.mark.parametrize("suffix", CLIPS)
 def test_mutants_of_a_video_through_pre_processing(clips, suffix, tmp_path):
-    """Chunks, or a stage and a reason: never another error, a crash, a hang, or more than the file can hold."""
+    """Chunks, or a stage and a reason: never another error, a crash, a hang, or more than the file can
+    hold.
+    """
     left, wrong, n_usable = list(range(10 * FACTOR)), [], 0
     while left:
         log = tmp_path / f"{len(left)}.log"
-        process = start(log, fuzz_child.pre_process, str(clips[suffix]), left, str(tmp_path))
+        process = start_child(log, fuzz_child.pre_process, str(clips[suffix]), left, str(tmp_path))
         n_lines, moved = 0, time.monotonic()
         while process.is_alive() and time.monotonic() - moved < SECONDS_PER_MUTANT:
             process.join(0.2)
@@ -123,7 +122,7 @@ def test_mutants_of_a_video_through_localize(clips, checkpoint, tmp_path):
         names.append(f"{seed:03d}{suffix}")
         (folder / names[-1]).write_bytes(fuzz_child.mutate(clips[suffix].read_bytes(), 10_000 + seed))
     arguments = [str(folder), "--model", str(checkpoint), "--out", str(out)]
-    process = start(tmp_path / "log", fuzz_child.localize, arguments)
+    process = start_child(tmp_path / "log", fuzz_child.localize, arguments)
     process.join(SECONDS_PER_MUTANT * len(names))
     printed = (tmp_path / "log").read_text(errors="replace")
     assert process.exitcode in (0, 1) and "Traceback" not in printed, printed[-3000:]
@@ -145,12 +144,12 @@ def kill_and_go_on(log: Path, function, arguments: list[str], seed: int, longest
     """Kill a process at random moments, twice in a row each time; then let it end."""
     rng = random.Random(seed)
     for _ in range(2 * FACTOR):
-        process = start(log, function, arguments)
+        process = start_child(log, function, arguments)
         process.join(rng.uniform(0, longest_s))
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
         process.join()
-    process = start(log, function, arguments)
+    process = start_child(log, function, arguments)
     process.join()
     assert process.exitcode == 0, log.read_text()[-2000:]
 
@@ -167,27 +166,29 @@ def test_write_csv_is_killed(chunk_tree, tmp_path):
     assert contents(out) == before
 
 
+def results_of(folder: Path) -> dict[str, object]:
+    """What localize.py has written, but for the time that it took."""
+    found: dict[str, object] = dict(contents(folder))
+    for path in [path for path in found if path.endswith("verdict.json")]:
+        found[path] = json.loads(found[path]) | {"seconds_spent": None}
+    return found
+
+
 def test_localize_is_killed(clips, checkpoint, tmp_path):
-    folder = tmp_path / "in"
+    folder, log = tmp_path / "in" / "sub", tmp_path / "log"
+    folder.mkdir(parents=True)
     for i in range(3):
-        (folder / "sub").mkdir(parents=True, exist_ok=True)
-        shutil.copy(clips[".mp4"], folder / "sub" / f"{i}.mp4")
-    results = []
-    for name in ("straight", "killed"):
-        arguments = [str(folder), "--model", str(checkpoint), "--out", str(tmp_path / name)]
-        if name == "killed":
-            kill_and_go_on(tmp_path / "log", fuzz_child.localize, arguments, 1, 4)
-        else:
-            process = start(tmp_path / "log", fuzz_child.localize, arguments)
-            process.join()
-            assert process.exitcode == 0
-        found = contents(tmp_path / name)
-        for path in [path for path in found if path.endswith("verdict.json")]:
-            found[path] = {
-                key: value for key, value in json.loads(found[path]).items() if key != "seconds_spent"
-            }
-        results.append(found)
-    assert results[0] == results[1]  # and nothing hidden is left
+        shutil.copy(clips[".mp4"], folder / f"{i}.mp4")
+    straight, killed = (
+        [str(folder.parent), "--model", str(checkpoint), "--out", str(tmp_path / name)]
+        for name in ("straight", "killed")
+    )
+    begun = time.monotonic()
+    process = start_child(log, fuzz_child.localize, straight)
+    process.join()
+    assert process.exitcode == 0
+    kill_and_go_on(log, fuzz_child.localize, killed, 1, min(4, time.monotonic() - begun))
+    assert results_of(tmp_path / "straight") == results_of(tmp_path / "killed")  # and nothing hidden is left
 
 
 # pages

@@ -24,7 +24,7 @@ def detector(reference):
     return build_detector("yunet", weights=reference / "weights" / "yunet_s_640_640.onnx")
 
 
-def clips(reference) -> list:
+def largest_clips(reference) -> list:
     """A real clip of each origin: the largest of at most 6 MB."""
     with (reference / "real_clips" / "index.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["label"] == "real" and int(row["bytes"]) < 6e6]
@@ -33,7 +33,9 @@ def clips(reference) -> list:
 
 
 def decode_alone(path):
-    """Every picture with its time from the first one; the sound mixed to mono, its rate, and when it starts."""
+    """Every picture with its time from the first one; the sound mixed to mono, its rate, and when it
+    starts.
+    """
     with av.open(str(path)) as container:
         frames = [(f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
     with av.open(str(path)) as container:
@@ -46,7 +48,7 @@ def decode_alone(path):
 
 
 def test_crops_and_sound_of_real_clips(reference, detector, tmp_path):
-    chosen = clips(reference)
+    chosen = largest_clips(reference)
     assert len(chosen) >= 4
     for path in chosen:
         record, _ = process_video(

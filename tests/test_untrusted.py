@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -28,6 +27,7 @@ from dataset import ChunkDataset, read_index
 from detectors import WeightsError, build_detector
 from engine import build_model
 from tests.clips import face_pictures, tone, write_clip, write_sound
+from tests.fuzz_child import forkserver, limit_memory
 from utils.checkpoint import load_checkpoint
 from utils.chunkfiles import read_record, read_video, read_wav, write_wav
 from utils.cli import UserError
@@ -37,7 +37,7 @@ from utils.pictures import to_rgb
 from utils.sound import Sound
 from utils.tables import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
 
-resource = pytest.importorskip("resource")  # not on Windows
+pytest.importorskip("resource")  # not on Windows
 TEXTS = [
     "=1+1",
     "+1",
@@ -59,23 +59,20 @@ TEXTS = [
 N_SPARE_MB = 200
 
 
-def limit_memory() -> None:
-    n_pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = n_pages * resource.getpagesize() + N_SPARE_MB * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def limit_process() -> None:
+    limit_memory(N_SPARE_MB * 2**20)
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
 def bounded():
     """Call a function in a process that can't take more than 200 MB."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_train"])
+    context = forkserver()
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs Linux's /proc")
 
     def call(function, *arguments):
-        with ProcessPoolExecutor(1, mp_context=context, initializer=limit_memory) as pool:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=limit_process) as pool:
             return pool.submit(function, *arguments).result()
 
     return call
@@ -558,7 +555,7 @@ def write_avi(path: Path, header: bytes, offset: int, values: bytes, codec: str 
     return path
 
 
-def read(path: Path) -> tuple[list[tuple[int, int, int]], list[str]]:
+def picture_sizes(path: Path) -> tuple[list[tuple[int, int, int]], list[str]]:
     """Size of the pictures of a video and for how many each stands; warnings."""
     with open_source(path) as source:
         found = [(*to_rgb(frame).shape[:2], n) for frame, n in source.frames()]
@@ -593,18 +590,20 @@ VIDEOS = {  # what claims something, the stage and the reason
 def test_a_video_that_claims_too_much(tmp_path, bounded, name):
     make, stage, words = VIDEOS[name]
     with pytest.raises(VideoError, match=words) as caught:
-        bounded(read, make(tmp_path / name))
+        bounded(picture_sizes, make(tmp_path / name))
     assert caught.value.stage == stage and "\n" not in str(caught.value)
 
 
 def test_an_absurd_frame_rate(tmp_path, bounded):
-    found, _ = bounded(read, write_avi(tmp_path / "fast.avi", b"vids", 20, struct.pack("<II", 1, 10**9)))
+    found, _ = bounded(
+        picture_sizes, write_avi(tmp_path / "fast.avi", b"vids", 20, struct.pack("<II", 1, 10**9))
+    )
     assert sum(n for *_, n in found) <= 2  # 30 pictures in 30 ns
 
 
 def test_pictures_that_grow(tmp_path, bounded):
     found, warnings = bounded(
-        read, write_pngs(tmp_path / "x.mov", [png(64)] * 5 + [png(10_000)] * 3 + [png(64)] * 5)
+        picture_sizes, write_pngs(tmp_path / "x.mov", [png(64)] * 5 + [png(10_000)] * 3 + [png(64)] * 5)
     )
     assert {size[:2] for size in found} == {(64, 64)} and "3 corrupt video packets" in warnings
 

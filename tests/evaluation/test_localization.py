@@ -262,7 +262,8 @@ def test_both_names_of_true_spans(tmp_path):
     )
     assert read_labels(path) == {"a": [[1, 2]], "b": [[0.5, 2]]}
     path.write_text(
-        '[{"file": "a", "fake_periods": [], "split": "dev"}, {"file": "b", "fake_periods": [], "split": "test"}]'
+        '[{"file": "a", "fake_periods": [], "split": "dev"}, '
+        '{"file": "b", "fake_periods": [], "split": "test"}]'
     )
     assert read_labels(path, "test") == {"b": []}
     with pytest.raises(UserError, match="no record of the split 'val'; it has dev, test"):

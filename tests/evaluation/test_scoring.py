@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,19 +13,13 @@ from sklearn.metrics import roc_auc_score
 
 from dataset import read_index
 from evaluation.auc import LEVEL, bootstrap_auc, delong_auc, delong_test, delong_variance, placements
-from evaluation.metrics import (
-    calls_all_alike,
-    compare_scores,
-    decisions,
-    equal_error_rate,
-    group_figures,
-    head_scores,
-    tpr_at_fpr,
-    video_metrics,
-)
+from evaluation.figures import FIGURES, Figure, equal_error_rate, tpr_at_fpr
+from evaluation.metrics import calls_all_alike, decisions, group_figures, head_scores, video_metrics
 from evaluation.report import fpr_note, headline, plot_roc
 from evaluation.tables import read_chunk_scores, read_scores, read_summary
+from evaluation.versus import compare_scores
 from mds import mean_mds, track_scores, video_scores
+from tests.conftest import ROOT
 from utils.cli import UserError
 
 
@@ -83,10 +79,10 @@ def test_figures_by_hand():
     assert metrics["auc"] == pytest.approx(11 / 12)  # of 12 pairs only (0.5, 0.4) is in the wrong order
     assert metrics["accuracy"] == pytest.approx(5 / 7)
     assert metrics["authors_auc"] == pytest.approx((3 / 3 + 3 / 4) / 2)  # balanced accuracy at 0.6
-    assert metrics["average_precision"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
+    assert metrics["figures"]["average_precision"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
     assert metrics["n_real"] == 3 and metrics["n_fake"] == 4
     perfect = video_metrics(table(real=[1, 2], fake=[3, 4]), threshold=None)
-    assert (perfect["auc"], perfect["eer"], perfect["accuracy"]) == (1.0, 0.0, None)
+    assert (perfect["auc"], perfect["figures"]["eer"], perfect["accuracy"]) == (1.0, 0.0, None)
 
 
 def test_the_authors_figure_depends_on_the_scale_and_the_auc_does_not():
@@ -203,7 +199,7 @@ def test_the_same_order_twice_is_no_difference():
         assert result["auc"] == result["auc_versus"] == pytest.approx(roc_auc_score(is_fake, score))
         assert (result["difference"], result["difference_ci95"], result["z"], result["p"]) == (
             0,
-            [0, 0],
+            (0, 0),
             0,
             1,
         )
@@ -259,7 +255,7 @@ def test_groups_by_hand():
     assert group_figures(large.assign(method=[""] * 30 + ["m"] * 29 + [""]))[0]["small"]
 
 
-def scored(folder, n: int = 40, **groups) -> pd.DataFrame:
+def write_scored(folder, n: int = 40, **groups) -> pd.DataFrame:
     """Write scores.csv and chunk_scores.csv of n real and n fake videos, three chunks each; only the sound of
     a fake tells.
     """
@@ -287,7 +283,7 @@ def scored(folder, n: int = 40, **groups) -> pd.DataFrame:
 
 
 def test_heads_say_which_modality_looks_fake(tmp_path):
-    chunks = scored(tmp_path)
+    chunks = write_scored(tmp_path)
     scores = read_scores(tmp_path / "scores.csv")
     metrics = video_metrics(scores, None, read_chunk_scores(tmp_path / "chunk_scores.csv", scores))
     assert metrics["heads"]["audio"]["auc"] == 1
@@ -348,7 +344,7 @@ def test_groups_of_the_index_come_into_the_scores(tmp_path, scripts):
     ],
 )
 def test_chunk_scores_that_do_not_belong(tmp_path, damage, words):
-    damage(scored(tmp_path)).to_csv(tmp_path / "chunk_scores.csv", index=False)
+    damage(write_scored(tmp_path)).to_csv(tmp_path / "chunk_scores.csv", index=False)
     with pytest.raises(UserError, match=words):
         read_chunk_scores(tmp_path / "chunk_scores.csv", read_scores(tmp_path / "scores.csv"))
 
@@ -357,7 +353,7 @@ def test_the_report(tmp_path, scripts, capsys):
     method = (
         ["<script>alert(1)</script>"] * 39 + [b"caf\xe9".decode(errors="surrogateescape")] + ["real"] * 40
     )
-    scored(tmp_path, method=method)
+    write_scored(tmp_path, method=method)
     scripts["test"].main(["--scores_dir", str(tmp_path), "--threshold", "0.5"])
     printed = capsys.readouterr().out
     for words in (
@@ -393,7 +389,7 @@ def test_the_report(tmp_path, scripts, capsys):
 
 
 def test_another_models_companions_are_left_alone(tmp_path, scripts, capsys):
-    scored(tmp_path)
+    write_scored(tmp_path)
     (tmp_path / "scores.csv").rename(tmp_path / "other.csv")
     (tmp_path / "scores.json").write_text("{}")
     scripts["test"].main(["--scores", str(tmp_path / "other.csv")])
@@ -506,10 +502,8 @@ def test_the_wider_interval_and_too_few_to_conclude(tmp_path, scripts, capsys):
     printed = capsys.readouterr().out
     low = 0.025 ** (1 / 3)
     assert "6 videos: 3 real, 3 fake; too few to conclude (under 30 of a class)\n" in printed
-    assert (
-        f"AUC (video-wise)                  1.0000   95 % interval {low:.4f} to 1.0000 (the wider of the next two)\n"
-        in printed
-    )
+    interval = f"95 % interval {low:.4f} to 1.0000 (the wider of the next two)"
+    assert f"AUC (video-wise)                  1.0000   {interval}\n" in printed
     page = (tmp_path / "report.html").read_text()
     assert f"AUC 1.000 (95 % interval {low:.3f} to 1.000)" in page and "too few to conclude" in page
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -554,3 +548,27 @@ def test_a_threshold_that_parts_nothing_is_said(tmp_path, scripts, capsys, thres
     (tmp_path / "scores.json").write_text(json.dumps({"threshold": 5, "threshold_origin": "training videos"}))
     scripts["test"].main(["--scores_dir", str(tmp_path), "--scores", str(tmp_path / "scores.csv")])
     assert "<b>The threshold" not in (tmp_path / "report.html").read_text()
+
+
+def test_help_and_mistakes_wait_for_no_library():
+    code = (
+        "import sys, test\n"
+        "for flags in (['--help'], ['--official'], ['--threshold', 'x']):\n"
+        "    try: test.parse_args(flags)\n"
+        "    except SystemExit: pass\n"
+        "slow = {'sklearn', 'scipy', 'pandas', 'matplotlib', 'torch'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--official with both" in done.stderr, done.stderr
+
+
+def test_a_new_figure_is_one_entry(tmp_path, scripts, monkeypatch, capsys):
+    figure = Figure("best", "best of fakes", lambda is_fake, mds: mds[is_fake].max(), "of {fake_share:.2f}")
+    for module in ("metrics", "report"):
+        monkeypatch.setattr(f"evaluation.{module}.FIGURES", (*FIGURES, figure))
+    table([1, 2, 3], [4, 5, 6]).to_csv(tmp_path / "scores.csv", index=False)
+    scripts["test"].main(["--scores_dir", str(tmp_path)])
+    assert json.loads((tmp_path / "metrics.json").read_text())["best"] == 6
+    assert "best of fakes                     6.0000\n" in capsys.readouterr().out
+    assert '<td class="note">of 0.50</td>' in (tmp_path / "report.html").read_text()

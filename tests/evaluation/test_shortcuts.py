@@ -26,7 +26,7 @@ PICTURES = [np.full((48, 64, 3), 40 * i, np.uint8) for i in range(6)]
 SOURCE_CUES = [name for name in CUES if name not in ("loudness_dbfs", "n_chunks")]
 
 
-def clip(path, silence_s=0.0, scale=1.0, fps=5):
+def quiet_clip(path, silence_s=0.0, scale=1.0, fps=5):
     sound = tone(1.2) * scale
     sound[:, : round(silence_s * 44_100)] = 0
     return write_clip(path, PICTURES, fps=fps, sound=sound)
@@ -42,7 +42,7 @@ def split_tree(tmp_path_factory):
     for label, code in (("fake", 0), ("real", 1)):
         for i in range(10):
             name = f"v{i}"
-            clip(out_dir / "test" / label / f"{name}.mp4", 0.3 if label == "fake" else 0.0)
+            quiet_clip(out_dir / "test" / label / f"{name}.mp4", 0.3 if label == "fake" else 0.0)
             folder = out_dir / "test" / "pytmp" / label / name
             folder.mkdir(parents=True)
             (folder / RECORD).write_text(
@@ -66,13 +66,13 @@ def split_tree(tmp_path_factory):
 
 
 def test_cues_of_a_file(tmp_path):
-    cues = source_cues(clip(tmp_path / "a.mp4", silence_s=0.3))
+    cues = source_cues(quiet_clip(tmp_path / "a.mp4", silence_s=0.3))
     assert cues["leading_silence_s"] == pytest.approx(0.3, abs=0.025)  # a codec's block
     assert cues["resolution_px"] == 48 * 64 and cues["frame_rate_hz"] == 5
     assert cues["duration_s"] == pytest.approx(1.2, abs=0.05)
     assert cues["bit_rate_bps"] == pytest.approx(8 * (tmp_path / "a.mp4").stat().st_size / cues["duration_s"])
-    assert source_cues(clip(tmp_path / "b.mp4"))["leading_silence_s"] < 0.01
-    assert source_cues(clip(tmp_path / "soft.mp4", scale=0.0005))["leading_silence_s"] == pytest.approx(
+    assert source_cues(quiet_clip(tmp_path / "b.mp4"))["leading_silence_s"] < 0.01
+    assert source_cues(quiet_clip(tmp_path / "soft.mp4", scale=0.0005))["leading_silence_s"] == pytest.approx(
         1.2, abs=0.05
     )
     stereo = np.concatenate([np.zeros((1, 52_920), np.float32), tone(1.2)])
@@ -125,7 +125,7 @@ def test_sources_that_are_not_there(split_tree, tmp_path):
     ]
     assert "v1.mp4: Invalid data" in cues.problem["real/v1"]
     assert cues.loudness_dbfs["real/v1"] == FLOOR_DBFS and np.isnan(cues.loudness_dbfs["real/v2"])
-    result = shortcut_figures(cues.reset_index()) | {"split": "test"}
+    result = shortcut_figures(cues.reset_index(), "test")
     json.dumps(result, allow_nan=False)
     assert len(result["problems"]) == 20 and result["cues"]["duration_s"]["auc"] is None
     assert result["cues"]["loudness_dbfs"]["n_real"] == 9
@@ -133,7 +133,7 @@ def test_sources_that_are_not_there(split_tree, tmp_path):
     assert lines[1] == "cues missing for 20 videos:" and lines[7] == "  ... (all in shortcuts.csv)"
 
 
-def table(n: int, seed: int = 0) -> pd.DataFrame:
+def random_cues(n: int, seed: int = 0) -> pd.DataFrame:
     """n fake and n real videos with cues at random."""
     rng = np.random.default_rng(seed)
     cues = pd.DataFrame({name: rng.standard_normal(2 * n) for name in CUES})
@@ -141,26 +141,26 @@ def table(n: int, seed: int = 0) -> pd.DataFrame:
 
 
 def test_a_leak_that_only_cues_together_show():
-    cues = table(100)
+    cues = random_cues(100)
     is_alike = np.sign(cues.duration_s) == np.sign(cues.loudness_dbfs)
     cues.loc[is_alike != (cues.label == 0), "duration_s"] *= -1  # fakes: long and loud, or short and soft
-    result = shortcut_figures(cues)
+    result = shortcut_figures(cues, "test")
     assert result["together"]["auc"] > 0.9 and result["together"]["leak"]
     assert not any(figure["leak"] for figure in result["cues"].values())
-    chance = [all_together(table(40, seed)) for seed in range(1, 5)]
+    chance = [all_together(random_cues(40, seed)) for seed in range(1, 5)]
     assert np.mean([result["auc"] for result in chance]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_videos_of_one_original_stay_in_one_fold():
     rng = np.random.default_rng(0)
-    cues = table(60)
+    cues = random_cues(60)
     origin = np.arange(120) // 4  # four copies of each, of one label
     cues[list(CUES)] = rng.standard_normal((30, len(CUES)))[origin]
     assert all_together(cues)["auc"] > 0.9  # found again in another fold
     assert all_together(cues.assign(original=[f"o{i}" for i in origin]))["auc"] < 0.75
-    twins = table(60)  # a real and a fake video of each, alike
+    twins = random_cues(60)  # a real and a fake video of each, alike
     twins.loc[:59, list(CUES)] = twins.loc[60:, list(CUES)].to_numpy()
-    result = shortcut_figures(twins) | {"split": "test"}
+    result = shortcut_figures(twins, "test")
     assert result["together"]["auc_ci95_delong"][1] < 0.5 and not result["together"]["leak"]
     assert any(
         "a column original in the index keeps them together" in line for line in shortcut_lines(result)
@@ -170,7 +170,7 @@ def test_videos_of_one_original_stay_in_one_fold():
 
 
 def test_what_keeps_cues_from_being_learnt():
-    cues = table(30)
+    cues = random_cues(30)
     assert (
         "20 real and 20 fake" in all_together(cues.assign(frame_rate_hz=[np.nan] * 11 + [25.0] * 49))["why"]
     )
@@ -201,5 +201,8 @@ def test_a_channel_order_of_its_own_ends_nothing(reference):
     path = reference / "faults" / "pcm_7_1.mov"
     if not path.exists():
         pytest.skip("not there")
-    code = f"from pathlib import Path; from evaluation.shortcuts import source_cues; source_cues(Path({str(path)!r}))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    code = (
+        "import sys; from pathlib import Path; from evaluation.shortcuts import source_cues\n"
+        "source_cues(Path(sys.argv[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, check=False).returncode == 0
