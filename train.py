@@ -60,8 +60,8 @@ from engine import (
     train_epoch,
     video_auc,
 )
-from evaluation.metrics import calls_all_alike
 from evaluation.curves import plot_curves
+from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.checkpoint import (
