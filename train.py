@@ -64,7 +64,6 @@ from evaluation.report import plot_curves
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.checkpoint import (
-    POLARITY,
     Checkpoint,
     UnderWay,
     best_checkpoint,
@@ -78,7 +77,7 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import UserError, n_cores, run
-from utils.constants import GROUP_COLUMNS, LABELS
+from utils.constants import GROUP_COLUMNS, LABELS, POLARITY
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json

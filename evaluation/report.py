@@ -188,7 +188,7 @@ def write_report(path: Path, metrics: dict, plot: Path, source: str, checkpoint:
     """
     write_page(
         path,
-        "report.html",
+        Path(__file__).parent / "templates" / "report.html",
         title=f"Test report: {legible(source)}",
         metrics=metrics,
         source=legible(source),

@@ -33,6 +33,7 @@ from utils.files import file_digest, open_regular
 from utils.jsonfiles import load_json
 from utils.media import open_source
 from utils.tables import read_frame, read_table
+from verdicts.search import search_videos
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 SECONDS = 20  # a test that waits longer hangs
@@ -234,7 +235,7 @@ def test_folders_that_hold_themselves(tmp_path, clip):
         "real/sub/real.mp4",
         "fake/sub/fake.mp4",
     ]
-    videos = load_script("localize").list_videos([tmp_path / "d"], tmp_path / "out")
+    videos = search_videos([tmp_path / "d"], tmp_path / "out")
     assert list(videos) == ["fake/sub/fake.mp4", "real/more/more.mp4", "real/sub/real.mp4"]
 
 

@@ -23,6 +23,9 @@ GROUP_COLUMNS = (
     "source",
 )  # what an index may say of a video; figures go by them
 
+POLARITY = "higher is more fake"  # of dissimilarity and MDS, as files say it
+DECISION = f"{POLARITY}; fake from the threshold on"
+
 # the choices of flags; the tables that model.py, engine.py and augmentation.py keep by them have the same names
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200")
 PRECISIONS = ("off", "bf16", "fp16")
