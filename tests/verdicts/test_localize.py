@@ -410,8 +410,8 @@ def test_verdict_by_hand():
     )
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
     assert (
-        "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)"
-        in words
+        "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real "
+        "(10 % fake)" in words
     )
     verdict = give_verdict([track()], 150, threshold=2.6)  # at the threshold
     assert (
@@ -559,7 +559,8 @@ def test_a_file_that_ends_its_reader_ends_nothing_else(
     folder.mkdir()
     for name in ("a bad one.mp4", "good.mp4"):
         shutil.copyfile(clip, folder / name)
-    dying = f"import os, sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10)); 'bad' in sys.argv[1] and os.abort()"
+    note = f"import os, sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10))"
+    dying = f"{note}; 'bad' in sys.argv[1] and os.abort()"
     monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", dying))
     arguments = (folder, "--model", checkpoint, "--out", out, "--brief")
     for _ in range(2):  # the second time nothing is read
