@@ -187,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     # from here on the network is needed, which takes seconds to import
     from preprocessing.settings import Settings
     from utils.checkpoint import load_checkpoint, refuse_other_network
-    from verdicts.judge import FaceFinder, Judge
+    from verdicts.judge import DetectorSetup, Judge
     from verdicts.results import SUMMARY, check_out, check_target, judge_one, write_summary
     from verdicts.scoring import JudgeSettings
 
@@ -211,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
         brief=args.brief,
         check_maps=args.check_maps,
     )
-    judge = Judge(checkpoint, args.model, FaceFinder(detector, of_faces, args.weights), device, settings)
+    judge = Judge(checkpoint, args.model, DetectorSetup(detector, of_faces, args.weights), device, settings)
     del checkpoint
 
     make_out(args.out)

@@ -268,7 +268,8 @@ PLAYLISTS = {
     "concat of a pipe": "ffconcat version 1.0\nfile '{pipe}'\n",
     "dash": '<?xml version="1.0"?>'
     '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">'
-    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{clip}</BaseURL>'
+    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1">'
+    "<BaseURL>{clip}</BaseURL>"
     '<SegmentList><SegmentURL media="{clip}"/></SegmentList></Representation></AdaptationSet></Period></MPD>',
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
     "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",

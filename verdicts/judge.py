@@ -38,8 +38,8 @@ STAGES = {"network": "network", "pictures": "files", "video": "files"}
 
 
 @dataclass
-class FaceFinder:
-    """What finds the faces of a video."""
+class DetectorSetup:
+    """The detector that finds the faces of videos, and how it is used."""
 
     detector: Detector
     settings: Settings  # of pre-processing, the detector's name among them
@@ -68,7 +68,12 @@ class Judge:
     """
 
     def __init__(
-        self, checkpoint: dict, path: Path, faces: FaceFinder, device: torch.device, settings: JudgeSettings
+        self,
+        checkpoint: dict,
+        path: Path,
+        faces: DetectorSetup,
+        device: torch.device,
+        settings: JudgeSettings,
     ):
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
         model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
