@@ -65,7 +65,6 @@ from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.checkpoint import (
-    POLARITY,
     Checkpoint,
     UnderWay,
     best_checkpoint,
@@ -79,7 +78,7 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import UserError, n_cores, run
-from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABELS
+from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABELS, POLARITY
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json

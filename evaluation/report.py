@@ -186,7 +186,7 @@ def write_test_page(path: Path, report: Report, plot: Path, source: str, checkpo
     """
     write_page(
         path,
-        "report.html",
+        Path(__file__).parent / "templates" / "report.html",
         title=f"Test report: {legible(source)}",
         metrics=report,
         figures=FIGURES,

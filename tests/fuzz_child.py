@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 def forkserver() -> ForkServerContext:
     """Forks processes from one that has imported everything: the imports take seconds."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_train", "localize", "write_csv"])
+    context.set_forkserver_preload(["tests.training.tiny_train", "verdicts.results", "write_csv"])
     return context
 
 
@@ -105,7 +105,7 @@ def localize(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     for name, value in TINY.items():
         setattr(model, name, value)
-    script = load_script("localize")
+    script = load_script("verdicts.results")
     script.build_detector = lambda *_: FixedDetector()
     sys.argv[0] = "localize.py"
     run(

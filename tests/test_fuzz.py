@@ -272,8 +272,10 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
 
 def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     from utils.pages import write_page
+    from verdicts.page import TEMPLATE
     from verdicts.timeline import TRACK_COLOURS, page_curve, plot_timeline
-    from verdicts.verdict import CAVEATS, TrackScores, apart, give_verdict, in_words
+    from verdicts.verdict import TrackScores, give_verdict
+    from verdicts.words import CAVEATS, apart, in_words
 
     n = N_ROWS
     start_s = np.arange(n) * 1.0
@@ -287,7 +289,7 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
         texts = dict(zip(("mds_text", "threshold_text"), apart(verdict["mds"], 1.0), strict=True))
         write_page(
             tmp_path / "a.html",
-            "verdict.html",
+            TEMPLATE,
             title=name,
             name=name,
             verdict=whole,

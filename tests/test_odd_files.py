@@ -25,6 +25,7 @@ from utils.chunkfiles import read_record, write_wav
 from utils.cli import UserError
 from utils.jsonfiles import parse_json
 from utils.tables import read_frame, read_table, write_table
+from verdicts.results import check_target, read_verdict, write_summary
 
 
 @pytest.fixture(scope="module")
@@ -351,22 +352,21 @@ VERDICT = {
     ids=str,
 )
 def test_a_foreign_verdict_is_none(tmp_path, change):
-    localize = load_script("localize")
     folder = tmp_path / "a.mp4"
     folder.mkdir()
     (folder / "verdict.json").write_text(json.dumps(VERDICT))
-    assert localize.read_verdict(folder) == VERDICT
-    localize.write_summary(tmp_path, {})
+    assert read_verdict(folder) == VERDICT
+    write_summary(tmp_path, {})
     assert len(read_table(tmp_path / "summary.csv")) == 1
     (folder / "verdict.json").write_text(json.dumps(VERDICT | change))
-    assert localize.read_verdict(folder) is None
-    localize.write_summary(tmp_path, {})
+    assert read_verdict(folder) is None
+    write_summary(tmp_path, {})
     assert (
         read_table(tmp_path / "summary.csv") == []
         and json.loads((tmp_path / "proposals.json").read_text()) == {}
     )
     with pytest.raises(UserError, match="is no result of localize.py"):
-        localize.check_target(folder)
+        check_target(folder)
 
 
 # names and folders

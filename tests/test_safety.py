@@ -33,6 +33,7 @@ from utils.files import file_digest, open_regular
 from utils.jsonfiles import load_json
 from utils.media import open_source
 from utils.tables import read_frame, read_table
+from verdicts.search import search_videos
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 SECONDS = 20  # a test that waits longer hangs
@@ -234,7 +235,7 @@ def test_folders_that_hold_themselves(tmp_path, clip):
         "real/sub/real.mp4",
         "fake/sub/fake.mp4",
     ]
-    videos = load_script("localize").list_videos([tmp_path / "d"], tmp_path / "out")
+    videos = search_videos([tmp_path / "d"], tmp_path / "out")
     assert list(videos) == ["fake/sub/fake.mp4", "real/more/more.mp4", "real/sub/real.mp4"]
 
 
@@ -259,15 +260,19 @@ def test_pipes_for_lists_and_weights(tmp_path, clip):
 
 # playlists
 
+HLS = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n"
 PLAYLISTS = {
-    "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.2,\n{clip}\n#EXT-X-ENDLIST\n",
-    "live": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1.2,\n{clip}\n",
+    "hls": HLS + "#EXTINF:1.2,\n{clip}\n#EXT-X-ENDLIST\n",
+    "live": HLS + "#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:1.2,\n{clip}\n",
     "concat": "ffconcat version 1.0\nfile '{clip}'\n",
     "concat of a pipe": "ffconcat version 1.0\nfile '{pipe}'\n",
-    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">'
-    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1"><BaseURL>{clip}</BaseURL>'
+    "dash": '<?xml version="1.0"?>'
+    '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S">'
+    '<Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1">'
+    "<BaseURL>{clip}</BaseURL>"
     '<SegmentList><SegmentURL media="{clip}"/></SegmentList></Representation></AdaptationSet></Period></MPD>',
-    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+    "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
 }
 
 

@@ -20,7 +20,6 @@ from utils.files import replacing
 from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
-POLARITY = "higher is more fake"
 
 
 class UnderWay(TypedDict):

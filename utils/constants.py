@@ -16,15 +16,13 @@ CROP_SIZE_PX = 224
 MAX_DURATION_S = 24 * 3600  # of a video; more than this is a broken time stamp
 SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of full scale)
 
-GROUP_COLUMNS = (
-    "manipulation",
-    "method",
-    "category",
-    "source",
-)  # what an index may say of a video; figures go by them
+# what an index may say of a video; figures go by them
+GROUP_COLUMNS = ("manipulation", "method", "category", "source")
 
-# the choices of flags; the tables that model.py, engine.py and augmentation.py keep by them have the same
-# names
+POLARITY = "higher is more fake"  # of dissimilarity and MDS, as files say it
+DECISION = f"{POLARITY}; fake from the threshold on"
+
+# the choices of flags; tables in model.py, engine.py and augmentation.py have the same names
 NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200")
 PRECISIONS = ("off", "bf16", "fp16")
 INITS = ("authors", "torch")

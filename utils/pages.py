@@ -1,23 +1,29 @@
-"""Self-contained HTML pages: pictures, video, style and script are inside; a page asks for nothing, anywhere."""
+"""Self-contained HTML pages: pictures, video, style and script are inside; it asks nobody for anything."""
 
 import base64
+import functools
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from utils.files import replacing
 
-ROOT = Path(__file__).parent.parent
+BASE = Path(__file__).parent / "templates"  # base.html, which every room's page extends
 REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"  # on pages and in pictures
-# everything that comes into a page, names of files first of all, is escaped
-PAGES = Environment(
-    loader=FileSystemLoader([ROOT / room / "templates" for room in ("utils", "evaluation", "verdicts")]),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-PAGES.globals |= {"real_colour": REAL_COLOUR, "fake_colour": FAKE_COLOUR}
+
+
+@functools.cache
+def templates(folder: Path) -> Environment:
+    """The templates of a room's folder, with what they have in common."""
+    environment = Environment(
+        loader=FileSystemLoader([folder, BASE]),
+        autoescape=True,  # everything that comes into a page, names of files first of all
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"real_colour": REAL_COLOUR, "fake_colour": FAKE_COLOUR}
+    return environment
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -25,7 +31,8 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def write_page(path: Path, template: str, **values: object) -> None:
-    """Write a page from a template of a room; UserError if the file can't be written."""
+def write_page(path: Path, template: Path, **values: object) -> None:
+    """Write a page from a template, a file of a room; UserError if the page can't be written."""
+    text = templates(template.parent).get_template(template.name).render(**values)
     with replacing(path) as partial:
-        partial.write_text(PAGES.get_template(template).render(**values), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,25 +18,26 @@ MAX_PROPOSALS = 100  # of a file
 SAME_IOU = 0.9  # of two proposals with a larger IoU the better one stays
 
 
-def cells(start_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[slice]]:
-    """Which time the score of each chunk stands for: from half-way to the chunk before to half-way to the
-    next.
+class Cells(NamedTuple):
+    """Which time the score of each chunk stands for."""
 
-    Args:
-        start_s: (n,) first seconds of overlapping or consecutive chunks, rising.
+    begin_s: np.ndarray  # (n,), half-way to the chunk before
+    end_s: np.ndarray  # (n,), half-way to the next one
+    runs: list[slice]  # of chunks without a hole between them; a run reaches to the ends of its outer chunks
 
-    Returns:
-        Begin and end of each cell in seconds, (n,) each, and the runs of chunks without a hole between them.
-        A run begins with its first chunk and ends with its last one.
+
+def cells(start_s: np.ndarray) -> Cells:
+    """The cells of chunks that begin at `start_s`, (n,), rising; chunks may overlap, follow each other, or
+    leave holes.
     """
     if not len(start_s):
-        return start_s, start_s, []
+        return Cells(start_s, start_s, [])
     is_hole = np.diff(start_s) > CHUNK_S + 1e-6
     between = (start_s[:-1] + start_s[1:] + CHUNK_S) / 2
     begin = np.concatenate([start_s[:1], np.where(is_hole, start_s[1:], between)])
     end = np.concatenate([np.where(is_hole, start_s[:-1] + CHUNK_S, between), start_s[-1:] + CHUNK_S])
     bounds = [0, *(np.flatnonzero(is_hole) + 1).tolist(), len(start_s)]
-    return begin, end, [slice(*pair) for pair in itertools.pairwise(bounds)]
+    return Cells(begin, end, [slice(*pair) for pair in itertools.pairwise(bounds)])
 
 
 def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) -> np.ndarray:
@@ -45,16 +47,16 @@ def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) 
     A chunk weighs as much as the time that it stands for, so that chunks need not be evenly spaced.
     """
     smoothed = np.array(scores, np.float64)
+    if smooth_s <= 0:
+        return smoothed
     begin, end, runs = cells(start_s)
-    for run in runs if smooth_s > 0 else ():
+    for run in runs:
         times, widths, values = start_s[run], (end - begin)[run], scores[run]
-        near = (
-            np.searchsorted(times, times - REACH * smooth_s),
-            np.searchsorted(times, times + REACH * smooth_s, "right"),
-        )
-        for i, (first, stop) in enumerate(zip(*near, strict=True)):
-            weights = widths[first:stop] * np.exp(-(((times[first:stop] - times[i]) / smooth_s) ** 2) / 2)
-            smoothed[run.start + i] = np.average(values[first:stop], weights=weights)
+        first = np.searchsorted(times, times - REACH * smooth_s)
+        stop = np.searchsorted(times, times + REACH * smooth_s, "right")
+        for i, near in enumerate(map(slice, first, stop)):
+            weights = widths[near] * np.exp(-(((times[near] - times[i]) / smooth_s) ** 2) / 2)
+            smoothed[run.start + i] = np.average(values[near], weights=weights)
     return smoothed
 
 
@@ -78,19 +80,17 @@ def find_spans(
     begin, end, runs = cells(start_s)
     spans = []
     for run in runs:
-        merged: list[list[int]] = []  # first and last chunk
-        for i in range(run.start, run.stop):
-            if scores[i] < threshold:
-                continue
-            if merged and begin[i] - end[merged[-1][1]] <= fill_s + EPS:
-                merged[-1][1] = i
+        merged: list[slice] = []  # chunks
+        for i in run.start + np.flatnonzero(scores[run] >= threshold):
+            if merged and begin[i] - end[merged[-1].stop - 1] <= fill_s + EPS:
+                merged[-1] = slice(merged[-1].start, i + 1)
             else:
-                merged.append([i, i])
-        for first, last in merged:
-            if end[last] - begin[first] >= min_s - EPS:
-                inside = slice(first, last + 1)
+                merged.append(slice(i, i + 1))
+        for inside in merged:
+            begin_s, end_s = float(begin[inside.start]), float(end[inside.stop - 1])
+            if end_s - begin_s >= min_s - EPS:
                 score = np.average(scores[inside], weights=end[inside] - begin[inside])
-                spans.append((float(score), float(begin[first]), float(end[last])))
+                spans.append((float(score), begin_s, end_s))
     return spans
 
 
@@ -112,13 +112,15 @@ def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[l
         return []
     found = find_spans(start_s, scores, threshold)
     levels = np.quantile(scores, np.linspace(0, 1, N_LEVELS)).tolist()
-    spans = {span[1:]: span[0] for level in levels for span in find_spans(start_s, scores, level)}
-    spans |= {span[1:]: span[0] for span in found}
-    blocks = [list(spans)[i : i + BLOCK] for i in range(0, len(spans), BLOCK)]
-    nearest = np.concatenate([span_iou(block, found).max(1, initial=MIN_NEARNESS) for block in blocks])
-    rounded = [(round(begin_s, 3), round(end_s, 3)) for begin_s, end_s in spans]
-    scored = zip(spans.values(), nearest.tolist(), rounded, strict=True)
-    return best_proposals([mean * near**2, *span] for mean, near, span in scored)
+    at_levels = [span for level in levels for span in find_spans(start_s, scores, level)]
+    means = {span[1:]: span[0] for span in at_levels + found}  # by begin and end: each span once
+    spans = list(means)
+    blocks = [spans[i : i + BLOCK] for i in range(0, len(spans), BLOCK)]
+    nearness = np.concatenate([span_iou(block, found).max(1, initial=MIN_NEARNESS) for block in blocks])
+    return best_proposals(
+        [means[span] * near**2, round(span[0], 3), round(span[1], 3)]
+        for span, near in zip(spans, nearness.tolist(), strict=True)
+    )
 
 
 def best_proposals(proposals: Iterable[Sequence[float]]) -> list[list[float]]:

@@ -18,10 +18,8 @@ from engine import AMP, chunk_values
 from model import TwoStreamNet, dissimilarity
 from utils.constants import LABELS
 
-MAPS = (
-    "dissonance",
-    "video head",
-)  # what raises the dissimilarity; what raises the video head's score for fake
+# what raises the dissimilarity; what raises the video head's score for fake
+MAPS = ("dissonance", "video head")
 
 
 def explain(
@@ -82,9 +80,8 @@ def check_maps(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         random_net = TwoStreamNet(**config).to(device).eval().requires_grad_(False)
-    random_maps = torch.cat(
-        [explain(random_net, video, audio, device, amp)[1] for video, audio in batches], 1
-    )
+    maps_of_batches = [explain(random_net, video, audio, device, amp)[1] for video, audio in batches]
+    random_maps = torch.cat(maps_of_batches, 1)
     y, x = (torch.linspace(-1, 1, n) for n in maps.shape[3:])
     centre = -torch.hypot(y[:, None], x[None]).expand_as(maps)
     return {"random weights": likeness(maps, random_maps), "middle of the picture": likeness(maps, centre)}

@@ -3,10 +3,13 @@ page.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.cli import legible
@@ -14,13 +17,19 @@ from utils.constants import CHUNK_S
 from utils.files import replacing
 from utils.pages import FAKE_COLOUR
 from verdicts.curve import cells
-from verdicts.verdict import TrackScores, apart, gaps, in_capitals
+from verdicts.schema import Findings
+from verdicts.verdict import TrackScores
+from verdicts.words import apart, gaps, in_capitals
 
 TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
 GREY = "#8f8f8f"
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
+TICK_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+MAX_TICKS = 10
 MAX_NAME = 80  # letters of a file's name in a title, its end
 MAX_NAMED = 6  # tracks in a legend
+
+Spans = Sequence[Sequence[float]]  # (begin_s, end_s) each
 
 
 def top_of(tracks: Sequence[TrackScores], threshold: float) -> float:
@@ -28,50 +37,38 @@ def top_of(tracks: Sequence[TrackScores], threshold: float) -> float:
     return 1.08 * max(threshold, *(track.curve.max() for track in tracks if len(track.scores))) or 1.0
 
 
+def colour_of_track(track: TrackScores) -> str:
+    return TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
+
+
+def lines_of(track: TrackScores) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """The line of each run of a track's chunks: the run, times and values; a chunk's score stands at its
+    middle, the first and the last one's reach to the ends of the run.
+    """
+    begin, end, runs = cells(track.start_s)
+    for run in runs:
+        middle = track.start_s[run] + CHUNK_S / 2
+        times = np.concatenate([begin[run][:1], middle, end[run][-1:]])
+        yield run, times, np.pad(track.curve[run], 1, mode="edge")
+
+
+# the picture
+
+
 def plot_timeline(
-    name: str, tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequence | None, path: Path
+    name: str, tracks: Sequence[TrackScores], verdict: Findings, true_spans: Spans | None, path: Path
 ) -> None:
     """Write dissimilarity against time as a PNG: the threshold, the spans found, the true ones if known, and
     holes.
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    axes = figure.subplots()
-    top = top_of(tracks, verdict["threshold"])
-    for i, (begin_s, end_s) in enumerate(true_spans or []):
-        axes.axvspan(
-            begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label="fake in truth" if i == 0 else None
-        )
-    # hundreds of spans and holes in one call each: with one per call an hour of video takes minutes
-    if holes := [(gap["start_s"], gap["end_s"] - gap["start_s"]) for gap in gaps(verdict)]:
-        look = {"facecolor": "white", "edgecolor": GREY, "hatch": "///", "lw": 0, "alpha": 0.5}
-        axes.broken_barh(holes, (0, top), label="no opinion", **look)
-    if spans := [(span["start_s"], span["end_s"]) for span in verdict["spans"]]:
-        label = "found: at or above the threshold"
-        axes.hlines(
-            [0.985 * top] * len(spans), *zip(*spans, strict=True), color=FAKE_COLOUR, lw=5, label=label
-        )
-    n_named = 0
-    for track in [track for track in tracks if len(track.scores)]:
-        colour = TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
-        begin, end, runs = cells(track.start_s)
-        middle, curve = track.start_s + CHUNK_S / 2, track.curve
-        for k, run in enumerate(runs):
-            is_named = k == 0 and (n_named < MAX_NAMED or track.number == verdict["track"])
-            n_named += is_named
-            label = (
-                f"track {track.number}, MDS {apart(float(track.means[0]), verdict['threshold'])[0]}"
-                if is_named
-                else None
-            )
-            times = np.concatenate([begin[run][:1], middle[run], end[run][-1:]])
-            axes.plot(times, np.pad(curve[run], 1, mode="edge"), color=colour, lw=1.6, label=label)
-            axes.plot(middle[run], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
+    axes, top = figure.subplots(), top_of(tracks, verdict["threshold"])
+    draw_spans(axes, top, verdict, true_spans or [])
+    draw_tracks(axes, tracks, verdict)
     mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
     axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {threshold_text}")
-    duration_s = verdict["coverage"]["duration_s"]
-    axes.set(
-        xlim=(0, duration_s), ylim=(0, top), xlabel="time in s", ylabel="dissimilarity (higher: more fake)"
-    )
+    axes.set(xlim=(0, verdict["coverage"]["duration_s"]), ylim=(0, top))
+    axes.set(xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
     shown = legible(name)
     shown = shown if len(shown) <= MAX_NAME else f"…{shown[-MAX_NAME:]}"
     axes.set_title(f"{shown}: {in_capitals(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
@@ -81,52 +78,129 @@ def plot_timeline(
         figure.savefig(partial, dpi=120, format="png")
 
 
-def page_curve(tracks: Sequence[TrackScores], verdict: dict, true_spans: Sequence | None) -> dict:
-    """What the page draws, in units of `PLOT_WIDTH` by `PLOT_HEIGHT`, the origin in the upper left corner."""
-    duration_s, threshold = verdict["coverage"]["duration_s"], verdict["threshold"]
-    top = top_of(tracks, threshold)
+def draw_spans(axes: Axes, top: float, verdict: Findings, true_spans: Spans) -> None:
+    """Draw what is fake in truth, what could not be judged, and what was found."""
+    for i, (begin_s, end_s) in enumerate(true_spans):
+        label = "fake in truth" if i == 0 else None
+        axes.axvspan(begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label=label)
+    # hundreds of spans and holes in one call each: with one per call an hour of video takes minutes
+    if holes := [(gap["start_s"], gap["end_s"] - gap["start_s"]) for gap in gaps(verdict)]:
+        look: dict[str, Any] = {
+            "facecolor": "white",
+            "edgecolor": GREY,
+            "hatch": "///",
+            "lw": 0,
+            "alpha": 0.5,
+        }
+        axes.broken_barh(holes, (0, top), label="no opinion", **look)
+    if spans := verdict["spans"]:
+        starts, ends = ([span["start_s"] for span in spans], [span["end_s"] for span in spans])
+        label = "found: at or above the threshold"
+        axes.hlines([0.985 * top] * len(spans), starts, ends, color=FAKE_COLOUR, lw=5, label=label)
 
-    def x(time_s: float) -> float:
-        return round(PLOT_WIDTH * time_s / duration_s, 2)
 
-    def y(score: float) -> float:
-        return round(PLOT_HEIGHT * (1 - score / top), 2)
-
-    def bands(spans: Sequence[tuple[float, float]]) -> list[dict]:
-        return [{"x": x(a), "width": round(max(1.0, x(b) - x(a)), 2)} for a, b in spans]
-
-    lines = []
+def draw_tracks(axes: Axes, tracks: Sequence[TrackScores], verdict: Findings) -> None:
+    """Draw the curves of the tracks over their scores; the first few and the decisive one get a name."""
+    n_named = 0
     for track in [track for track in tracks if len(track.scores)]:
-        begin, end, runs = cells(track.start_s)
-        curve = track.curve
-        for run in runs:
-            times = [begin[run.start], *(track.start_s[run] + CHUNK_S / 2), end[run.stop - 1]]
-            points = zip(times, np.pad(curve[run], 1, mode="edge"), strict=True)
-            colour = TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
-            lines.append(
-                {
-                    "track": track.number,
-                    "colour": colour,
-                    "points": " ".join(f"{x(t)},{y(v)}" for t, v in points),
-                }
-            )
-    n_ticks = 10
-    step = next(
-        s
-        for s in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
-        if duration_s / s <= n_ticks
-    )
+        colour, label = colour_of_track(track), None
+        if n_named < MAX_NAMED or track.number == verdict["track"]:
+            n_named += 1
+            mds_text, _ = apart(float(track.means[0]), verdict["threshold"])
+            label = f"track {track.number}, MDS {mds_text}"
+        for run, times, values in lines_of(track):
+            axes.plot(times, values, color=colour, lw=1.6, label=label)
+            axes.plot(times[1:-1], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
+            label = None  # the name once
+
+
+# for the page
+
+
+class Band(TypedDict):
+    """A span of time, drawn."""
+
+    x: float
+    width: float
+
+
+class DrawnLine(TypedDict):
+    """A run of chunks of a track, drawn."""
+
+    track: int
+    colour: str
+    points: str  # x,y x,y ... as SVG has it
+
+
+class Tick(TypedDict):
+    """A mark on the axis of time."""
+
+    x: float
+    text: str
+
+
+class ScoreMark(TypedDict):
+    """A mark on the axis of scores."""
+
+    y: float
+    text: str
+
+
+class DrawnCurve(TypedDict):
+    """The curve that the page draws, in units of its own, the origin in the upper left corner."""
+
+    width: int
+    height: int
+    lines: list[DrawnLine]
+    threshold: float  # y
+    found: list[Band]
+    true: list[Band]
+    holes: list[Band]  # without an opinion
+    ticks: list[Tick]
+    scores: list[ScoreMark]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where times and scores lie on the page's curve."""
+
+    duration_s: float
+    top: float  # the highest score
+
+    def x(self, time_s: float) -> float:
+        return round(PLOT_WIDTH * time_s / self.duration_s, 2)
+
+    def y(self, score: float) -> float:
+        return round(PLOT_HEIGHT * (1 - score / self.top), 2)
+
+    def bands(self, spans: Spans) -> list[Band]:
+        """Spans (begin_s, end_s), each wide enough to be seen."""
+        return [{"x": self.x(a), "width": round(max(1.0, self.x(b) - self.x(a)), 2)} for a, b in spans]
+
+    def line(self, track: TrackScores, times: np.ndarray, values: np.ndarray) -> DrawnLine:
+        points = " ".join(f"{self.x(t)},{self.y(value)}" for t, value in zip(times, values, strict=True))
+        return {"track": track.number, "colour": colour_of_track(track), "points": points}
+
+    def ticks(self) -> list[Tick]:
+        """Marks at round times, a handful."""
+        step_s = next(step_s for step_s in TICK_STEPS_S if self.duration_s / step_s <= MAX_TICKS)
+        return [{"x": self.x(t), "text": f"{t:g}"} for t in np.arange(0, self.duration_s, step_s).tolist()]
+
+
+def page_curve(tracks: Sequence[TrackScores], verdict: Findings, true_spans: Spans | None) -> DrawnCurve:
+    """What the page draws."""
+    threshold = verdict["threshold"]
+    plane = Plane(verdict["coverage"]["duration_s"], top_of(tracks, threshold))
+    judged = [track for track in tracks if len(track.scores)]
+    _, threshold_text = apart(verdict["mds"], threshold)
     return {
         "width": PLOT_WIDTH,
         "height": PLOT_HEIGHT,
-        "lines": lines,
-        "threshold": y(verdict["threshold"]),
-        "found": bands([(span["start_s"], span["end_s"]) for span in verdict["spans"]]),
-        "true": bands(true_spans or []),
-        "holes": bands([(gap["start_s"], gap["end_s"]) for gap in gaps(verdict)]),
-        "ticks": [{"x": x(t), "text": f"{t:g}"} for t in np.arange(0, duration_s, step).tolist()],
-        "scores": [
-            {"y": y(0), "text": "0"},
-            {"y": y(threshold), "text": apart(verdict["mds"], threshold)[1]},
-        ],
+        "lines": [plane.line(track, *line) for track in judged for _, *line in lines_of(track)],
+        "threshold": plane.y(threshold),
+        "found": plane.bands([(span["start_s"], span["end_s"]) for span in verdict["spans"]]),
+        "true": plane.bands(true_spans or []),
+        "holes": plane.bands([(gap["start_s"], gap["end_s"]) for gap in gaps(verdict)]),
+        "ticks": plane.ticks(),
+        "scores": [{"y": plane.y(0), "text": "0"}, {"y": plane.y(threshold), "text": threshold_text}],
     }

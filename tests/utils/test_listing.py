@@ -8,9 +8,9 @@ import pytest
 from corpora.base import READERS
 from preprocessing.plan import list_videos
 from tests.clips import face_pictures, tone, write_clip
-from tests.conftest import load_script
 from utils.cli import UserError
 from utils.listing import is_system_file, is_video_name, to_rename, walk
+from verdicts.search import search_videos
 
 TAKEN = [
     "a.mp4",
@@ -50,7 +50,7 @@ def test_all_scripts_take_the_same_files(tmp_path, capsys):
     assert sorted(entry.name for entry in found.entries) == expected
     words = f"{2 * len(LEFT)} files that are no videos by their names are left alone, the first "
     assert any(note.startswith(words) for note in found.notes)
-    videos = load_script("localize").list_videos([tmp_path / "d"], tmp_path / "out")
+    videos = search_videos([tmp_path / "d"], tmp_path / "out")
     assert sorted(videos) == expected and words in capsys.readouterr().err
 
 

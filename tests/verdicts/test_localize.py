@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 import sys
 
 import av
@@ -18,24 +19,18 @@ import torch
 
 import model
 from augmentation import normalize
+from engine import AMP
 from tests.clips import face_pictures, tone, write_clip
-from tests.conftest import FixedDetector, load_script
+from tests.conftest import ROOT, FixedDetector, load_script
 from utils import probe
 from utils.cli import UserError
+from utils.constants import NETS, PRECISIONS
 from utils.media import open_source
 from verdicts.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annotated
 from verdicts.gradcam import MAPS, check_maps, explain
 from verdicts.timeline import PLOT_HEIGHT, PLOT_WIDTH, page_curve, plot_timeline
-from verdicts.verdict import (
-    TrackScores,
-    apart,
-    chunk_starts,
-    coverage,
-    give_verdict,
-    in_capitals,
-    in_words,
-    score_at,
-)
+from verdicts.verdict import TrackScores, chunk_starts, coverage, give_verdict, score_at
+from verdicts.words import apart, in_capitals, in_words
 
 HOSTILE = """a "quoted" <b>bold<'script'> & ünïcödé 名.mp4"""
 
@@ -319,8 +314,8 @@ def test_several_tracks_and_one_that_begins_late(checkpoint, localize, monkeypat
 
 
 def test_a_large_video_lies_beside_its_page(checkpoint, clip, localize, monkeypatch, tmp_path):
-    monkeypatch.setattr("verdicts.judge.MAX_PAGE_MB", 0)
-    monkeypatch.setattr("verdicts.judge.MAX_CARDS", 1)
+    monkeypatch.setattr("verdicts.page.MAX_PAGE_MB", 0)
+    monkeypatch.setattr("verdicts.page.MAX_CARDS", 1)
     assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--stride_s", "1") == 0
     page = (tmp_path / "clip.mp4" / "report.html").read_text()
     assert 'src="annotated.mp4"' in page and 'id="mp4"' not in page
@@ -415,8 +410,8 @@ def test_verdict_by_hand():
     )
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
     assert (
-        "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real (10 % fake)"
-        in words
+        "picture alone takes it for fake (80 % fake) and the one of the sound alone takes it for real "
+        "(10 % fake)" in words
     )
     verdict = give_verdict([track()], 150, threshold=2.6)  # at the threshold
     assert (
@@ -564,7 +559,8 @@ def test_a_file_that_ends_its_reader_ends_nothing_else(
     folder.mkdir()
     for name in ("a bad one.mp4", "good.mp4"):
         shutil.copyfile(clip, folder / name)
-    dying = f"import os, sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10)); 'bad' in sys.argv[1] and os.abort()"
+    note = f"import os, sys; open({str(log)!r}, 'a').write(sys.argv[1] + chr(10))"
+    dying = f"{note}; 'bad' in sys.argv[1] and os.abort()"
     monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", dying))
     arguments = (folder, "--model", checkpoint, "--out", out, "--brief")
     for _ in range(2):  # the second time nothing is read
@@ -637,6 +633,34 @@ def test_annotated_video_of_time_that_jumps(tmp_path, monkeypatch):
         loud = [frame.time for frame in container.decode(audio=0) if np.abs(frame.to_ndarray()).max() > 0.2]
     assert 601.9 < loud[0] < 602.1 and 602.1 < loud[-1] < 602.3
     assert (tmp_path / "out.mp4").stat().st_size < 2_000_000
+
+
+# what is imported
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that are imported once a piece of code has run in a process of its own."""
+    code = f"import sys, contextlib\nwith contextlib.suppress(SystemExit):\n    {code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_arguments_are_read_before_what_takes_seconds_to_import():
+    heavy = {"torch", "cv2", "av", "scipy", "pandas", "sklearn", "matplotlib"}
+    for flags in (
+        "['--help']",
+        "['a.mp4']",
+        "['a.mp4', '--model', 'x', '--amp', 'off', '--net', 'resnet34']",
+    ):
+        assert not modules_after(f"import localize; localize.parse_args({flags})") & heavy
+    assert not modules_after("import verdicts.curve, verdicts.words, verdicts.verdict") & heavy
+    assert {"torch", "verdicts.judge"} <= modules_after("from verdicts import Judge")
+    with pytest.raises(ImportError):
+        from verdicts import Nothing  # noqa: F401
+
+
+def test_the_choices_are_those_of_the_network():
+    assert tuple(model.RESNETS) == NETS and tuple(AMP) == PRECISIONS
 
 
 # words

@@ -1,0 +1,78 @@
+"""What is known of a model: its network, its threshold and where that is from, its training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.checkpoint import stored_threshold, threshold_videos
+from utils.cli import UserError
+from utils.files import file_digest
+
+GIVEN = "given on the command line"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model."""
+
+    config: dict  # arguments of `TwoStreamNet`
+    sha256: str  # of its file
+    threshold: float  # dissimilarity from which on a video, or a moment, counts as fake
+    threshold_origin: str  # in words
+    known_videos: str  # those that the means below are of, in words
+    epochs: int | None  # of its training
+    mean_mds_real: float | None
+    mean_mds_fake: float | None
+
+    def written(self) -> dict:
+        """As verdict.json has it."""
+        return {
+            "threshold_origin": self.threshold_origin,
+            **self.config,
+            "epochs": self.epochs,
+            "mean_mds_real": self.mean_mds_real,
+            "mean_mds_fake": self.mean_mds_fake,
+        }
+
+    def training(self) -> str:
+        """What is known of its training, in words."""
+        known = [] if self.epochs is None else [f"{self.epochs} epochs"]
+        if self.mean_mds_real is not None and self.mean_mds_fake is not None:
+            means = f"real {self.mean_mds_real:.4g}, fake {self.mean_mds_fake:.4g}"
+            known.append(f"mean MDS of its {self.known_videos}: {means}")
+        return "; ".join(known) or "unknown"
+
+    def warnings(self) -> list[str]:
+        """What makes each of its verdicts doubtful, in sentences."""
+        real, fake, found = self.mean_mds_real, self.mean_mds_fake, []
+        if self.threshold_origin != GIVEN and real is None:
+            doubt = f"The threshold is an estimate ({self.threshold_origin}), so the verdict is one"
+            found.append(f"{doubt}; --threshold sets another.")
+        if real is not None and fake is not None and real >= fake:
+            found.append(
+                f"This model gave real {self.known_videos} a mean score of {real:.4g} and the fake ones "
+                f"{fake:.4g}: it has not learnt to tell them apart."
+            )
+        return found
+
+
+def read_facts(checkpoint: dict, path: Path, threshold: float | None) -> ModelFacts:
+    """The facts of the checkpoint that was read from `path`, with another threshold if one is given.
+
+    Raises:
+        UserError: there is none.
+    """
+    stored, origin = stored_threshold(checkpoint) if threshold is None else (threshold, GIVEN)
+    if stored is None:
+        raise UserError(
+            f"{path} holds no threshold; give one with --threshold, for example of a test on known videos."
+        )
+    return ModelFacts(
+        config=checkpoint["config"],
+        sha256=file_digest(path),
+        threshold=stored,
+        threshold_origin=origin,
+        known_videos=threshold_videos(checkpoint).split(",")[0],
+        epochs=checkpoint.get("epoch"),
+        mean_mds_real=checkpoint.get("mean_mds_real"),
+        mean_mds_fake=checkpoint.get("mean_mds_fake"),
+    )

@@ -1,0 +1,248 @@
+"""Folders of results: what was judged before, one video judged, the tables over all."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.claims import NO_ROOM, claimed
+from utils.cli import UserError
+from utils.constants import LABELS
+from utils.containers import VideoError
+from utils.files import MAX_RECORD_BYTES, discard
+from utils.jsonfiles import checked_spans, load_json, write_json
+from utils.probe import probe
+from utils.tables import read_table, read_text, write_table
+from verdicts.judge import Judge, Question
+from verdicts.schema import VERDICT_FILE, Failure, Identity, Verdict
+
+# failures that are remembered in verdict.json, so that such a file is not read again with the same settings
+LASTING = ("crash", "time")
+SUMMARY, PROPOSALS = "summary.csv", "proposals.json"
+SUMMARY_COLUMNS = (
+    *("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio"),
+    *("judged_s", "duration_s", "stage", "reason"),
+)
+
+
+# what is there
+
+
+def read_verdict(folder: Path) -> Verdict | Failure | None:
+    """The verdict.json of a folder; None if it has none, or none that localize.py can have written."""
+    try:
+        known: Any = load_json(folder / VERDICT_FILE, MAX_RECORD_BYTES)
+        is_ours = is_failure(known) if known["verdict"] is None else is_verdict(known)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, UserError):
+        return None
+    return known if is_ours else None
+
+
+def is_failure(known: Any) -> bool:
+    """Whether a value out of a file is a failure that is remembered; any error: it is not."""
+    texts = (known["file"], known["reason"])
+    return (
+        known["stage"] in LASTING
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(known["identity"], dict)
+    )
+
+
+def is_verdict(known: Any) -> bool:
+    """Whether a value out of a file is a verdict, as far as it is used here; any error: it is not."""
+    covered, parts = known["coverage"], known["modalities"]
+    numbers = [known["mds"], known["threshold"], covered["judged_s"], covered["duration_s"]]
+    numbers += known["seconds_spent"].values()
+    numbers += [parts[head]["p_fake"] for head in ("video", "audio")]
+    numbers += [span[end] for span in known["spans"] for end in ("start_s", "end_s")]
+    checked_spans(known["proposals"], 3, VERDICT_FILE)
+    return (
+        known["verdict"] in LABELS
+        and all(type(number) in (int, float) for number in numbers)
+        and isinstance(known["words"], list)
+        and all(isinstance(text, str) for text in (known["file"], *known["words"]))
+        and isinstance(known["identity"], dict)
+    )
+
+
+def check_target(target: Path) -> None:
+    """UserError if something else than a result of localize.py is where one is to be written."""
+    if os.path.lexists(target) and read_verdict(target) is None:
+        what = "exists and is no result of localize.py, which would take its place"
+        raise UserError(f"{target} {what}; name another --out.")
+
+
+def check_out(out: Path) -> None:
+    """UserError if the tables over all videos would take the place of something else."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise UserError(f"--out {out} is no folder.")
+    summary, is_ours = out / SUMMARY, False
+    if summary.is_file():
+        with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
+            is_ours = file.readline(1000).rstrip("\r\n,") == ",".join(SUMMARY_COLUMNS)
+    for path in (summary, out / PROPOSALS):
+        if os.path.lexists(path) and not is_ours:
+            what = "exists and was not written by localize.py, which would overwrite it"
+            raise UserError(f"{path} {what}; name another --out.")
+
+
+def answers(known: Mapping[str, Any], asked: Identity) -> bool:
+    """Whether a result with the identity `known` is also the answer to `asked`, which may ask for less."""
+    free = {"brief", "check_maps"} | ({"true_spans"} if asked["brief"] else set())
+    is_same = all(known.get(key) == asked.get(key) for key in (known.keys() | asked.keys()) - free)
+    return (
+        is_same
+        and known.get("brief") in (False, asked["brief"])
+        and known.get("check_maps") in (True, asked["check_maps"])
+    )
+
+
+# one video
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a video."""
+
+    result: Verdict | Failure
+    was_known: bool  # from an earlier run
+
+
+def judge_one(
+    judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None
+) -> Answer | None:
+    """The verdict on a video, which is in its folder then, or why there is none. None: another run is at it.
+
+    Raises:
+        UserError: something else is in the place of the result, nothing can be written, or the model is of no
+            use.
+    """
+    with claim(target) as work:
+        if work is None:
+            return None
+        check_target(target)
+        known, question = read_verdict(target), None
+        try:
+            question = judge.ask(path, name, true_spans)
+            if known and answers(known["identity"], question.identity):
+                return Answer(known, was_known=True)
+            probe(path)
+            verdict = judge.judge(question, new_folder(work / "result"), new_folder(work / "scratch"))
+            put(verdict, work / "result", target, work)
+            return Answer(verdict, was_known=False)
+        except UserError:
+            raise
+        except Exception as error:  # whatever one odd video does, the others go on
+            raise_if_all_fail(error, name, target)
+            failure = failure_of(error, name)
+            note_failure(failure, known, question, target, work)
+            return Answer(failure, was_known=False)
+
+
+@contextlib.contextmanager
+def claim(target: Path) -> Iterator[Path | None]:
+    """`claimed`, with a UserError if nothing can be written there."""
+    with contextlib.ExitStack() as held:
+        try:
+            work = held.enter_context(claimed(target))
+        except OSError as error:
+            what = f"can't write to {target.parent} ({error.strerror})"
+            raise UserError(f"{what}; name another --out, or mend it.") from error
+        yield work
+
+
+def new_folder(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def put(result: Verdict | Failure, folder: Path, target: Path, work: Path) -> None:
+    """Put a folder, with the result in it, in the place of the folder of an earlier one."""
+    write_json(folder / VERDICT_FILE, dict(result))
+    discard(target, work)
+    os.replace(folder, target)
+
+
+def raise_if_all_fail(error: Exception, name: str, target: Path) -> None:
+    """UserError if other videos would fail for the same reason."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        raise UserError(
+            f"can't write to {target}: {error.strerror}; mend it, then run this again."
+        ) from error
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        raise UserError(f"out of memory at {name}; try a lower --batch_size.") from error
+
+
+def failure_of(error: Exception, name: str) -> Failure:
+    """What is told of a video that can't be judged."""
+    stage, reason = "unexpected", f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, VideoError):
+        stage, reason = error.stage, str(error)
+    return {"file": name, "verdict": None, "stage": stage, "reason": reason}
+
+
+def note_failure(
+    failure: Failure, known: Verdict | Failure | None, question: Question | None, target: Path, work: Path
+) -> None:
+    """Remember a failure that lasts, unless a verdict on the very same file is there; discard a result of
+    another file of that name.
+    """
+    if question is None:  # the file can't be reached: what is known of it may still hold
+        return
+    is_of_another = known is not None and known["identity"].get("source") != question.identity["source"]
+    if is_of_another:
+        discard(target, work)
+    if failure["stage"] in LASTING and (known is None or known["verdict"] is None or is_of_another):
+        remembered: Failure = {**failure, "identity": question.identity}
+        put(remembered, new_folder(work / "failure"), target, work)
+
+
+# all videos
+
+
+def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
+    """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be
+    judged, now or before.
+    """
+    results = dict(all_results(out))
+    before = {row["file"]: list(row.values()) for row in read_table(out / SUMMARY) if row.get("stage")}
+    rows = before | {name: summary_row(name, result) for name, result in (results | dict(failed)).items()}
+    write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
+    proposals = {
+        name: result["proposals"] for name, result in results.items() if result["verdict"] is not None
+    }
+    write_json(out / PROPOSALS, proposals)
+
+
+def all_results(out: Path) -> Iterator[tuple[str, Verdict | Failure]]:
+    """The results below a folder, by the names of their folders."""
+    for folder, subfolders, files in os.walk(out):
+        subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
+        if VERDICT_FILE in files and (result := read_verdict(Path(folder))):
+            subfolders.clear()
+            yield Path(os.path.relpath(folder, out)).as_posix(), result
+
+
+def summary_row(name: str, result: Verdict | Failure) -> list:
+    """A row of summary.csv."""
+    if result["verdict"] is None:
+        return [name, "", *[""] * 7, result["stage"], result["reason"]]
+    figures = [f"{x:.6g}" for x in (result["mds"], result["threshold"])]
+    spans = "; ".join(f"{span['start_s']:.2f}-{span['end_s']:.2f}" for span in result["spans"])
+    parts, covered = result["modalities"], result["coverage"]
+    heads = [f"{part['p_fake']:.4f}" for part in (parts["video"], parts["audio"])]
+    return [
+        name,
+        result["verdict"],
+        *figures,
+        spans,
+        *heads,
+        covered["judged_s"],
+        covered["duration_s"],
+        "",
+        "",
+    ]

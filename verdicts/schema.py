@@ -1,0 +1,154 @@
+"""What a verdict holds.  verdict.json has these fields in this order.  Times are seconds of the video.
+
+A dissimilarity is at least 0; an MDS is a mean of them.  What is at or above the threshold looks fake.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+Looks = Literal["fake", "real"]
+VERDICT_FILE = "verdict.json"
+Proposal = list[float]  # score, begin_s, end_s
+
+
+class Span(TypedDict):
+    """A stretch of time in which the smoothed curve of a track looks fake."""
+
+    start_s: float
+    end_s: float
+    score: float  # mean of the curve over the span
+    track: int
+
+
+class TrackVerdict(TypedDict):
+    """What holds for one track, a face through one shot."""
+
+    track: int  # 0 is the longest one
+    start_s: float
+    end_s: float
+    verdict: Looks
+    mds: float
+    p_fake_video: float  # probability of fake, 0..1, by the classifier that sees the picture alone; a mean
+    p_fake_audio: float  # the same by the one that hears the sound alone
+    n_seconds: int  # over which the means are taken
+
+
+class Gap(TypedDict):
+    """A stretch of time on which there is no opinion."""
+
+    start_s: float
+    end_s: float
+    why: str  # a value of `verdict.WHY`
+
+
+class Coverage(TypedDict):
+    """Which part of a video was judged."""
+
+    duration_s: float
+    judged_s: float
+    no_opinion: list[Gap]
+    warnings: NotRequired[list[str]]  # what is odd about the file
+
+
+class Dissonance(TypedDict):
+    """What lips and sound together look like."""
+
+    score: float  # the MDS
+    threshold: float
+    looks: Looks
+
+
+class Head(TypedDict):
+    """What one stream alone looks like to its classifier."""
+
+    p_fake: float
+    threshold: float
+    looks: Looks
+
+
+class Modalities(TypedDict):
+    """What the most dissonant track looks like, by what is looked at."""
+
+    dissonance: Dissonance
+    video: Head
+    audio: Head
+
+
+class Curve(TypedDict):
+    """The scores of one track's chunks, one number per chunk in each list."""
+
+    track: int
+    start_s: list[float]
+    dissimilarity: list[float]
+    p_fake_video: list[float]
+    p_fake_audio: list[float]
+
+
+class Findings(TypedDict):
+    """What the scores of a video say (`give_verdict`)."""
+
+    verdict: Looks  # by the MDS of the most dissonant track
+    mds: float
+    threshold: float
+    polarity: str  # which way the scores run, in words
+    track: int  # the most dissonant one
+    spans: list[Span]
+    modalities: Modalities
+    tracks: list[TrackVerdict]
+    coverage: Coverage
+    proposals: list[Proposal]  # for test.py --proposals, the best first
+    curves: list[Curve]
+
+
+class MadeBy(TypedDict):
+    """What computed a verdict."""
+
+    git_commit: str | None
+    device: str
+
+
+class JudgeIdentity(TypedDict):
+    """All that decides the verdicts of a judge."""
+
+    model_sha256: str
+    weights_sha256: str | None  # of the detector's file, if it was named
+    threshold: float
+    stride_s: float
+    smooth_s: float
+    amp: str
+    pre_processing: dict  # the fields of `Settings`
+    brief: bool
+    check_maps: bool
+
+
+class Identity(JudgeIdentity):
+    """All that decides a verdict: where it is the same, nothing needs to be judged again."""
+
+    source: list[int]  # bytes of the video file, and when it was last written, in ns
+    true_spans: list | None  # (begin_s, end_s) each
+
+
+class MapCheck(TypedDict, total=False):
+    """Whether the heat maps show what the network has learnt; where that was asked for."""
+
+    map_check: dict[str, float | None]  # see `check_maps`; None where it is not defined
+
+
+class Verdict(Findings, MapCheck):
+    """All of verdict.json: file and words before what was found, the rest behind it."""
+
+    file: str
+    words: list[str]  # what it says, in sentences
+    seconds_spent: dict[str, float]  # on faces, the network, files
+    model: dict  # where the threshold comes from, arguments of `TwoStreamNet`, what is known of the training
+    made_by: MadeBy
+    identity: Identity
+
+
+class Failure(TypedDict):
+    """Why a video could not be judged; in verdict.json if it would fail again."""
+
+    file: str
+    verdict: None
+    stage: str  # of `VideoError`, or "unexpected"
+    reason: str
+    identity: NotRequired[Identity]

@@ -1,0 +1,186 @@
+"""The seconds of a video's faces through the network: scores, and maps of what raised them."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from model import TwoStreamNet
+from preprocessing.chunking import ChunkWriter, cut_sound
+from utils.chunkfiles import decode_video
+from utils.cli import UserError, legible
+from utils.constants import CHUNK_FRAMES, FPS, SILENCE_DBFS
+from utils.media import Source
+from utils.mfcc import chunk_mfcc
+from utils.sound import Sound
+from verdicts.curve import SMOOTH_S
+from verdicts.gradcam import check_maps, explain
+from verdicts.verdict import TrackScores, chunk_starts
+
+SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a second without a louder sample is silent
+N_CHECKED = 8  # seconds whose maps are compared with those of random weights
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What decides a verdict beside the model and the faces."""
+
+    threshold: float | None = None  # in place of the checkpoint's
+    stride_s: float = 0.2  # from one chunk to the next
+    smooth_s: float = SMOOTH_S  # standard deviation of the curve's smoothing
+    amp: str = "off"  # a key of `engine.AMP`
+    batch_size: int = 1  # chunks at a time
+    brief: bool = False  # leave out pictures, video and page
+    check_maps: bool = False  # compare the maps with those of random weights
+
+    @property
+    def stride(self) -> int:
+        """From one chunk to the next, in frames."""
+        return max(1, round(self.stride_s * FPS))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which chunk it is."""
+
+    track: int
+    start: int  # in frames from the track's first one
+    start_s: float  # in the video
+    is_second: bool  # one of those that do not overlap
+
+
+@dataclass
+class Second:
+    """A chunk that is shown on the page."""
+
+    place: Place
+    scores: np.ndarray  # (3,) of `engine.SCORES`
+    maps: Tensor  # (2, 8, h, w) of `gradcam.MAPS`
+
+
+@dataclass
+class ScoredVideo:
+    """A video whose faces were followed and scored."""
+
+    sound: Sound
+    n_frames: int  # at 30 fps
+    writers: Sequence[ChunkWriter]  # with the crops of each track
+    tracks: list[TrackScores]
+    seconds: list[Second]  # those that do not overlap
+
+
+class Scorer:
+    """A network that scores the chunks of videos."""
+
+    def __init__(self, model: TwoStreamNet, config: dict, device: torch.device, settings: JudgeSettings):
+        self._model, self._config, self._device, self._settings = model, config, device, settings
+
+    def score(
+        self, source: Source, writers: Sequence[ChunkWriter], name: str
+    ) -> tuple[list[TrackScores], list[Second]]:
+        """Score the tracks of a video that was read; with them come the seconds that do not overlap.
+
+        Raises:
+            UserError: a score is not finite.
+        """
+        left_out: list[list[tuple[int, str]]] = [[] for _ in writers]
+        rows: list[list[tuple[Place, np.ndarray]]] = [[] for _ in writers]
+        seconds: list[Second] = []
+        n_frames = [writer.track.n_frames for writer in writers]
+        n_chunks = sum(len(chunk_starts(n, self._settings.stride)[0]) for n in n_frames)
+        chunks = self._chunks(source, writers, left_out)
+        with tqdm(total=n_chunks, unit="chunk", desc=legible(name)[-40:], leave=False, delay=2) as progress:
+            while batch := list(itertools.islice(chunks, self._settings.batch_size)):
+                places, videos, audios = zip(*batch, strict=True)
+                scores, maps = self._explain(videos, audios)
+                if not torch.isfinite(scores).all():
+                    what = "the model gives a score that is not finite; it has diverged in training"
+                    raise UserError(f"{name}: {what}, take another.")
+                for i, place in enumerate(places):
+                    values = scores[:, i].double().numpy()
+                    rows[place.track].append((place, values))
+                    if place.is_second:
+                        seconds.append(Second(place, values, maps[:, i].clone()))
+                progress.update(len(batch))
+        smooth_s = self._settings.smooth_s
+        by_track = enumerate(zip(writers, rows, left_out, strict=True))
+        return [track_of(number, *of_track, smooth_s) for number, of_track in by_track], seconds
+
+    def compare_maps(
+        self, source: Source, writers: Sequence[ChunkWriter], seconds: Sequence[Second]
+    ) -> dict[str, float | None]:
+        """`check_maps` for some of at least one second, evenly spread; None for what is not defined."""
+        chosen = np.linspace(0, len(seconds) - 1, min(N_CHECKED, len(seconds))).round().astype(int)
+        some = [seconds[i] for i in chosen]
+        maps = torch.stack([second.maps for second in some], 1)  # (2, N, 8, h, w)
+        batches = (self._inputs(source, writers[place.track], place) for place in [s.place for s in some])
+        found = check_maps(self._config, maps, batches, self._device, self._settings.amp)
+        return {name: round(value, 3) if np.isfinite(value) else None for name, value in found.items()}
+
+    def _chunks(
+        self, source: Source, writers: Sequence[ChunkWriter], left_out: Sequence[list[tuple[int, str]]]
+    ) -> Iterator[tuple[Place, Tensor, Tensor]]:
+        """The chunks of all tracks that can be judged, with frames and MFCC. First frame and kind of the
+        others go to `left_out`, by track.
+        """
+        damaged, stride = source.damaged(), self._settings.stride
+        for track, writer in enumerate(writers):
+            for start, is_second in zip(*chunk_starts(writer.track.n_frames, stride), strict=True):
+                first = writer.track.first_frame + start
+                samples, kind = hear(source, writer, first, damaged)
+                if kind != "chunks":
+                    left_out[track].append((first, kind))
+                    continue
+                place = Place(track, start, first / FPS, is_second)
+                yield place, self._frames(writer, start), torch.from_numpy(chunk_mfcc(samples))
+
+    def _inputs(self, source: Source, writer: ChunkWriter, place: Place) -> tuple[Tensor, Tensor]:
+        """Frames and MFCC of a chunk that could be judged, as a batch of one."""
+        samples, _ = cut_sound(source, writer.track.first_frame + place.start, [])
+        return self._frames(writer, place.start)[None], torch.from_numpy(chunk_mfcc(samples))[None]
+
+    def _frames(self, writer: ChunkWriter, start: int) -> Tensor:
+        """The frames of a track's chunk that begins at its frame `start`, as `decode_video` gives them."""
+        jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
+        return torch.from_numpy(decode_video(jpegs, self._model.img_dim))
+
+    def _explain(self, videos: tuple[Tensor, ...], audios: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Scores (3, B) and maps (2, B, 8, h, w) of B chunks."""
+        batch = torch.stack(videos), torch.stack(audios)
+        return explain(self._model, *batch, self._device, self._settings.amp)
+
+
+def hear(
+    source: Source, writer: ChunkWriter, first_frame: int, damaged: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, str]:
+    """The sound of a track's chunk, and "chunks" if it can be judged, else a key of `verdict.WHY`."""
+    samples, kind = cut_sound(source, first_frame, damaged)
+    if writer.motion.is_still:
+        return samples, "still"  # a photograph: nothing that could agree with the sound
+    if kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
+        return samples, "silent"  # nothing that lips could agree with
+    return samples, kind
+
+
+def track_of(
+    number: int,
+    writer: ChunkWriter,
+    rows: Sequence[tuple[Place, np.ndarray]],
+    left_out: list[tuple[int, str]],
+    smooth_s: float,
+) -> TrackScores:
+    """The scores of a track, chunk by chunk, as arrays."""
+    return TrackScores(
+        number,
+        writer.track.first_frame,
+        writer.track.boxes,
+        start_s=np.array([place.start_s for place, _ in rows]),
+        scores=np.array([values for _, values in rows]).reshape(-1, 3),
+        is_second=np.array([place.is_second for place, _ in rows], bool),
+        left_out=left_out,
+        smooth_s=smooth_s,
+    )
