@@ -50,13 +50,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=number(int, 0, MAX_SEED), default=0, help="of --split (default: 0)")
     groups = "fakes with their original, all of a person, nothing"
     add("--group_by", choices=GROUPINGS, default="original", help=f"what --split keeps together: {groups}")
-    where = (
-        "where a data set's dev or val split goes (default: test if the test split has no labels, else none)"
-    )
-    add("--dev", choices=("train", "test", "none"), help=where)
+    none = "(default: test if the test split has no labels, else none)"
+    add("--dev", choices=("train", "test", "none"), help=f"where a data set's dev or val split goes {none}")
     for corpus in CORPORA.values():
-        for flag, options in corpus.flags.items():
-            add(flag, **options)
+        for name, options in corpus.flags.items():
+            add(f"--{name}", **options)
     leaks = "a real video that both lists need: keep it in both, in one, or drop it"
     add("--on_leak", choices=("keep", "train", "test", "drop"), default="keep", help=leaks)
     add("--link", choices=LINKS, default="sym", help="how videos are laid out")
@@ -79,8 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.check:
         return print_shared(shared(args.check, args.content))
     corpus = CORPORA[args.dataset]
-    own_flags = {flag.strip("-"): vars(args)[flag.strip("-")] for flag in corpus.flags}
-    listing = corpus.read(args.root, **own_flags)
+    listing = corpus.read(args.root, **{name: vars(args)[name] for name in corpus.flags})
     if not listing.entries:
         raise nothing_there(args.root, listing.missing)
 

@@ -53,7 +53,7 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
     schema = Schema(
         "chunk",
-        tuple(INDEX_COLUMNS),
+        INDEX_COLUMNS,
         remedy="run write_csv.py again",
         if_none=f"pre-process videos of the split {split!r}, then run write_csv.py again",
         numbers=("track", "start_s"),

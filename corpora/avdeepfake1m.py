@@ -44,7 +44,7 @@ def read_avdeepfake1m(root: Path) -> Listing:
             manipulation = choice(record, "modify_type", MANIPULATIONS, f"{path}: {file}")
             name = below(split, file)
             if root / name in on_disk:
-                listing.entries.append(entry_of(name, root / name, split, manipulation, record, path))
+                listing.entries.append(labelled_entry(name, root / name, split, manipulation, record, path))
             else:
                 listing.miss(name, split, f"in {path.name}, but not on the disk")
     if not listing.entries and not listing.missing:
@@ -74,7 +74,7 @@ def below(split: str, file: str) -> str:
     return file if file.startswith(f"{split}/") else f"{split}/{file}"
 
 
-def entry_of(
+def labelled_entry(
     name: str, source: Path, split: str, manipulation: str, record: dict[str, Any], path: Path
 ) -> Entry:
     original = below(split, relative(record["original"], path)) if record.get("original") else ""
@@ -96,9 +96,9 @@ def entry_of(
     )
 
 
-def looks(root: Path) -> bool:
+def looks_like_avdeepfake1m(root: Path) -> bool:
     ends = ("", ".json")
     return any((root / f"{split}_metadata{end}").exists() for split in SPLITS_WITH_LABELS for end in ends)
 
 
-register(Corpus("avdeepfake1m", read_avdeepfake1m, looks))
+register(Corpus("avdeepfake1m", read_avdeepfake1m, looks_like_avdeepfake1m))

@@ -78,7 +78,7 @@ class Corpus:
     looks: Callable[[Path], bool]  # whether a root looks like this data set: a hint for who named another one
     flags: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict
-    )  # own flags, as add_argument takes them
+    )  # own flags without --, as add_argument has them
     # under which key a line of a list, or a name without suffix, is looked up; and in which part it is missed
     listed: Callable[[str], tuple[str, str]] = by_folder
 

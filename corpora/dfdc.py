@@ -28,7 +28,7 @@ def read_dfdc(root: Path) -> Listing:
     listing, on_disk = Listing(own_test="the public test set"), OnDisk()
     if zips := packed_parts(root, folders):
         listing.notes.append(f"zip files that are not unpacked: {', '.join(zips)}")
-    check_parts(root, folders)
+    check_spellings(root, folders)
     for folder in folders:
         own_name = folder.resolve().name
         prefix = f"{own_name}/" if PART.fullmatch(own_name) or not is_part else ""
@@ -45,7 +45,7 @@ def packed_parts(root: Path, folders: list[Path]) -> list[str]:
     return sorted(name for name, match in zips if match and match[1] not in parts)
 
 
-def check_parts(root: Path, folders: list[Path]) -> None:
+def check_spellings(root: Path, folders: list[Path]) -> None:
     """UserError if a part is there in both spellings."""
     seen: dict[str, str] = {}
     for folder in folders:
@@ -73,7 +73,7 @@ def read_part(folder: Path, prefix: str, listing: Listing, on_disk: OnDisk) -> N
         listing.entries.append(Entry(name, folder / file, label, split, origin))
 
 
-def listed(line: str) -> tuple[str, str]:
+def listed_in_part(line: str) -> tuple[str, str]:
     """`Corpus.listed`: the authors' `video.dfdc_train_part_03` is the file `video` of dfdc_train_part_3/, or
     of _03/.
     """
@@ -86,8 +86,8 @@ def listed(line: str) -> tuple[str, str]:
     return line, line.partition("/")[0]
 
 
-def looks(root: Path) -> bool:
+def looks_like_dfdc(root: Path) -> bool:
     return any(PART.fullmatch(path.name.removesuffix(".zip")) for path in root.glob("dfdc_train_part_*"))
 
 
-register(Corpus("dfdc", read_dfdc, looks, listed=listed))
+register(Corpus("dfdc", read_dfdc, looks_like_dfdc, listed=listed_in_part))

@@ -45,8 +45,8 @@ def original_of(name: str, record: dict[str, Any]) -> str:
     return f"original_videos/{target}/{file[file.find(f'_{target}_') + 1 :]}"
 
 
-def looks(root: Path) -> bool:
+def looks_like_dfdc_preview(root: Path) -> bool:
     return (root / RECORDS).is_file()
 
 
-register(Corpus("dfdc_preview", read_dfdc_preview, looks))
+register(Corpus("dfdc_preview", read_dfdc_preview, looks_like_dfdc_preview))

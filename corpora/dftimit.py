@@ -11,9 +11,7 @@ from corpora.base import SOURCE_FPS, Corpus, Entry, Listing, OnDisk, register, w
 
 FAKES, REALS = "DeepfakeTIMIT", "VidTIMIT"
 QUALITIES = {"lq": "lower_quality", "hq": "higher_quality"}
-FLAGS = {
-    "--quality": {"choices": ("both", *QUALITIES), "default": "both", "help": "of dftimit: its protocols"}
-}
+QUALITY = {"choices": ("both", *QUALITIES), "default": "both", "help": "of dftimit: its protocols"}
 
 
 def read_dftimit(root: Path, quality: str = "both") -> Listing:
@@ -83,8 +81,8 @@ def of_quality(entries: Iterable[Entry], quality: str) -> list[Entry]:
     return fakes + [entry for entry in entries if entry.name in needed]
 
 
-def looks(root: Path) -> bool:
+def looks_like_dftimit(root: Path) -> bool:
     return (root / FAKES).is_dir() or (root / REALS).is_dir()
 
 
-register(Corpus("dftimit", read_dftimit, looks, flags=FLAGS))
+register(Corpus("dftimit", read_dftimit, looks_like_dftimit, flags={"quality": QUALITY}))

@@ -30,7 +30,8 @@ def read_fakeavceleb(root: Path) -> Listing:
     """
     path, listing, on_disk = table_of(root), Listing(), OnDisk()
     root = path.parent
-    (_, header), *rows = read_rows(path, TABLE)
+    rows = read_rows(path, TABLE)
+    _, header = next(rows)
     if header != HEADER:
         expected = f"{', '.join(HEADER)} and one without a name"
         raise UserError(f"{path} has the columns {', '.join(header)}, expected {expected}.")
@@ -50,7 +51,7 @@ def read_fakeavceleb(root: Path) -> Listing:
         if record["type"] == REAL:
             real[plain_path(name)] = name
         if root / name in on_disk:
-            listing.entries.append(entry_of(record, folder, name, root / name))
+            listing.entries.append(celeb_entry(record, folder, name, root / name))
         else:
             listing.miss(name, record["type"], f"in {RECORDS}, but not on the disk")
     originals = [real.get(plain_path(entry.original), entry.original) for entry in listing.entries]
@@ -91,7 +92,7 @@ def folder_of(record: dict[str, str], spelt: dict[tuple[str, str], str], where: 
     return "/".join([kind, spelt.get((kind, plain_race(race)), race), *rest])
 
 
-def entry_of(record: dict[str, str], folder: str, name: str, source: Path) -> Entry:
+def celeb_entry(record: dict[str, str], folder: str, name: str, source: Path) -> Entry:
     """A video; the original of a fake is as its own folder is spelt."""
     category, label, manipulation = TYPES[record["type"]]
     people = {record[key] for key in ("source", "target1", "target2")}
@@ -105,8 +106,8 @@ def entry_of(record: dict[str, str], folder: str, name: str, source: Path) -> En
     return replace(entry, original=original, manipulation=manipulation, method=record["method"])
 
 
-def looks(root: Path) -> bool:
+def looks_like_fakeavceleb(root: Path) -> bool:
     return (root / RECORDS).exists() or any(root.glob(f"FakeAVCeleb*/{RECORDS}"))
 
 
-register(Corpus("fakeavceleb", read_fakeavceleb, looks))
+register(Corpus("fakeavceleb", read_fakeavceleb, looks_like_fakeavceleb))

@@ -67,9 +67,9 @@ def read_videos_table(path: Path) -> Listing:
 
 
 def read_tree(root: Path) -> Listing:
-    splits = [split for split in SPLITS if looks(root / split)]
+    splits = [split for split in SPLITS if looks_like_folder(root / split)]
     renamed = ", ".join(filter(None, (to_rename(root / split) for split in (".", *SPLITS))))
-    if not splits and not looks(root):
+    if not splits and not looks_like_folder(root):
         if renamed:
             raise UserError(f"--root {root}: {renamed}; expected real/ and fake/.")
         raise wrong_root(root, EXPECTED)
@@ -98,8 +98,8 @@ def add_videos(root: Path, split: str, label: str, listing: Listing) -> list[str
     return others
 
 
-def looks(root: Path) -> bool:
+def looks_like_folder(root: Path) -> bool:
     return any((root / label).is_dir() for label in LABELS)
 
 
-register(Corpus("folder", read_folder, looks))
+register(Corpus("folder", read_folder, looks_like_folder))

@@ -67,8 +67,8 @@ def read_lavdf(root: Path) -> Listing:
     return listing
 
 
-def looks(root: Path) -> bool:
+def looks_like_lavdf(root: Path) -> bool:
     return any((root / name).is_file() for name in RECORDS) and (root / "dev").is_dir()
 
 
-register(Corpus("lavdf", read_lavdf, looks))
+register(Corpus("lavdf", read_lavdf, looks_like_lavdf))

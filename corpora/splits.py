@@ -16,7 +16,7 @@ from utils.files import file_digest
 from utils.tables import Schema, read_table
 
 GROUPINGS = ("original", "identity", "none")
-INDEX = Schema(
+VIDEO_INDEX = Schema(
     "video",
     ("video", "label", "source_file", "original", "identity"),
     remedy="this is no index of collect.py: name an index.csv that it has written",
@@ -41,9 +41,8 @@ def group(entries: Sequence[Entry], by: str) -> list[list[Entry]]:
 
     if not entries:
         return []
-    numbers: defaultdict[tuple[str, str], int] = defaultdict(
-        itertools.count().__next__
-    )  # of videos and people
+    # of videos and people, as they come
+    numbers: defaultdict[tuple[str, str], int] = defaultdict(itertools.count().__next__)
     links = [(numbers["video", e.name], numbers[other]) for e in entries for other in linked_to(e, by)]
     shape = (len(numbers), len(numbers))
     graph = coo_array(([1] * len(links), tuple(zip(*links, strict=True))), shape)
@@ -121,7 +120,7 @@ def what_to_do(entries: Sequence[Entry], n_groups: int, by: str) -> str:
 
 def read_index_file(path: Path) -> list[dict[str, str]]:
     """The rows of an index.csv; UserError if it is none."""
-    rows = read_table(path, INDEX)
+    rows = read_table(path, VIDEO_INDEX)
     for i, row in enumerate(rows, 1):
         if not row["video"] or not row["source_file"]:
             raise UserError(f"{path}: row {i} lacks its video or its source_file; run collect.py again.")
@@ -136,12 +135,11 @@ def shared(indices: Sequence[Path], by_content: bool) -> dict[str, list[str]]:
         UserError: a file is no index, or a video can't be read.
     """
     both = [read_index_file(path) for path in indices]
+    people = [[row["identity"].split(";") for row in rows] for rows in both]
     found = {
         "videos": in_both([{os.path.realpath(row["source_file"]) for row in rows} for rows in both]),
         "originals": in_both([{row["original"] or row["video"] for row in rows} for rows in both]),
-        "identities": in_both(
-            [set(";".join(row["identity"] for row in rows).split(";")) - {""} for rows in both]
-        ),
+        "identities": in_both([set(itertools.chain(*names)) - {""} for names in people]),
     }
     if by_content:
         found["contents"] = shared_contents(both)
@@ -156,9 +154,7 @@ def shared_contents(both: list[list[dict[str, str]]]) -> list[str]:
     """Which videos of two indices are files with the same bytes."""
     files = {row["source_file"] for rows in both for row in rows}
     sizes = {file: os.path.getsize(file) for file in files if os.path.isfile(file)}
-    n_of_size = Counter(
-        sizes[row["source_file"]] for rows in both for row in rows if row["source_file"] in sizes
-    )
+    n_of_size = Counter(sizes.get(row["source_file"]) for rows in both for row in rows)
     videos: list[dict[str, str]] = [{}, {}]  # by their digests
     for known, rows in zip(videos, both, strict=True):
         for row in tqdm(rows, unit="file", desc="contents", leave=False):

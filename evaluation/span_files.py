@@ -11,7 +11,7 @@ from utils.tables import Schema, read_table
 
 LABEL_FIELDS = ("fake_periods", "fake_segments")  # of LAV-DF, of AV-Deepfake1M
 EXPECTED = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
-INDEX = Schema("video", ("file", "label", "fake_periods"), remedy="name an index.csv of collect.py")
+SPAN_INDEX = Schema("video", ("file", "label", "fake_periods"), remedy="name an index.csv of collect.py")
 
 
 def read_proposals(path: Path) -> dict[str, list[list[float]]]:
@@ -81,7 +81,7 @@ def tails(name: str) -> list[str]:
 def read_index_labels(path: Path) -> dict[str, list[list[float]]]:
     """True spans of the videos of an index.csv, by `file`; UserError if it holds none."""
     labels = {}
-    for row in read_table(path, INDEX):
+    for row in read_table(path, SPAN_INDEX):
         where = f"{path}: {row['file']}"
         spans = cell_spans(row["fake_periods"], where)
         if spans is not None or row["label"] == str(LABELS["real"]):

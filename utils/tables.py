@@ -15,14 +15,10 @@ from utils.cli import UserError
 from utils.constants import GROUP_COLUMNS, LABELS
 from utils.files import MAX_TABLE_BYTES, open_regular, replacing
 
-if (
-    TYPE_CHECKING
-):  # imported where it is used, so that workers and command lines that read no table start at once
+if TYPE_CHECKING:  # else where it is used, so that who reads no table starts at once
     import pandas as pd
 
-FORMULA = re.compile(
-    r"'*[=+\-@\t\r]"
-)  # begins a cell that a spreadsheet would compute, or one that is escaped
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # begins a cell that a spreadsheet would compute, or an escaped one
 MEND = "mend it, or delete it: it is written again"
 
 
@@ -146,8 +142,9 @@ def read_table(path: Path, schema: Schema | None = None) -> list[dict[str, str]]
         UserError: it is no CSV, or not of the schema.
     """
     rules = schema or ANY
+    rows = read_rows(path, rules)
     try:
-        (_, header), *rows = read_rows(path, rules)
+        _, header = next(rows)
     except (FileNotFoundError, EmptyTable) as error:
         if schema is None:
             return []
@@ -176,7 +173,7 @@ def read_frame(path: Path, schema: Schema = ANY) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        frame = parse_frame(path, dict.fromkeys(schema.text, str))
+        frame = parse_frame(path, schema)
     except pd.errors.EmptyDataError as error:
         raise unreadable(path, EmptyTable(schema), schema) from error
     except (OSError, ValueError) as error:
@@ -190,21 +187,20 @@ def read_frame(path: Path, schema: Schema = ANY) -> "pd.DataFrame":
     return frame.assign(**columns)
 
 
-def parse_frame(path: Path, types: dict[str, type]) -> "pd.DataFrame":
+def parse_frame(path: Path, schema: Schema) -> "pd.DataFrame":
     """`pandas.read_csv`, cells unescaped; where rows are longer than the header, see `read_rows`."""
     import pandas as pd
 
+    types = dict.fromkeys(schema.text, str)
     with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # index_col: else the first column of rows that end in a comma would be taken for their names
-        read = partial(
-            pd.read_csv, file, dtype=types, keep_default_na=False, index_col=False, low_memory=False
-        )
-        read = partial(read, encoding="utf-8-sig", encoding_errors="surrogateescape")
+        read = partial(pd.read_csv, file, dtype=types, keep_default_na=False, index_col=False)
+        read = partial(read, low_memory=False, encoding="utf-8-sig", encoding_errors="surrogateescape")
         try:
             frame = read()
         except (pd.errors.ParserWarning, pd.errors.ParserError):
-            (_, header), *_ = read_rows(path)  # says so if the cells too many are not empty
+            (_, header), *_ = read_rows(path, schema)  # says so if the cells too many are not empty
             file.seek(0)
             frame = read(usecols=[name for name in dict.fromkeys(header) if name])
         file.seek(0)
