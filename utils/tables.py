@@ -78,17 +78,18 @@ def read_text(path: Path, at_most: int = MAX_TABLE_BYTES) -> io.TextIOWrapper:
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-class EmptyTable(ValueError):
-    """A file that has not even a header."""
-
-    def __init__(self, schema: Schema):
-        super().__init__(f"it is empty; expected a header and a row per {schema.row}")
-
-
 def unreadable(path: Path, error: Exception | str, schema: Schema) -> UserError:
     """What to say of a file that is no table."""
     why = " ".join(str(getattr(error, "strerror", None) or error).split())
     return UserError(f"{path} can't be read as CSV ({why}); {schema.remedy}.")
+
+
+class EmptyTable(UserError):
+    """A file that has not even a header."""
+
+    def __init__(self, path: Path, schema: Schema):
+        wrong = f"it is empty; expected a header and a row per {schema.row}"
+        super().__init__(str(unreadable(path, wrong, schema)))
 
 
 def without_rows(path: Path, schema: Schema) -> UserError:
@@ -112,7 +113,7 @@ def read_rows(path: Path, schema: Schema = ANY) -> Iterator[tuple[int, list[str]
     as spreadsheets leave them, also a byte order mark. Empty rows are left out.
 
     Raises:
-        UserError: it is no CSV. EmptyTable: it has no header. FileNotFoundError: there is no such file.
+        UserError: it is no CSV; EmptyTable if it has no header. FileNotFoundError: it is not there.
     """
     try:
         with read_text(path) as file:
@@ -129,7 +130,7 @@ def read_rows(path: Path, schema: Schema = ANY) -> Iterator[tuple[int, list[str]
     except (OSError, ValueError, csv.Error) as error:
         raise unreadable(path, error, schema) from error
     if not n_columns:
-        raise EmptyTable(schema)
+        raise EmptyTable(path, schema)
 
 
 def read_table(path: Path, schema: Schema | None = None) -> list[dict[str, str]]:
@@ -145,10 +146,14 @@ def read_table(path: Path, schema: Schema | None = None) -> list[dict[str, str]]
     rows = read_rows(path, rules)
     try:
         _, header = next(rows)
-    except (FileNotFoundError, EmptyTable) as error:
-        if schema is None:
-            return []
-        raise unreadable(path, error, rules) from error
+    except EmptyTable:
+        if schema:
+            raise
+        return []
+    except FileNotFoundError as error:
+        if schema:
+            raise unreadable(path, error, schema) from error
+        return []
     check_columns(path, header, rules)
     table = []
     for line, cells in rows:
@@ -175,7 +180,7 @@ def read_frame(path: Path, schema: Schema = ANY) -> "pd.DataFrame":
     try:
         frame = parse_frame(path, schema)
     except pd.errors.EmptyDataError as error:
-        raise unreadable(path, EmptyTable(schema), schema) from error
+        raise EmptyTable(path, schema) from error
     except (OSError, ValueError) as error:
         raise unreadable(path, error, schema) from error
     check_columns(path, frame.columns, schema)

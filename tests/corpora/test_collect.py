@@ -888,3 +888,25 @@ def test_a_table_of_videos_that_a_spreadsheet_has_saved(people, collect, tmp_pat
     (people / "v.csv").write_text("file,label\nreal/a/1.mp4,real,x\n")
     with pytest.raises(UserError, match="line 2 has more cells than the header"):
         collect("--dataset", "folder", "--root", people / "v.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; expected a header and a row per video"),
+        ("source,target1\n", "has the columns source, target1, expected source, .* and one without a name"),
+        ("{header}\nid1,-,-,real,A,Real,African,men,1.mp4,Real/African\n", "line 2 has the type 'Real' and"),
+        (
+            "{header}\nid1,-,-,real,A,RealVideo-RealAudio,African,men,1.mp4,RealVideo-RealAudio\n",
+            "line 2 has",
+        ),
+        ("{header}\nid1,-,-,real,A,RealVideo-RealAudio,African,men,1.mp4\n", "line 2 names ''"),
+        ("{header}\n" + 11 * "a," + "\n", "line 2 has more cells than the header"),
+    ],
+)
+def test_odd_tables_of_fakeavceleb(tmp_path, text, words):
+    header = "source,target1,target2,method,category,type,race,gender,path,"
+    (tmp_path / "meta_data.csv").write_text(text.format(header=header))
+    with pytest.raises(UserError, match=words) as caught:
+        CORPORA["fakeavceleb"].read(tmp_path)
+    assert "\n" not in str(caught.value)
