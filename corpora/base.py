@@ -55,9 +55,7 @@ class Listing:
     missing: list[Missing] = field(default_factory=list)  # those that are named, and not there
     notes: list[str] = field(default_factory=list)  # what a person should know
     lists: dict[str, Path] = field(default_factory=dict)  # by split, taken where no others are given
-    own_test: str = (
-        ""  # what the videos of its split "test" are called, if no split of one's own takes them in
-    )
+    own_test: str = ""  # what its videos of the split test are called, if --split leaves them out
     n_wanted: int | None = None  # videos that lists ask for, there or missing; None: all of the data set
 
     def miss(self, video: str, part: str, why: str) -> None:
@@ -76,9 +74,8 @@ class Corpus:
     name: str  # of --dataset
     read: Callable[..., Listing]  # takes the root, and the values of `flags` by name
     looks: Callable[[Path], bool]  # whether a root looks like this data set: a hint for who named another one
-    flags: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=dict
-    )  # own flags without --, as add_argument has them
+    # own flags of collect.py, without "--", with what add_argument takes
+    flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # under which key a line of a list, or a name without suffix, is looked up; and in which part it is missed
     listed: Callable[[str], tuple[str, str]] = by_folder
 
