@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from augmentation import Augmentation
 from utils.chunkfiles import INDEX_COLUMNS, index_path, read_video, read_wav
 from utils.cli import UserError
-from utils.constants import CHUNK_FRAMES, GROUP_COLUMNS, LABELS
+from utils.constants import CHUNK_FRAMES, LABELS
 from utils.mfcc import chunk_mfcc
-from utils.tables import checked_labels, read_frame
+from utils.tables import Schema, read_frame
 
 OUTSIDE = re.compile(
     r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)"
@@ -52,31 +52,21 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     path = index_path(out_dir, split)
     if not path.is_file():
         raise UserError(f"{path} does not exist; make it with: python write_csv.py --out_dir {out_dir}")
-    try:
-        text = dict.fromkeys(("video", "chunk", "path", "original", *GROUP_COLUMNS), str)
-        index = read_frame(path, dtype=text, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} can't be read as CSV ({' '.join(str(error).split())}); run write_csv.py again."
-        ) from error
-    missing = [column for column in INDEX_COLUMNS if column not in index]
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}; make it again with write_csv.py.")
-    if index.empty:
-        raise UserError(
-            f"{path} lists no chunk; pre-process videos of the split {split!r}, then run write_csv.py again."
-        )
-    index["label"] = checked_labels(index.label, path)
-    outside = index.path[index.path.str.contains(OUTSIDE)]
-    if len(outside):
-        raise UserError(
-            f"{path} names {outside.iloc[0]!r}, expected folders below {out_dir}; run write_csv.py again."
-        )
-    for column in ("track", "start_s"):
-        numbers = index[column] if pd.api.types.is_numeric_dtype(index[column]) else index[column].astype(str)
-        index[column] = pd.to_numeric(numbers, errors="coerce")
+    schema = Schema(
+        "chunk",
+        INDEX_COLUMNS,
+        remedy="run write_csv.py again",
+        if_none=f"pre-process videos of the split {split!r}, then run write_csv.py again",
+        numbers=("track", "start_s"),
+    )
+    index = read_frame(path, schema)
+    # the pattern alone would take longer than reading the table
+    odd = [name for name in index.path if ".." in name or name[:1] in "/\\" or name[1:2] == ":"]
+    if outside := next(filter(OUTSIDE.search, odd), None):
+        raise UserError(f"{path} names {outside!r}, expected folders below {out_dir}; {schema.remedy}.")
+    for column in schema.numbers:
         if not np.isfinite(index[column].to_numpy(np.float64)).all():
-            raise UserError(f"{path} has a {column} that is no number; run write_csv.py again.")
+            raise UserError(f"{path} has a {column} that is no number; {schema.remedy}.")
     return index
 
 

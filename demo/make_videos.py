@@ -8,8 +8,8 @@ from scikit-image) speak: a formant synthesiser utters random syllables, and the
 sound.  Three kinds of fakes:
 
     audio   the sound of another utterance under the same picture
-    video   the mouth region rendered again for another utterance, softer, of another tint, blended at its
-    edge span    as "video", but only for a part of the time
+    video   the mouth region rendered again for another utterance, softer, tinted, blended at its edge
+    span    as "video", but only for a part of the time
 
 The same seed gives the same videos.
 """
@@ -84,26 +84,44 @@ class Speech:
 
 
 def speak(rng: np.random.Generator, seconds: float, pitch_hz: float, fps: int = FPS) -> Speech:
-    """Utter random syllables (a closure, then a vowel) with pauses, for `seconds`; the mouth is given at
-    `fps`.
-    """
+    """Utter random syllables, with pauses, for `seconds`; the mouth is given at `fps`."""
     n_blocks = int(np.ceil(seconds * RATE_HZ / BLOCK))
-    targets = np.zeros((n_blocks, 6))  # three formants, opening, width, loudness
+    tract = glide(syllables(rng, n_blocks))
+    voice = utter(rng, tract, pitch_hz)
+    n_frames = round(seconds * fps)
+    middle = (((np.arange(n_frames) + 0.5) / fps) * RATE_HZ / BLOCK).astype(int).clip(max=n_blocks - 1)
+    return Speech(voice[: round(seconds * RATE_HZ)], tract[middle, 3], tract[middle, 4])
+
+
+def syllables(rng: np.random.Generator, n_blocks: int) -> np.ndarray:
+    """What the vocal tract aims at, (n_blocks, 6): three formants in Hz, mouth opening and width, loudness.
+
+    A syllable is a closure, or a pause, and then a vowel.
+    """
+    targets = np.zeros((n_blocks, 6))
     block = 0
     while block < n_blocks:
         pause = rng.random() < 0.18
-        closure = int(rng.uniform(50, 90) if pause else rng.uniform(12, 24))  # blocks of 5 ms
+        closure = int(rng.uniform(50, 90) if pause else rng.uniform(12, 24))
         targets[block : block + closure] = (*CLOSED[0], CLOSED[1], CLOSED[2], 0.0 if pause else 0.08)
         block += closure
         formants, opening, width = VOWELS[rng.choice(list(VOWELS))]
         vowel = int(rng.uniform(24, 48))
         targets[block : block + vowel] = (*formants, opening, width, 0.4 + 0.6 * opening)
         block += vowel
-    window = np.hanning(13)  # the tract glides from one target to the next within some 40 ms
-    padded = np.pad(targets, ((6, 6), (0, 0)), mode="edge")
-    tract = np.stack([np.convolve(column, window / window.sum(), "valid") for column in padded.T], 1)
+    return targets
 
-    n = n_blocks * BLOCK
+
+def glide(targets: np.ndarray) -> np.ndarray:
+    """The tract on its way from one target to the next, within some 40 ms; of the same shape."""
+    window = np.hanning(13)
+    padded = np.pad(targets, ((6, 6), (0, 0)), mode="edge")
+    return np.stack([np.convolve(column, window / window.sum(), "valid") for column in padded.T], 1)
+
+
+def utter(rng: np.random.Generator, tract: np.ndarray, pitch_hz: float) -> np.ndarray:
+    """The sound of a tract, `BLOCK` samples for each row: pulses of the glottis through three resonators."""
+    n = len(tract) * BLOCK
     time_s = np.arange(n) / RATE_HZ
     pitch = pitch_hz * (1 + 0.06 * np.sin(2 * np.pi * rng.uniform(0.3, 0.7) * time_s + rng.uniform(0, 6)))
     pulses = np.diff(np.floor(np.cumsum(pitch) / RATE_HZ), prepend=0)
@@ -117,17 +135,11 @@ def speak(rng: np.random.Generator, seconds: float, pitch_hz: float, fps: int = 
             x, states[j] = lfilter([1 + a1 + a2], [1, a1, a2], x, zi=states[j])
         voice[i * BLOCK : (i + 1) * BLOCK] = x
     voice += 2e-4 * rng.standard_normal(n)
-    voice *= rng.uniform(0.3, 0.8) / np.abs(voice).max()
-
-    n_frames = round(seconds * fps)
-    middle = (((np.arange(n_frames) + 0.5) / fps) * RATE_HZ / BLOCK).astype(int).clip(max=n_blocks - 1)
-    return Speech(voice[: round(seconds * RATE_HZ)], tract[middle, 3], tract[middle, 4])
+    return voice * (rng.uniform(0.3, 0.8) / np.abs(voice).max())
 
 
 class Face:
-    """A portrait whose eyes are `eye_distance` of the frame's side apart; the mouth can be opened and
-    widened.
-    """
+    """A portrait whose eyes are `eye_distance` of the frame's side apart, and whose mouth moves."""
 
     def __init__(self, portrait: Portrait, size: int, mirrored: bool, eye_distance: float):
         image = cv2.imread(str(portrait.picture))
@@ -147,9 +159,7 @@ class Face:
         self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
 
     def speak(self, opening: float, width: float) -> np.ndarray:
-        """(size, size, 3) uint8 BGR with the jaw dropped by `opening` 0..1 and the mouth at `width` times its
-        own.
-        """
+        """(size, size, 3) uint8 BGR: the jaw dropped by `opening` 0..1, the mouth `width` times as wide."""
         (cx, cy), w = self.mouth, self.mouth_width
         dx, dy = self.x - cx, self.y - cy
         near = np.exp(-((dx / (0.8 * w)) ** 2) - (dy / (0.5 * w)) ** 2)
@@ -168,9 +178,7 @@ class Face:
         return (out * (1 - gap) + inside * gap).astype(np.uint8)
 
     def swap_mouth(self, frame: np.ndarray, other: np.ndarray, tint: np.ndarray) -> np.ndarray:
-        """Blend the mouth region of `other` into `frame`, with the traces of a face swap: soft, tinted, an
-        edge.
-        """
+        """Blend the mouth of `other` into `frame`, with the traces of a face swap: soft, tinted, an edge."""
         size = frame.shape[0]
         small = cv2.resize(other, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)
         soft = cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR) + tint
@@ -179,6 +187,11 @@ class Face:
         radius = np.hypot((self.x - self.mouth[0]) / (0.95 * w), (self.y - centre_y) / (0.72 * w))
         mask = np.clip((1 - radius) * 0.5 * w / 2.5, 0, 1)[..., None]
         return np.clip(frame * (1 - mask) + soft * mask, 0, 255).astype(np.uint8)
+
+
+def sway(rng: np.random.Generator, time_s: np.ndarray) -> np.ndarray:
+    """A slow swing between -1 and 1."""
+    return np.sin(2 * np.pi * rng.uniform(0.1, 0.5) * time_s + rng.uniform(0, 2 * np.pi))
 
 
 class Scene:
@@ -197,20 +210,15 @@ class Scene:
         self.face = Face(PORTRAITS[portrait], size, bool(rng.random() < 0.5), eye_distance)
         self.pitch_hz = rng.uniform(95, 240)
         t = np.arange(n_frames) / fps
-
-        def sway(amplitude: float) -> np.ndarray:
-            return amplitude * np.sin(2 * np.pi * rng.uniform(0.1, 0.5) * t + rng.uniform(0, 2 * np.pi))
-
-        self.angle, self.dx, self.dy = sway(3.0), sway(0.03 * size), sway(0.02 * size)
-        self.zoom = rng.uniform(0.95, 1.15) * (1 + sway(0.02))
-        self.light = rng.uniform(0.75, 1.15) * (1 + sway(0.05))
+        self.angle, self.dx, self.dy = (a * sway(rng, t) for a in (3.0, 0.03 * size, 0.02 * size))
+        self.zoom = rng.uniform(0.95, 1.15) * (1 + 0.02 * sway(rng, t))
+        self.light = rng.uniform(0.75, 1.15) * (1 + 0.05 * sway(rng, t))
         edge = np.hypot((self.face.x - size / 2) / (0.36 * size), (self.face.y - size / 2) / (0.48 * size))
         background = np.clip((edge - 0.9) * 4, 0, 1)[..., None]
         ramp = 1 + rng.uniform(-0.35, 0.35) * (self.face.x / size - 0.5)[..., None]
         self.shade = ramp * (1 + background * (rng.uniform(0.5, 1.2) * rng.uniform(0.9, 1.1, 3) - 1))
-        self.tint = np.array([-48, -20, 6]) * rng.uniform(
-            0.8, 1.2
-        )  # of a swapped mouth, BGR: darker and more yellow
+        # of a swapped mouth, BGR: darker and more yellow
+        self.tint = np.array([-48, -20, 6]) * rng.uniform(0.8, 1.2)
 
     def finish(self, picture: np.ndarray, i: int) -> np.ndarray:
         """Light the picture of frame i and move the head: (size, size, 3) uint8 BGR."""
@@ -225,9 +233,7 @@ class Scene:
 def render(
     rng: np.random.Generator, kind: str, seconds: float, size: int
 ) -> tuple[list[np.ndarray], np.ndarray, list]:
-    """The frames (BGR), the sound and the fake periods in seconds of one video; kind is "real" or of
-    `FAKE_KINDS`.
-    """
+    """The frames (BGR), the sound and the fake periods in s of a video; kind is real or of `FAKE_KINDS`."""
     n_frames = round(seconds * FPS)
     scene = Scene(rng, size, n_frames)
     spoken = speak(rng, seconds, scene.pitch_hz)
@@ -241,9 +247,8 @@ def render(
     for i in range(n_frames):
         picture = scene.face.speak(spoken.opening[i], spoken.width[i])
         if kind in ("video", "span") and begin <= i < end:
-            picture = scene.face.swap_mouth(
-                picture, scene.face.speak(other.opening[i], other.width[i]), scene.tint
-            )
+            swapped = scene.face.speak(other.opening[i], other.width[i])
+            picture = scene.face.swap_mouth(picture, swapped, scene.tint)
         frames.append(scene.finish(picture, i))
     sound = other.samples if kind == "audio" else spoken.samples
     return frames, sound, [] if kind == "real" else [[begin / FPS, end / FPS]]
@@ -252,9 +257,8 @@ def render(
 def write_video(path: Path, frames: list[np.ndarray], sound: np.ndarray, fps: int = FPS) -> None:
     """Encode BGR frames and mono sound (float, -1..1) as H.264 and AAC."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream(
-            "libx264", rate=fps, options={"crf": "20", "preset": "veryfast", "threads": "1"}
-        )
+        options = {"crf": "20", "preset": "veryfast", "threads": "1"}
+        video = container.add_stream("libx264", rate=fps, options=options)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=RATE_HZ, layout="mono")
@@ -274,8 +278,7 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
     kind = FAKE_KINDS[i // 2 % len(FAKE_KINDS)] if label == "fake" else "real"
     file = f"{split}/{label}/{i:03d}_{kind}.mp4"
     (out_dir / file).parent.mkdir(parents=True, exist_ok=True)
-    # a fake is made from the real video before it: same scene, same voice, nothing but the manipulation tells
-    # them apart
+    # a fake is made from the real video before it: the same scene and voice, but for the manipulation
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), i // 2])
     frames, sound, periods = render(rng, kind, seconds, size)
     write_video(out_dir / file, frames, sound)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole chain on videos made on the spot: bash demo/run.sh [--shuffled] [--quick]
 #
-# Makes talking-head videos, finds the faces, cuts chunks, indexes them, trains on the CPU, scores the test videos and prints
-# the AUC. --shuffled trains on labels dealt out at random to the videos, a control: the AUC must fall to chance. --quick takes
-# a few short videos and one epoch: it shows that everything runs, and learns nothing.
+# Makes talking-head videos, finds the faces, cuts chunks, indexes them, trains on the CPU, scores the test
+# videos and prints the AUC. --shuffled trains on labels dealt out at random to the videos, a control: the AUC
+# must fall to chance. --quick takes a few short videos and one epoch: it shows that everything runs, and
+# learns nothing.
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,8 +36,9 @@ fi
 step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
 step python test.py --scores_dir "$data"
-step python localize.py "$data/test" --model "$data"/log_tmp/*/model/model_best_epoch*.pth.tar --detector $detector --device cpu \
-    --labels "$data/metadata.json" --out "$data/verdicts"
-step python test.py --proposals "$data/verdicts/proposals.json" --labels "$data/metadata.json" --split test \
-    --scores_dir "$data/verdicts"
-printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $data/report.html (the result) and report.html of each video in $data/verdicts"
+step python localize.py "$data/test" --model "$data"/log_tmp/*/model/model_best_epoch*.pth.tar \
+    --detector $detector --device cpu --labels "$data/metadata.json" --out "$data/verdicts"
+step python test.py --proposals "$data/verdicts/proposals.json" --labels "$data/metadata.json" \
+    --split test --scores_dir "$data/verdicts"
+results="$data/report.html (the result) and report.html of each video in $data/verdicts"
+printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $results"

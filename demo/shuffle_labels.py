@@ -1,7 +1,7 @@
 """Deal the labels of an index out at random to its videos: a control, since a network trained on them learns
 nothing true.
 
-python demo/shuffle_labels.py demo/data/train_split.csv
+    python demo/shuffle_labels.py demo/data/train_split.csv
 """
 
 import argparse

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from utils.cli import UserError
 from utils.constants import LABELS
-from utils.jsonfiles import checked_spans, parse_json, read_json
-from utils.tables import read_table
+from utils.jsonfiles import cell_spans, checked_spans, read_json
+from utils.tables import Schema, read_table
 
 LABEL_FIELDS = ("fake_periods", "fake_segments")  # of LAV-DF, of AV-Deepfake1M
+EXPECTED = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
+SPAN_INDEX = Schema("video", ("file", "label", "fake_periods"), remedy="name an index.csv of collect.py")
 
 
 def read_proposals(path: Path) -> dict[str, list[list[float]]]:
@@ -29,24 +31,18 @@ def read_labels(path: Path, split: str | None = None) -> dict[str, list[list[flo
     """
     if path.suffix == ".csv":
         return read_index_labels(path)
-    expected = f"a list of records with file and {' or '.join(LABEL_FIELDS)}"
-    records = read_json(path, expected)
+    records = read_json(path, EXPECTED)
     if not isinstance(records, list) or not records:
-        raise UserError(
-            f"{path} holds {'nothing' if not records else f'a {type(records).__name__}'}, expected {expected}."
-        )
+        held = f"a {type(records).__name__}" if records else "nothing"
+        raise UserError(f"{path} holds {held}, expected {EXPECTED}.")
     labels, splits = {}, set()
     for i, record in enumerate(records):
-        field = (
-            next((name for name in LABEL_FIELDS if name in record), None)
-            if isinstance(record, dict)
-            else None
-        )
-        if field is None or not isinstance(record.get("file"), str):
-            raise UserError(f"{path}: record {i} is {str(record)[:80]}, expected {expected}.")
+        fields = [name for name in LABEL_FIELDS if name in record] if isinstance(record, dict) else []
+        if not fields or not isinstance(record.get("file"), str):
+            raise UserError(f"{path}: record {i} is {str(record)[:80]}, expected {EXPECTED}.")
         if record["file"] in labels:
             raise UserError(f"{path}: {record['file']} is there twice, expected one record per file.")
-        spans = checked_spans(record[field], 2, f"{path}: {record['file']}")
+        spans = checked_spans(record[fields[0]], 2, f"{path}: {record['file']}")
         splits.add(str(record.get("split")))
         if split in (None, record.get("split")):
             labels[record["file"]] = spans
@@ -84,19 +80,10 @@ def tails(name: str) -> list[str]:
 
 def read_index_labels(path: Path) -> dict[str, list[list[float]]]:
     """True spans of the videos of an index.csv, by `file`; UserError if it holds none."""
-    rows = read_table(path)
-    if not rows or not {"file", "label", "fake_periods"} <= rows[0].keys():
-        raise UserError(
-            f"{path} can't be read as an index; expected the columns file, label and fake_periods."
-        )
-    labels: dict[str, list[list[float]]] = {}
-    for row in rows:
-        if row["fake_periods"] or row["label"] == str(LABELS["real"]):
-            try:
-                spans = parse_json(row["fake_periods"].encode(errors="surrogateescape") or b"[]")
-            except ValueError as error:
-                raise UserError(
-                    f"{path}: {row['file']} has the fake_periods {row['fake_periods'][:80]!r}, expected JSON."
-                ) from error
-            labels[row["file"]] = checked_spans(spans, 2, f"{path}: {row['file']}")
+    labels = {}
+    for row in read_table(path, SPAN_INDEX):
+        where = f"{path}: {row['file']}"
+        spans = cell_spans(row["fake_periods"], where)
+        if spans is not None or row["label"] == str(LABELS["real"]):
+            labels[row["file"]] = spans or []
     return labels

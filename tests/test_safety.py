@@ -15,7 +15,8 @@ import av
 import numpy as np
 import pytest
 
-from corpora.base import READERS
+from corpora.base import CORPORA
+from corpora.lists import read_list
 from corpora.remux import remux
 from corpora.splits import read_index_file
 from dataset import read_index
@@ -213,7 +214,7 @@ def test_data_sets_whose_records_are_no_files(tmp_path, dataset, kind):
     path.parent.mkdir(exist_ok=True)
     spoil(path, kind)
     with pytest.raises(UserError) as caught:
-        READERS[dataset](path if dataset == "folder" else tmp_path)
+        CORPORA[dataset].read(path if dataset == "folder" else tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -229,7 +230,7 @@ def test_folders_that_hold_themselves(tmp_path, clip):
     (tmp_path / "elsewhere").mkdir()
     shutil.copy(clip, tmp_path / "elsewhere" / "more.mp4")
     (tmp_path / "d" / "real" / "more").symlink_to(tmp_path / "elsewhere")
-    found = READERS["folder"](tmp_path / "d")
+    found = CORPORA["folder"].read(tmp_path / "d")
     assert [entry.name for entry in found.entries] == [
         "real/more/more.mp4",
         "real/sub/real.mp4",
@@ -242,10 +243,9 @@ def test_folders_that_hold_themselves(tmp_path, clip):
 def test_pipes_for_lists_and_weights(tmp_path, clip):
     from utils.weights import read_weights
 
-    collect = load_script("collect")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="is no regular file"):
-        collect.read_list(tmp_path / "pipe")
+        read_list(tmp_path / "pipe")
     with pytest.raises((ValueError, OSError), match="is no regular file"):
         read_weights(tmp_path / "pipe")
     for name in ("s3fd", "yunet"):

@@ -35,7 +35,7 @@ from utils.containers import VideoError
 from utils.media import open_source
 from utils.pictures import to_rgb
 from utils.sound import Sound
-from utils.tables import escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
+from utils.tables import Schema, escape_cell, read_frame, read_table, unescape_cell, write_frame, write_table
 
 pytest.importorskip("resource")  # not on Windows
 TEXTS = [
@@ -98,7 +98,7 @@ def test_tables_are_read_as_they_were_written(tmp_path):
     assert len(cells) == 2 * len(TEXTS) and not any(cell[:1] in tuple("=+-@\t\r") for cell in cells if cell)
     frame = pd.DataFrame(rows, columns=["video", "reason", "mds"])
     write_frame(path, frame)
-    again = read_frame(path, dtype={"video": str, "reason": str}, keep_default_na=False)
+    again = read_frame(path, Schema(text=("video", "reason")))
     assert again.to_numpy().tolist() == frame.to_numpy().tolist() and again.mds.dtype == float
     write_frame(path, pd.DataFrame({"video": ["a", None], "mds": [1.5, np.nan]}))
     assert path.read_text() == "video,mds\na,1.5\n,\n"

@@ -1,27 +1,22 @@
-"""Writing and removing files whole or not at all; tables whose cells may hold any name: bytes that are not
-text, formulas.
-"""
+"""Files: opened only if they end, written and removed whole or not at all."""
 
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 from utils.cli import UserError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_TABLE_BYTES = 2**32  # of a table, or of the records of a data set: the largest have a million rows
 MAX_RECORD_BYTES = 2**28  # of what is known of one video
 
 
-def open_regular(path: Path, at_most: int = MAX_TABLE_BYTES) -> BinaryIO:
+def open_regular(path: Path, at_most: int = MAX_TABLE_BYTES) -> io.BufferedReader:
     """Open a file for reading, as bytes. What could be read for ever, or would wait for a writer, is not
     opened: pipes, devices, files that have, or claim, more than `at_most` bytes.
 
@@ -30,9 +25,8 @@ def open_regular(path: Path, at_most: int = MAX_TABLE_BYTES) -> BinaryIO:
     """
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    flags = [
-        getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")
-    ]  # not all of them on all systems
+    names = ("O_NONBLOCK", "O_NOCTTY", "O_BINARY")
+    flags = [getattr(os, name, 0) for name in names]  # not all of them on all systems
     file = os.fdopen(os.open(path, os.O_RDONLY | sum(flags)), "rb")
     state = os.fstat(file.fileno())
     is_file = stat.S_ISREG(state.st_mode)
@@ -58,15 +52,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.tmp")
     try:
-        partial.unlink(
-            missing_ok=True
-        )  # else a link of that name, in a folder from elsewhere, would be followed
+        # else a link of that name, in a folder from elsewhere, would be followed
+        partial.unlink(missing_ok=True)
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(
-            f"can't write {path}: {error.strerror or error}; make room or mend the folder, then go on."
-        ) from error
+        why = error.strerror or error
+        raise UserError(f"can't write {path}: {why}; make room or mend the folder, then go on.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -80,9 +72,8 @@ def make_folder(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"can't write in {path}: {error.strerror or error}; mend the folder or name another one."
-        ) from error
+        why = error.strerror or error
+        raise UserError(f"can't write in {path}: {why}; mend the folder or name another one.") from error
 
 
 def file_digest(path: Path) -> str:

@@ -4,7 +4,10 @@ import csv
 import functools
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
 import wave
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corpora.base import Entry
-from corpora.splits import group, split_entries
+from corpora import DATASETS
+from corpora.base import CORPORA, Entry
+from corpora.splits import GROUPINGS, group, split_entries
 from evaluation.span_files import read_labels
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector, load_script
@@ -583,10 +587,8 @@ def test_fakes_of_a_missing_original_stay_together(dfdc, collect, tmp_path, caps
     collect(
         "--dataset", "dfdc", "--root", dfdc, *as_lists(tmp_path, [LINES[0][0]], [LINES[0][1], LINES[1][1]])
     )
-    assert (
-        "LEAK: videos made from the same 1 originals are in both splits, the first dfdc_train_part_3/realrealra.mp4"
-        in (capsys.readouterr().out)
-    )
+    words = "LEAK: videos made from the same 1 originals are in both splits"
+    assert f"{words}, the first dfdc_train_part_3/realrealra.mp4" in capsys.readouterr().out
     assert index(tmp_path, "train").original.iloc[0] == "real/dfdc_train_part_3__realrealra"
     indices = [tmp_path / "out" / split / "index.csv" for split in ("train", "test")]
     assert (
@@ -731,6 +733,36 @@ def test_a_split_by_person():
         split_entries(entries(3, 1, people=1), 0.2, 0, "identity")
 
 
+@pytest.mark.parametrize("by", GROUPINGS)
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_what_links_reach(by, seed):
+    """Against a search that follows the links from video to video, one by one."""
+    rng = random.Random(seed)
+    names = [f"v{i}" for i in range(60)]
+    videos = [
+        Entry(
+            name, Path(), "fake", original=rng.choice(["", "gone", *names]), identity=(rng.choice("abcdef"),)
+        )
+        if rng.random() < 0.4
+        else Entry(name, Path(), "real", identity=tuple(rng.sample("ghijklmnopqrstuvwxyz", rng.randrange(2))))
+        for name in names
+    ]
+
+    def marks(entry: Entry) -> set:
+        found = {entry.name} | ({entry.original} - {""} if by != "none" else set())
+        return found | ({("person", who) for who in entry.identity} if by == "identity" else set())
+
+    expected, left = [], list(videos)
+    while left:
+        reached = [left[0]]
+        for entry in reached:
+            reached += [other for other in left if other not in reached and marks(other) & marks(entry)]
+        expected.append([entry for entry in videos if entry in reached])
+        left = [entry for entry in left if entry not in reached]
+    assert group(videos, by) == expected  # in the order of the videos
+    assert len(expected) < 60 or by == "none"
+
+
 def test_a_split_is_stratified():
     videos = [
         Entry(f"{kind}{i}", Path(), "fake" if kind else "real", manipulation=kind)
@@ -814,3 +846,67 @@ def test_another_data_sets_videos_are_not_mixed_in(dfdc, people, collect, tmp_pa
 def test_what_to_do_with_too_few_videos(videos, by, words):
     with pytest.raises(UserError, match=words):
         split_entries(videos, 0.2, 0, by)
+
+
+def test_every_data_set_is_one_file():
+    assert tuple(CORPORA) == DATASETS
+    assert all((ROOT / "corpora" / f"{name}.py").is_file() for name in DATASETS)
+    others = [path for path in (ROOT / "corpora").glob("*.py") if path.stem not in DATASETS]
+    named = {path.name: [name for name in DATASETS if f'"{name}"' in path.read_text()] for path in others}
+    assert not any(words for name, words in named.items() if name != "__init__.py")
+    assert not any(f'"{name}"' in (ROOT / "collect.py").read_text() for name in DATASETS)
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--split", "x"], ["--dataset", "dfdc", "--root", "none"]])
+def test_a_command_line_is_read_without_the_libraries(flags):
+    """--help and mistakes are answered at once: what takes seconds to import is imported where it is used."""
+    code = """
+import sys, contextlib, collect
+with contextlib.suppress(SystemExit):
+    collect.parse_args(sys.argv[1:])
+print("imported:", *({"torch", "cv2", "av", "pandas", "numpy", "scipy"} & sys.modules.keys()))
+"""
+    command = [sys.executable, "-c", code, *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "imported:"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_a_picture_that_is_none_is_named(timit, collect, tmp_path, content):
+    (timit / "VidTIMIT" / "fadg0" / "video" / "sa1" / "001").write_bytes(content)
+    assert collect("--dataset", "dftimit", "--root", timit, "--split", "50:50", "--quality", "hq") == 0
+    with (tmp_path / "out" / "missing.csv").open() as file:
+        why = {row["video"]: row["why"] for row in csv.DictReader(file)}
+    assert list(why) == ["VidTIMIT/fadg0/sa1"] and "sa1/001 can't be read" in why["VidTIMIT/fadg0/sa1"]
+
+
+def test_a_table_of_videos_that_a_spreadsheet_has_saved(people, collect, tmp_path):
+    rows = "file,label,split\r\nreal/a/1.mp4,real,train,,\r\nfake/a/1.mp4,fake,test\r\n\r\n"
+    (people / "v.csv").write_bytes(b"\xef\xbb\xbf" + rows.encode())
+    assert collect("--dataset", "folder", "--root", people / "v.csv") == 0
+    assert laid_out(tmp_path, "train") == ["real/real__a__1.mp4"]
+    (people / "v.csv").write_text("file,label\nreal/a/1.mp4,real,x\n")
+    with pytest.raises(UserError, match="line 2 has more cells than the header"):
+        collect("--dataset", "folder", "--root", people / "v.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty; expected a header and a row per video"),
+        ("source,target1\n", "has the columns source, target1, expected source, .* and one without a name"),
+        ("{header}\nid1,-,-,real,A,Real,African,men,1.mp4,Real/African\n", "line 2 has the type 'Real' and"),
+        (
+            "{header}\nid1,-,-,real,A,RealVideo-RealAudio,African,men,1.mp4,RealVideo-RealAudio\n",
+            "line 2 has",
+        ),
+        ("{header}\nid1,-,-,real,A,RealVideo-RealAudio,African,men,1.mp4\n", "line 2 names ''"),
+        ("{header}\n" + 11 * "a," + "\n", "line 2 has more cells than the header"),
+    ],
+)
+def test_odd_tables_of_fakeavceleb(tmp_path, text, words):
+    header = "source,target1,target2,method,category,type,race,gender,path,"
+    (tmp_path / "meta_data.csv").write_text(text.format(header=header))
+    with pytest.raises(UserError, match=words) as caught:
+        CORPORA["fakeavceleb"].read(tmp_path)
+    assert "\n" not in str(caught.value)

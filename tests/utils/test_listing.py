@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from corpora.base import READERS
+from corpora.base import CORPORA
 from preprocessing.plan import list_videos
 from tests.clips import face_pictures, tone, write_clip
 from utils.cli import UserError
@@ -46,7 +46,7 @@ def test_all_scripts_take_the_same_files(tmp_path, capsys):
     assert sorted(path.relative_to(tmp_path / "d").as_posix() for path, _ in pairs) == expected and len(
         others
     ) == 2 * len(LEFT)
-    found = READERS["folder"](tmp_path / "d")
+    found = CORPORA["folder"].read(tmp_path / "d")
     assert sorted(entry.name for entry in found.entries) == expected
     words = f"{2 * len(LEFT)} files that are no videos by their names are left alone, the first "
     assert any(note.startswith(words) for note in found.notes)
@@ -74,11 +74,11 @@ def test_labels_in_capitals(tmp_path, scripts, capsys, case):
     assert to_rename(tmp_path / "d")
     if case[0] == "Real":
         with pytest.raises(UserError, match=words):
-            READERS["folder"](tmp_path / "d")
+            CORPORA["folder"].read(tmp_path / "d")
         with pytest.raises(UserError, match=words):
             scripts["pre-process"].main(["--out_dir", str(tmp_path / "d")])
     else:
-        assert "rename" in READERS["folder"](tmp_path / "d").notes[0]
+        assert "rename" in CORPORA["folder"].read(tmp_path / "d").notes[0]
         scripts["pre-process"].main(
             ["--out_dir", str(tmp_path / "d"), "--workers", "0", "--detector", "libfacedetection"]
         )
@@ -88,7 +88,7 @@ def test_labels_in_capitals(tmp_path, scripts, capsys, case):
     shutil.move(tmp_path / "train", tmp_path / "e" / "train")
     if case[0] == "Real":
         with pytest.raises(UserError, match=words):
-            READERS["folder"](tmp_path / "e")
+            CORPORA["folder"].read(tmp_path / "e")
 
 
 def test_walking(tmp_path):
