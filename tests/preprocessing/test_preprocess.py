@@ -340,6 +340,16 @@ def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
     assert "got 'zero', expected a number above 0 and at most 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("script", ["pre-process", "write_csv"])
+def test_help_and_errors_do_not_wait_for_pytorch(script):
+    code = (
+        "import runpy, sys\n"
+        f"runpy.run_path('{script}.py')['parse_args'](['--out_dir', 'x'])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_a_detector_without_weights_stops_the_run(tmp_path, scripts, monkeypatch):
     write_clip(tmp_path / "real" / "a.mp4", face_pictures(3), sound=tone(0.2))
     monkeypatch.setenv("MDS_CACHE", str(tmp_path / "cache"))
