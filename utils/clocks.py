@@ -17,7 +17,7 @@ REORDERING = ("h264", "hevc", "vvc")  # codecs of which FFmpeg can't tell presen
 MAX_REORDERED = 64  # packets a decoder may hold back
 
 
-def tick_of(item: av.Packet | av.VideoFrame | av.stream.Stream) -> Fraction:
+def tick_of(item: av.Packet | av.VideoFrame | av.AudioFrame | av.stream.Stream) -> Fraction:
     """Seconds by tick of its time stamps, which FFmpeg tells of everything that it reads."""
     assert item.time_base is not None
     return item.time_base

@@ -357,7 +357,7 @@ class Source:
             self.warnings.append(f"can't be read to its end: {reason(error)}")
             for stream in streams:
                 last = av.Packet()
-                last.stream, last.time_base = stream, stream.time_base
+                last.stream, last.time_base = stream, tick_of(stream)
                 yield last
         except av.FFmpegError as error:
             raise VideoError("read", f"can't be read to its end: {reason(error)}") from error
