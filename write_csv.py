@@ -139,7 +139,7 @@ def remove_index(out_dir: Path, split: str) -> None:
     print(f"{split}: {out_dir / split / 'pytmp'} does not exist, so there is no {path}")
 
 
-def print_notes(found: Checked, path: Path) -> None:
+def print_oddities(found: Checked, path: Path) -> None:
     """Say what is odd about the chunks of all splits; `path` is the table of those that are left out."""
     if len(found.settings) > 1:
         words = f"the videos were pre-processed with {len(found.settings)} different settings"
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     write_table(args.out_dir / REJECTS, ("path", "reason"), every.rejects)
     for split in set(SPLITS) - set(splits):
         remove_index(args.out_dir, split)
-    print_notes(every, args.out_dir / REJECTS)
+    print_oddities(every, args.out_dir / REJECTS)
 
 
 if __name__ == "__main__":

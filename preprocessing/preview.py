@@ -55,7 +55,7 @@ class Cell:
 Row = tuple[int, list[Cell]]  # the number of a track and some of its seconds
 
 
-def lay_out(record: VideoRecord) -> list[Row]:
+def arrange(record: VideoRecord) -> list[Row]:
     """All seconds of all tracks, kept or left out, in rows."""
     kinds = {
         "": record["chunks"],
@@ -131,7 +131,7 @@ def draw_preview(source: Path, folder: Path, record: VideoRecord, path: Path) ->
         VideoError, ValueError: the video can't be read. OSError: a chunk can't be read. UserError: the sheet
             can't be written.
     """
-    every_row = lay_out(record)
+    every_row = arrange(record)
     rows = every_row[:MAX_ROWS]
     n_columns = max(len(cells) for _, cells in rows)
     number = record["chunks"][0]["first_frame"]

@@ -16,7 +16,7 @@ from utils.containers import VideoError
 from utils.media import open_source
 from utils.timing import MAX_STALL_S, killed_if_stalled
 
-COMMAND = (sys.executable, "-m", "utils.probe.probe")
+COMMAND = (sys.executable, "-m", "utils.probe")
 
 
 def cause_of_death(exit_code: int) -> tuple[str, str]:

@@ -270,7 +270,7 @@ def test_chunks_of_a_video_that_is_gone_do_not_stay(tmp_path, pre_process, capsy
 
 
 def test_chunks_stay_while_the_disk_of_their_videos_is_away(tmp_path, pre_process):
-    """collect.py links to the videos: where the links lead nowhere for a while, what was made of them stays."""
+    """collect.py links to the videos: while the links lead nowhere, what was made of them stays."""
     source = write_clip(tmp_path / "disk" / "a.mp4", face_pictures(50), sound=tone(2))
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.mp4").symlink_to(source)
@@ -546,7 +546,8 @@ def test_yunet_runs_in_the_workers(tmp_path, reference):
 
 def test_pre_processing_starts_without_the_heavy_packages():
     code = (
-        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
         "print({'torch', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'scenedetect'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
