@@ -61,25 +61,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    add = parser.add_argument
+    add, whole, sizes = parser.add_argument, number(int, 1), [(480, 270), (284, 160)]
     add("--detectors", nargs="+", choices=DETECTORS, default=["s3fd"], help="default: s3fd")
     add("--weights", type=to_path, help="detector weights on disk, with one detector")
-    add(
-        "--sizes",
-        type=frame_size,
-        nargs="+",
-        default=[(480, 270), (284, 160)],
-        help="default: 480x270 284x160",
-    )
-    add(
-        "--batch_size",
-        type=number(int, 1),
-        nargs="+",
-        default=[1, 8, 32, 64],
-        help="frames (default: 1 8 32 64)",
-    )
+    add("--sizes", type=frame_size, nargs="+", default=sizes, help="default: 480x270 284x160")
+    batches = [1, 8, 32, 64]
+    add("--batch_size", type=whole, nargs="+", default=batches, help="frames (default: 1 8 32 64)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
-    add("--repeat", type=number(int, 1), default=5, help="timed repetitions (default: 5)")
+    add("--repeat", type=whole, default=5, help="timed repetitions (default: 5)")
     args = parser.parse_args(argv)
     if args.weights and len(args.detectors) > 1:
         parser.error("--weights belong to one detector, got several --detectors")

@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -36,71 +37,40 @@ from detectors import DETECTORS, Detector, build_detector
 from detectors.shared import SharedDetector, share
 from preprocessing.chunking import detection_size
 from preprocessing.faces import crop_face
-from preprocessing.jobs import start_worker, worker_state
+from preprocessing.jobs import built_once, start_worker
 from preprocessing.pool import run_in_pool
 from preprocessing.record import process_video
 from preprocessing.settings import Settings
 from preprocessing.shots import ShotDetector
-from utils.cli import UserError, n_cores, number, pick_device, run, to_path
+from utils.cli import HelpFormatter, UserError, n_cores, number, pick_device, run, to_path
 from utils.constants import FPS
 from utils.containers import VideoError
 from utils.media import open_source
 from utils.pictures import rgb_patch, to_rgb
 
 N_TRIAL_FRAMES = 100
-STEPS = (
-    "decode",
-    "audio",
-    "shrink",
-    "shots",
-    "detect",
-    "wait for the detector",
-    "track",
-    "crop",
-    "encode",
-    "write",
-)
+READING = ("decode", "audio", "shrink", "shots", "detect", "wait for the detector")
+STEPS = (*READING, "track", "crop", "encode", "write")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
     add = parser.add_argument
+    whole = number(int, 1)
     add("videos", type=to_path, nargs="*", help="videos to process")
-    add(
-        "--generate",
-        type=number(int, 1),
-        metavar="N",
-        help="make N videos of 1920x1080 pixels and process them",
-    )
-    add("--seconds", type=number(float, 2), default=10.0, help="length of the generated videos (default: 10)")
-    add(
-        "--detector",
-        choices=DETECTORS,
-        default="libfacedetection",
-        help="face detector (default: libfacedetection)",
-    )
+    words = "make N videos of 1920x1080 pixels and process them"
+    add("--generate", type=whole, metavar="N", help=words)
+    add("--seconds", type=number(float, 2), default=10.0, help="length of the generated videos")
+    add("--detector", choices=DETECTORS, default="libfacedetection", help="face detector")
     add("--weights", type=to_path, help="detector weights on disk")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs (default: auto)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where s3fd runs")
     add("--half", action="store_true", help="run s3fd in half precision")
-    add(
-        "--detect_every",
-        type=number(int, 1, 20),
-        default=1,
-        help="look for faces in every Nth frame (default: 1)",
-    )
-    add(
-        "--workers",
-        type=number(int, 1),
-        nargs="+",
-        default=[n_cores()],
-        help="numbers of processes to try (default: the cores)",
-    )
-    add("--repeat", type=number(int, 1), default=3, help="runs to take the median of (default: 3)")
-    add(
-        "--minutes", type=number(float, 0, open_low=True), help="repeat the first video until it is that long"
-    )
+    add("--detect_every", type=number(int, 1, 20), default=1, help="look for faces in every Nth frame")
+    words = "numbers of processes to try (default: the cores)"
+    add("--workers", type=whole, nargs="+", default=[n_cores()], help=words)
+    add("--repeat", type=whole, default=3, help="runs to take the median of")
+    minutes = number(float, 0, open_low=True)
+    add("--minutes", type=minutes, help="repeat the first video until it is that long")
     add("--trials", action="store_true", help="time single steps in several ways, on the first video")
     args = parser.parse_args(argv)
     if bool(args.videos) == bool(args.generate):
@@ -130,7 +100,7 @@ def make_wide_video(path: Path, seconds: float) -> None:
 
 
 class StandIn:
-    """A detector whose findings are replaced by the face of the generated videos, once their time is spent."""
+    """A detector whose findings are replaced by the face of the generated videos, their time once spent."""
 
     BOX = np.array([0.34, 0.25, 0.66, 0.83, 1.0], np.float32)  # of the frame's width and height; score
 
@@ -176,7 +146,8 @@ class TimedDetector:
         for first, last, n in sorted(span for span in self.spans if span[0] >= begin):
             busy += max(0.0, last - max(first, reached))
             reached, n_frames = max(reached, last), n_frames + n
-        return f"shared detector: {n_frames / (end - begin):.0f} frames/s, at work {100 * busy / (end - begin):.0f} % of the time"
+        rate, share_of_time = n_frames / (end - begin), 100 * busy / (end - begin)
+        return f"shared detector: {rate:.0f} frames/s, at work {share_of_time:.0f} % of the time"
 
 
 def repeat_video(source: Path, path: Path, minutes: float) -> Path:
@@ -201,27 +172,33 @@ def repeat_video(source: Path, path: Path, minutes: float) -> Path:
                     if lasts[k] is None or packet.dts > lasts[k]:  # sound may be longer than the picture
                         lasts[k] = packet.dts
                         copy = av.Packet(bytes(packet))
-                        copy.pts, copy.dts, copy.duration, copy.time_base = (
-                            packet.pts,
-                            packet.dts,
-                            packet.duration,
-                            packet.time_base,
-                        )
-                        copy.is_keyframe, copy.stream = packet.is_keyframe, copies[k]
+                        copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+                        copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
+                        copy.stream = copies[k]
                         out.mux(copy)
     return path
 
 
-def timed_job(source: Path) -> tuple[float, float, dict, int, float, float]:
-    """Process a video in a worker: when it began and ended, seconds by step, frames, the process's peak
-    memory in MB, and its CPU seconds.
-    """
+class Timed(NamedTuple):
+    """How a worker did with a video."""
+
+    start: float  # Unix time
+    end: float
+    steps_s: dict[str, float]  # wall time by step
+    n_frames: int
+    peak_mb: float  # memory of the process so far
+    cpu_s: float
+
+
+def timed_job(build: Callable[[], Detector], settings: Settings, source: Path) -> Timed:
+    """Process a video in a worker."""
     with tempfile.TemporaryDirectory() as folder:
         start, start_cpu = time.time(), time.process_time()
-        record, seconds = process_video(source, Path(folder) / "out", Path(folder) / "work", **worker_state)
+        out, work = Path(folder) / "out", Path(folder) / "work"
+        record, seconds = process_video(source, out, work, build(), settings)
         end, cpu_s = time.time(), time.process_time() - start_cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return start, end, seconds, record["n_frames"], peak_mb, cpu_s
+    return Timed(start, end, seconds, record["n_frames"], peak_mb, cpu_s)
 
 
 def measure_workers(
@@ -231,22 +208,22 @@ def measure_workers(
     one took place.
     """
     walls, cpus, steps, peaks_mb, shares = [], [], [], [], []
+    function = functools.partial(timed_job, build, settings)
     for _ in range(repeat):
         worked, there = busy_cores()
-        tasks = [(video,) for video in videos]
-        done = run_in_pool(timed_job, tasks, n_workers, start_worker, (build, settings))
+        done = run_in_pool(function, [(video,) for video in videos], n_workers, start_worker, (build,))
         try:
-            results = [pair[1].result() for pair in done if pair is not None]
+            results: list[Timed] = [pair[1].result() for pair in done if pair is not None]
         except VideoError as error:
             raise UserError(f"one of the videos can't be measured: {error}") from error
-        begin, end = min(result[0] for result in results), max(result[1] for result in results)
+        begin, end = min(result.start for result in results), max(result.end for result in results)
         walls.append(end - begin)
         worked, there = (now - before for now, before in zip(busy_cores(), (worked, there), strict=True))
         shares.append(worked / there if there else float("nan"))
-        cpus.append(sum(result[5] for result in results))
-        steps.append([sum(result[2].get(step, 0) for result in results) for step in STEPS])
-        peaks_mb.append(max(result[4] for result in results))
-    video_s, wall = sum(result[3] for result in results) / FPS, statistics.median(walls)
+        cpus.append(sum(result.cpu_s for result in results))
+        steps.append([sum(result.steps_s.get(step, 0) for result in results) for step in STEPS])
+        peaks_mb.append(max(result.peak_mb for result in results))
+    video_s, wall = sum(result.n_frames for result in results) / FPS, statistics.median(walls)
     rates = (f"{video_s / wall:.1f}", f"{video_s / wall / n_cores():.2f}")
     peak, busy = f"{max(peaks_mb):.0f} MB", f"{statistics.median(shares):.0%}"
     total = [str(n_workers), f"{wall:.2f} s", *rates, peak, f"{statistics.median(cpus):.2f} s", busy]
@@ -269,9 +246,6 @@ def cpu_ms(function: Callable, items: list) -> float:
 
 def time_steps(video: Path, detector: Detector) -> None:
     """Print CPU time per frame of single steps, done as pre-process.py does (first) and otherwise."""
-    import torch
-    from torchvision.io import encode_jpeg
-
     cv2.setNumThreads(1)
     with open_source(video) as source:
         start = time.process_time()
@@ -279,68 +253,99 @@ def time_steps(video: Path, detector: Detector) -> None:
         decode_ms = (time.process_time() - start) / len(frames) * 1000
     width, height = frames[0].width, frames[0].height
     small = detection_size(width, height, Settings())
+    images = [cv2.resize(to_rgb(frame), small) for frame in frames]
+    rows = [
+        ("decode", "libavcodec, one thread", decode_ms),
+        *time_shrinking(frames, small),
+        *time_crops(frames, height // 3),
+        *time_shots(frames, images),
+        ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),
+    ]
+    side = height // 3
+    print(f"\n{width}x{height}, detector's size {small[0]}x{small[1]}, window {side}x{side}\n")
+    print_table(["step", "how", "CPU ms per frame"], [(step, how, f"{ms:.2f}") for step, how, ms in rows])
 
-    def shrink(frame):
-        return cv2.resize(to_rgb(frame), small)
+
+def time_shrinking(frames: list[av.VideoFrame], small: tuple[int, int]) -> list[tuple[str, str, float]]:
+    """Rows of `time_steps`."""
 
     def swscale(frame, interpolation, threads):
         return frame.to_ndarray(
             format="rgb24", width=small[0], height=small[1], interpolation=interpolation, threads=threads
         )
 
-    images = [shrink(frame) for frame in frames]
-    whole = [to_rgb(frame) for frame in frames[:10]]
-    side = height // 3
+    straight = "swscale, straight from the decoder's format, bilinear"
+    ways = {
+        "whole frame to RGB, then cv2.resize (bilinear)": lambda f: cv2.resize(to_rgb(f), small),
+        straight: lambda f: swscale(f, "BILINEAR", 1),
+        "the same, area instead of bilinear": lambda f: swscale(f, "AREA", 1),
+        "the same, swscale's own choice of threads": lambda f: swscale(f, "BILINEAR", 0),
+    }
+    return name_first("shrink for the detector", [(how, cpu_ms(way, frames)) for how, way in ways.items()])
+
+
+def time_crops(frames: list[av.VideoFrame], side: int) -> list[tuple[str, str, float]]:
+    """Rows of `time_steps`."""
+    import torch
+    from torchvision.io import encode_jpeg
+
     window = np.array([side, 2 * side, side, 2 * side])
-    crops = [crop_face(image, window) for image in whole] * 10
+    crops = [crop_face(to_rgb(frame), window) for frame in frames[:10]] * 10
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
     def patch(frame):
         rgb, top, left = rgb_patch(frame, window)
         crop_face(rgb, window - (top, top, left, left))
 
+    def by_torchvision(crop):
+        encode_jpeg(torch.from_numpy(crop).permute(2, 0, 1).contiguous(), 95)
+
+    whole_ms = cpu_ms(lambda frame: crop_face(to_rgb(frame), window), frames)
+    cropping = [("only the window", cpu_ms(patch, frames)), ("whole frame to RGB first", whole_ms)]
+    opencv_ms = cpu_ms(lambda crop: cv2.imencode(".jpg", crop, quality), crops)
+    encoding = [("OpenCV (libjpeg-turbo)", opencv_ms), ("torchvision", cpu_ms(by_torchvision, crops))]
+    return name_first("crop, to RGB and 224x224", cropping) + name_first("JPEG of a crop", encoding)
+
+
+def time_shots(frames: list[av.VideoFrame], images: list[np.ndarray]) -> list[tuple[str, str, float]]:
+    """Rows of `time_steps`."""
+    cuts = ContentDetector()
+
     def shots_on(pictures):
         shots, numbers = ShotDetector(), iter(range(len(pictures)))
-        return lambda image: shots.cuts(next(numbers), image)
-
-    cuts = ContentDetector()
+        return cpu_ms(lambda image: shots.cuts(next(numbers), image), pictures)
 
     def content_detector(image):
         cuts.process_frame(FrameTimecode(0, float(FPS)), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 95]
-    rows = [
-        ("decode", "libavcodec, one thread", decode_ms),
-        ("shrink for the detector", "whole frame to RGB, then cv2.resize (bilinear)", cpu_ms(shrink, frames)),
-        (
-            "",
-            "swscale, straight from the decoder's format, bilinear",
-            cpu_ms(lambda f: swscale(f, "BILINEAR", 1), frames),
-        ),
-        ("", "the same, area instead of bilinear", cpu_ms(lambda f: swscale(f, "AREA", 1), frames)),
-        (
-            "",
-            "the same, swscale's own choice of threads",
-            cpu_ms(lambda f: swscale(f, "BILINEAR", 0), frames),
-        ),
-        ("crop, to RGB and 224x224", "only the window", cpu_ms(patch, frames)),
-        ("", "whole frame to RGB first", cpu_ms(lambda f: crop_face(to_rgb(f), window), frames)),
-        ("shots", "the small frame, one norm of the difference", cpu_ms(shots_on(images), images)),
-        ("", "ContentDetector itself", cpu_ms(content_detector, images)),
-        ("", "the whole frame, one norm", cpu_ms(shots_on(whole), whole)),
-        (
-            "JPEG of a crop",
-            "OpenCV (libjpeg-turbo)",
-            cpu_ms(lambda c: cv2.imencode(".jpg", c, quality), crops),
-        ),
-        (
-            "",
-            "torchvision",
-            cpu_ms(lambda c: encode_jpeg(torch.from_numpy(c).permute(2, 0, 1).contiguous(), 95), crops),
-        ),
-        ("detect", type(detector).__name__, cpu_ms(lambda image: detector.detect([image]), images)),
+    ways = [
+        ("the small frame, one norm of the difference", shots_on(images)),
+        ("ContentDetector itself", cpu_ms(content_detector, images)),
+        ("the whole frame, one norm", shots_on([to_rgb(frame) for frame in frames[:10]])),
     ]
-    print(f"\n{width}x{height}, detector's size {small[0]}x{small[1]}, window {side}x{side}\n")
-    print_table(["step", "how", "CPU ms per frame"], [(step, how, f"{ms:.2f}") for step, how, ms in rows])
+    return name_first("shots", ways)
+
+
+def name_first(step: str, ways: list[tuple[str, float]]) -> list[tuple[str, str, float]]:
+    """Rows of one step: its name stands in the first."""
+    return [("" if i else step, how, ms) for i, (how, ms) in enumerate(ways)]
+
+
+def make_videos(args: argparse.Namespace, folder: Path) -> list[Path]:
+    """The videos to process: those that are named, or generated in `folder`, or one of them made longer."""
+    videos = args.videos
+    if args.generate:
+        videos = [folder / f"{i}.mp4" for i in range(args.generate)]
+        n_processes = min(args.generate, n_cores())
+        if n_processes == 1:
+            for video in videos:
+                make_wide_video(video, args.seconds)
+        else:
+            with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+                list(pool.map(make_wide_video, videos, [args.seconds] * len(videos)))
+    if args.minutes:
+        videos = [repeat_video(videos[0], folder / "long.mkv", args.minutes)]
+    return videos
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -348,65 +353,46 @@ def main(argv: list[str] | None = None) -> None:
     device = str(pick_device(args.device)) if args.detector == "s3fd" else "cpu"
     is_stand_in = args.detector == "s3fd" and not args.weights
     if is_stand_in:
-        from benchmarks.detection import (
-            random_s3fd,  # here: a worker imports this file too, and PyTorch takes its memory
-        )
+        # here: a worker imports this file too, and PyTorch takes its memory
+        from benchmarks.detection import random_s3fd
 
-        detector = StandIn(TimedDetector(random_s3fd(device, args.half)))
+        timed = TimedDetector(random_s3fd(device, args.half))
+        detector: Detector = StandIn(timed)
     else:
-        detector = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
-    build = functools.partial(build_detector, args.detector, device, args.weights, args.half)
+        detector = timed = TimedDetector(build_detector(args.detector, device, args.weights, args.half))
+    build = functools.partial(built_once, build_detector, args.detector, device, args.weights, args.half)
     if detector.is_shared:
-        build = functools.partial(SharedDetector, *share(detector))
-    settings = Settings(args.detector, args.half, detect_every=args.detect_every)
+        build = functools.partial(built_once, SharedDetector, *share(detector))
     for video in args.videos:
         if not video.is_file():
             raise UserError(f"{video} does not exist.")
     with tempfile.TemporaryDirectory() as folder:
-        videos = args.videos
-        if args.generate:
-            videos = [Path(folder) / f"{i}.mp4" for i in range(args.generate)]
-            if args.generate == 1:
-                make_wide_video(videos[0], args.seconds)
-            else:
-                with ProcessPoolExecutor(
-                    min(args.generate, n_cores()), mp_context=get_context("spawn")
-                ) as pool:
-                    list(pool.map(make_wide_video, videos, [args.seconds] * len(videos)))
-        if args.minutes:
-            videos = [repeat_video(videos[0], Path(folder) / "long.mkv", args.minutes)]
-        print(
-            f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos, "
-            f"detector {args.detector}"
-            + (f" on {device}" if detector.is_shared else "")
-            + f", --detect_every {args.detect_every}\n"
-        )
+        videos = make_videos(args, Path(folder))
+        machine = f"{platform.processor() or platform.machine()}, {n_cores()} cores, {len(videos)} videos"
+        where = f" on {device}" if detector.is_shared else ""
+        print(f"{machine}, detector {args.detector}{where}, --detect_every {args.detect_every}\n")
         if args.trials:
-            time_steps(videos[0], detector.detector)
-            return
-        measured = []
-        for n_workers in args.workers:
-            measured.append(measure_workers(videos, build, settings, n_workers, args.repeat))
-            print(
-                f"{n_workers} workers: {measured[-1][0][2]} s of video per s", flush=True
-            )  # the table may take too long
-            if detector.is_shared:
-                timed = detector.detector if is_stand_in else detector
-                print(f"{n_workers} workers: {timed.report(*measured[-1][2])}", flush=True)
-        print_table(
-            [
-                "workers",
-                "wall",
-                "s of video per s",
-                "per core",
-                "peak memory of a worker",
-                "CPU",
-                "cores busy",
-            ],
-            [total for total, _, _ in measured],
-        )
-        print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
-        print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
+            time_steps(videos[0], timed.detector)
+        else:
+            print_speed(videos, build, args, timed if detector.is_shared else None)
+
+
+def print_speed(
+    videos: list[Path], build: Callable, args: argparse.Namespace, timed: TimedDetector | None
+) -> None:
+    """Measure each number of workers and print the tables; `timed` is the detector that they share."""
+    settings = Settings(args.detector, args.half, detect_every=args.detect_every)
+    measured = []
+    for n_workers in args.workers:
+        measured.append(measure_workers(videos, build, settings, n_workers, args.repeat))
+        total, _, span = measured[-1]
+        print(f"{n_workers} workers: {total[2]} s of video per s", flush=True)  # the tables may take long
+        if timed:
+            print(f"{n_workers} workers: {timed.report(*span)}", flush=True)
+    figures = ["wall", "s of video per s", "per core", "peak memory of a worker", "CPU", "cores busy"]
+    print_table(["workers", *figures], [total for total, _, _ in measured])
+    print("\nms per second of video, summed over the workers; detection runs beside the other steps:\n")
+    print_table(["workers", *STEPS], [by_step for _, by_step, _ in measured])
 
 
 if __name__ == "__main__":

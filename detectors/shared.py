@@ -13,6 +13,8 @@ import numpy as np
 
 from detectors import Detector
 
+Address = str | bytes | tuple[str, int] | None  # as `multiprocessing` has it
+
 
 class _Manager(BaseManager):
     pass
@@ -23,12 +25,12 @@ class SharedDetector:
 
     is_shared = True
 
-    def __init__(self, address: str, key: bytes, batch_size: int):
+    def __init__(self, address: Address, key: bytes, batch_size: int):
         self.batch_size = batch_size
         _Manager.register("detector")
         manager = _Manager(address=address, authkey=key)
         manager.connect()
-        self._detector = manager.detector()
+        self._detector = manager.detector()  # type: ignore[attr-defined]  # made by `register`
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self._detector.detect(np.stack(frames))
@@ -43,10 +45,10 @@ class _OneAtATime:
 
     def detect(self, frames: np.ndarray) -> list[np.ndarray]:
         with self._turn:
-            return self._detector.detect(frames)
+            return self._detector.detect(list(frames))
 
 
-def share(detector: Detector) -> tuple[str, bytes, int]:
+def share(detector: Detector) -> tuple[Address, bytes, int]:
     """Serve a detector from a thread of this process. Returns the arguments of `SharedDetector`."""
     key = os.urandom(32)
     server_side = _OneAtATime(detector)

@@ -7,6 +7,7 @@ fits (obj), and where the box is (bbox: centre in strides from the cell's corner
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,26 +65,23 @@ def decode_outputs(cls: np.ndarray, obj: np.ndarray, bbox: np.ndarray, cells: np
     scores, bbox, (columns, rows, strides) = scores[likely], bbox[likely], cells[likely].T
     size = np.exp(bbox[:, 2:]) * strides[:, None]
     corner = (bbox[:, :2] + np.stack([columns, rows], 1)) * strides[:, None] - size / 2
-    whole_px = np.hstack([corner, size]).astype(int)  # as OpenCV suppresses its boxes
-    kept = np.asarray(cv2.dnn.NMSBoxes(whole_px, scores, MIN_SCORE, NMS_IOU, top_k=TOP_K), int)  # best first
-    return np.hstack([corner, corner + size, scores[:, None]])[kept]
+    whole_px: Any = np.hstack([corner, size]).astype(int)  # as OpenCV suppresses its boxes
+    kept: Any = cv2.dnn.NMSBoxes(whole_px, scores, MIN_SCORE, NMS_IOU, top_k=TOP_K)  # best first
+    return np.hstack([corner, corner + size, scores[:, None]])[np.asarray(kept, np.int64)]
 
 
 class YuNet:
     """YuNet on one thread of the CPU; arguments and results as in `detectors`."""
 
-    batch_size = (
-        8  # frames a call: one after the other through the network, which is faster than in one batch
-    )
+    batch_size = 8  # frames a call: one after the other through the network, faster than in one batch
     is_shared = False
 
     def __init__(self, weights: Path | None = None):
         path = weights or fetch(WEIGHTS)
         if not path.is_file():
             raise WeightsError(f"{path} does not exist or is no file; expected {WEIGHTS.name}.")
-        onnxruntime.set_default_logger_severity(
-            3
-        )  # errors; it warns that outputs have another size than declared
+        # only errors; it warns that outputs have another size than declared
+        onnxruntime.set_default_logger_severity(3)
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

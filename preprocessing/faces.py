@@ -19,7 +19,7 @@ FILL = 110  # grey of what lies outside the frame
 
 
 class Track:
-    """One face through one shot, from its first to its last detection, the boxes between them interpolated."""
+    """One face through one shot, from its first to its last detection, with interpolated boxes between."""
 
     def __init__(self, number: int, first_frame: int, box: Sequence[float]):
         self.number = number  # in order of the first detections
@@ -66,7 +66,7 @@ class Track:
         return self.n_frames if self.ended else max(0, self.n_frames - MEDIAN_FRAMES // 2)
 
     def windows(self, start: int, stop: int) -> np.ndarray:
-        """Rows start .. stop-1, counted from the track's first frame, of `crop_windows` for the whole track."""
+        """Rows start .. stop-1 of `crop_windows` for the whole track, counted from its first frame."""
         begin = max(start - MEDIAN_FRAMES // 2, 0)
         boxes = np.array(self._boxes[begin : stop + MEDIAN_FRAMES // 2])
         return crop_windows(boxes)[start - begin : stop - begin]
@@ -131,11 +131,8 @@ class Tracker:
 
     def is_face(self, track: Track) -> bool:
         """Whether a track was seen more than 50 times and is more than 50 px wide or high in the mean."""
-        mean_box = track.boxes.mean(0)
-        return (
-            self.is_long_enough(track)
-            and max(mean_box[2] - mean_box[0], mean_box[3] - mean_box[1]) > MIN_SIZE_PX
-        )
+        x1, y1, x2, y2 = track.boxes.mean(0)
+        return self.is_long_enough(track) and max(x2 - x1, y2 - y1) > MIN_SIZE_PX
 
 
 def crop_windows(boxes: np.ndarray, edge: str = "nearest") -> np.ndarray:

@@ -1,6 +1,4 @@
-"""Many processes, many machines: a pool that outlives its workers, and what the ranks of torchrun have in
-common.
-"""
+"""A pool of processes that outlives its workers."""
 
 import os
 import signal
@@ -10,21 +8,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process, resource_tracker
-from typing import TYPE_CHECKING
 
 from pebble import ProcessPool
-
-if TYPE_CHECKING:
-    pass
 
 MAX_BROKEN = 3  # pools in a row that get nothing done
 
 
-def _start_worker(initializer: Callable, initargs: tuple) -> None:
+def _begin_work(initializer: Callable, initargs: tuple) -> None:
     """In a new worker: leave Ctrl-C to the parent, but end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
@@ -56,6 +56,56 @@ def _without_interrupt() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
+class _Workers:
+    """Worker processes with the tasks that they have in hand; `restart` puts others in their place."""
+
+    def __init__(self, function: Callable, n_workers: int, initializer: Callable, initargs: tuple):
+        self.pending: dict[Future, tuple] = {}  # task by its future
+        self.again: list[tuple] = []  # tasks that are to be done first, since a pool broke that had them
+        self._function = function
+        self._n_workers = n_workers
+        self._initargs = (initializer, initargs)
+        self.n_broken = 0  # pools in a row that got nothing done
+        self._pool = self._start()
+
+    def _start(self) -> ProcessPool:
+        context = get_context("spawn")
+        return ProcessPool(self._n_workers, initializer=_begin_work, initargs=self._initargs, context=context)
+
+    def give(self, tasks: Iterator[tuple]) -> bool:
+        """Give out tasks until one waits, so that no worker is idle; False if the pool turns out broken."""
+        while len(self.pending) <= self._n_workers:
+            if (task := self.again.pop(0) if self.again else next(tasks, None)) is None:
+                break
+            try:
+                with _without_interrupt():
+                    self.pending[self._pool.schedule(self._function, args=task)] = task
+            # RuntimeError once the pool has found out, in a thread of its own, that it is broken
+            except (BrokenProcessPool, RuntimeError):
+                self.again.insert(0, task)
+                return False
+        return True
+
+    def done(self, timeout_s: float) -> list[tuple[tuple, Future]]:
+        """The tasks that are done by now, with their futures; waits for the first one for so long."""
+        futures = wait(self.pending, timeout=timeout_s, return_when=FIRST_COMPLETED).done
+        return [(self.pending.pop(future), future) for future in futures]
+
+    def restart(self) -> None:
+        """A worker was killed while it started, and the pool gives up then: begin another one."""
+        self.n_broken += 1
+        if self.n_broken == MAX_BROKEN:
+            raise BrokenProcessPool("workers die as soon as they start")
+        self.again += self.pending.values()
+        self.pending.clear()
+        self.stop()
+        self._pool = self._start()
+
+    def stop(self) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+
 def run_in_pool(
     function: Callable, tasks: Iterable[tuple], n_workers: int, initializer: Callable, initargs: tuple
 ) -> Iterator[tuple[tuple, Future] | None]:
@@ -68,57 +118,20 @@ def run_in_pool(
     Raises:
         BrokenProcessPool: workers die before they have a task, `MAX_BROKEN` times in a row.
     """
-
-    def start() -> ProcessPool:
-        return ProcessPool(
-            n_workers,
-            initializer=_start_worker,
-            initargs=(initializer, initargs),
-            context=get_context("spawn"),
-        )
-
-    tasks, again, pending = iter(tasks), [], {}
-    pool, n_broken = start(), 0
+    tasks, workers = iter(tasks), _Workers(function, n_workers, initializer, initargs)
     try:
-        while True:
-            is_broken = False
-            while len(pending) <= n_workers:  # one waits, so that none is idle
-                if (task := again.pop(0) if again else next(tasks, None)) is None:
-                    break
-                try:
-                    with _without_interrupt():
-                        pending[pool.schedule(function, args=task)] = task
-                except (
-                    BrokenProcessPool,
-                    RuntimeError,
-                ):  # the latter once the former has happened in a thread of the pool
-                    again.insert(0, task)
-                    is_broken = True
-                    break
-            if not pending and not is_broken:
-                break
-            done = wait(pending, timeout=0 if is_broken else 1, return_when=FIRST_COMPLETED).done
-            for future in done:
-                task = pending.pop(future)
+        while not (is_whole := workers.give(tasks)) or workers.pending:
+            done = workers.done(timeout_s=1 if is_whole else 0)
+            for task, future in done:
                 if isinstance(future.exception(), BrokenProcessPool):
-                    again.append(task)
-                    is_broken = True
+                    workers.again.append(task)
+                    is_whole = False
                 else:
-                    n_broken = 0
+                    workers.n_broken = 0
                     yield task, future
-            if (
-                is_broken
-            ):  # a worker was killed while it started: the pool gives up then, and another one goes on
-                n_broken += 1
-                if n_broken == MAX_BROKEN:
-                    raise BrokenProcessPool("workers die as soon as they start")
-                again += pending.values()
-                pending.clear()
-                pool.stop()
-                pool.join()
-                pool = start()
+            if not is_whole:
+                workers.restart()
             if not done:
                 yield None
     finally:
-        pool.stop()
-        pool.join()
+        workers.stop()

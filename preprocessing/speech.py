@@ -44,9 +44,8 @@ def unexplained(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """
     down, right = np.gradient((before + after) / 2)
     ones = np.ones_like(before)
-    causes = np.stack([right, right * _x, right * _y, down, down * _x, down * _y, before, ones], -1).astype(
-        np.float64
-    )
+    causes = np.stack([right, right * _x, right * _y, down, down * _x, down * _y, before, ones], -1)
+    causes = causes.astype(np.float64)  # (GRID, GRID, 8)
     change = (after - before).astype(np.float64)
     inside = causes[FACE]
     normal = inside.T @ inside + 1e-3 * np.eye(causes.shape[-1])  # a flat picture has no unique fit
@@ -60,9 +59,7 @@ class FaceMotion:
     def __init__(self):
         self._mouth: list[float] = []
         self._last: np.ndarray | None = None
-        self._still: np.ndarray | None = (
-            None  # the picture that the next one `STILL_FRAMES` later is compared with
-        )
+        self._still: np.ndarray | None = None  # to compare with the picture `STILL_FRAMES` later
         self._changes: list[float] = []
 
     def add(self, crop: np.ndarray) -> None:
@@ -75,9 +72,8 @@ class FaceMotion:
             contrast = max(float(cells[FACE].std()), MIN_CONTRAST)
             moved = max(0.0, float(change[MOUTH].mean() - change[UPPER].mean())) / contrast
         if len(self._mouth) % STILL_FRAMES == 0:
-            smooth = cv2.GaussianBlur(
-                cells, (0, 0), 0.8
-            )  # a window that is cut out a pixel aside looks the same
+            # so that a window that is cut out a pixel aside looks the same
+            smooth = cv2.GaussianBlur(cells, (0, 0), 0.8)
             if self._still is not None:
                 contrast = max(float(smooth[FACE].std()), MIN_CONTRAST)
                 self._changes.append(float(unexplained(self._still, smooth)[FACE].mean()) / contrast)
@@ -155,7 +151,8 @@ def overlap(a: Track, b: Track) -> bool:
 
 def faces_at_once(tracks: Sequence[Track]) -> tuple[int, int]:
     """How many tracks overlap at most, and the first frame that two of them share; (1, 0) where none do."""
-    n_most, first_frame, seen = 1, None, []
+    n_most, first_frame = 1, None
+    seen: list[Track] = []  # which have not ended yet
     for track in sorted(tracks, key=lambda track: track.first_frame):
         seen = [other for other in seen if other.last_frame >= track.first_frame]
         others = [other for other in seen if overlap(other, track)]
@@ -185,9 +182,8 @@ def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound
             continue
         first, stop = shared_frames(tracks[best], tracks[i])
         loud = frame_loudness(sound, first, stop - first)
-        mouths = [
-            motions[k].mouth[first - tracks[k].first_frame : stop - tracks[k].first_frame] for k in (best, i)
-        ]
+        starts = {k: tracks[k].first_frame for k in (best, i)}
+        mouths = [motions[k].mouth[first - start : stop - start] for k, start in starts.items()]
         own, other = speech_evidence(mouths, loud)
         # one that is there for a small part of the time must speak clearly: by two standard errors of its
         # correlation
@@ -195,7 +191,8 @@ def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound
         margin = max(MIN_MARGIN, 2 / np.sqrt((stop - first) / SMOOTH_FRAMES)) if is_part else MIN_MARGIN
         if abs(own - other) >= margin:
             is_better = other > own
-            why = f"the one that moves with the sound was kept ({max(own, other):.2f} against {min(own, other):.2f})"
+            figures = f"{max(own, other):.2f} against {min(own, other):.2f}"
+            why = f"the one that moves with the sound was kept ({figures})"
         else:
             is_better = area(tracks[i]) > area(tracks[best])
             why = "the larger one was kept, since neither moves clearly more with the sound"

@@ -25,7 +25,6 @@ from detectors.download import WeightsFile, fetch
 from evaluation.span_files import read_labels, read_proposals
 from evaluation.tables import read_scores, read_summary
 from tests.clips import face_pictures, tone, write_clip
-from tests.conftest import load_script
 from utils.chunkfiles import read_record, read_video, read_wav, write_wav
 from utils.claims import WORK, claimed, sweep, work_of
 from utils.cli import UserError

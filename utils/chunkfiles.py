@@ -2,11 +2,13 @@
 <chunk>.wav, video.json.
 """
 
+import json
 import re
 import struct
 import wave
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -15,12 +17,101 @@ from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, CROP_SIZE_PX, FPS, MAX_
 from utils.files import MAX_RECORD_BYTES, open_regular, read_bytes
 from utils.jsonfiles import load_json
 
+RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
+CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
 MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
-SEGMENT = struct.Struct(
-    ">xBHBHH"
-)  # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
+JPEG_END = b"\xff\xd9"
+# of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
+SEGMENT = struct.Struct(">xBHBHH")
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+# the decoder can halve as it goes: frames 1/n as large
+REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+
+
+class IndexRow(NamedTuple):
+    """One chunk in train_split.csv or test_split.csv, the columns that each of these has."""
+
+    video: str  # <label>/<folder of the video>
+    label: int  # see `LABELS`
+    track: int
+    chunk: str  # see `chunk_name`
+    path: str  # of the folder with its frames, below the folder of the index
+    start_s: float  # from the video's first picture on
+
+
+INDEX_COLUMNS = IndexRow._fields
+
+
+class ChunkRecord(TypedDict):
+    """One second of a face track."""
+
+    chunk: str  # its name, see `chunk_name`
+    first_frame: int  # at 30 fps, from the video's first picture on
+
+
+class TrackRecord(TypedDict):
+    """One face through one shot."""
+
+    first_frame: int
+    last_frame: int
+    boxes: list[list[float]]  # of each frame: x1 y1 x2 y2 in pixels of the upright video
+    still: NotRequired[bool]  # True where the face never moves, else it is not there
+
+
+class ChunksByKind(TypedDict):
+    """The chunks of a video, and those that were left out, by the reason."""
+
+    chunks: list[ChunkRecord]  # which are on disk
+    without_sound: list[ChunkRecord]
+    damaged: list[ChunkRecord]  # in the video file
+    still: NotRequired[list[ChunkRecord]]  # of a face that never moves beside one that does
+
+
+class VideoRecord(ChunksByKind):
+    """What `video.json` says of a video. Files of earlier versions may lack fields, see `is_record`."""
+
+    source: str  # name of the video file
+    source_bytes: int
+    settings_hash: str
+    settings: dict[str, Any]  # see `preprocessing.settings.Settings`
+    n_frames: int  # at 30 fps, up to the last picture
+    shots: list[int]  # their first frames
+    n_tracks_found: int  # of which `tracks` are kept
+    tracks: list[TrackRecord]
+    warnings: list[str]  # what was wrong with the file or with the choice of the face
+    timings: dict[str, float]  # when picture and sound begin and end, in seconds on the file's clock
+
+
+def chunk_name(number: int, track: int | None = None) -> str:
+    """The name of a track's chunk; with the track's number where all tracks of a video are kept."""
+    return f"{number:05d}" if track is None else f"{track:02d}_{number:05d}"
+
+
+def track_of(name: str) -> int:
+    """The number of the track that a chunk belongs to, by the chunk's name."""
+    track = name.rpartition("_")[0]
+    return int(track) if track.isdecimal() else 0
+
+
+def frame_path(chunk: Path, number: int) -> Path:
+    return chunk / f"{number:06d}.jpg"
+
+
+def sound_path(chunk: Path) -> Path:
+    """The sound of the chunk whose frames lie in the folder `chunk`."""
+    return chunk.with_name(f"{chunk.name}.wav")
+
+
+def index_path(out_dir: Path, split: str) -> Path:
+    return out_dir / f"{split}_split.csv"
+
+
+def write_frames(chunk: Path, jpegs: Sequence[bytes]) -> None:
+    """Write a chunk's frames, which are JPEG files already."""
+    chunk.mkdir(parents=True)
+    for number, jpeg in enumerate(jpegs):
+        frame_path(chunk, number).write_bytes(jpeg)
 
 
 def write_wav(path: Path, samples: np.ndarray) -> None:
@@ -33,7 +124,7 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
 
 
 def jpeg_pixels(data: bytes) -> int:
-    """How many pixels a JPEG file claims to have; 0 if it is none."""
+    """How many pixels a JPEG file claims to have; 0 if it is none. PIL takes twenty times as long to tell."""
     at = 2
     while data[:2] == b"\xff\xd8" and at + 9 <= len(data) and data[at] == 0xFF:
         marker, length, _, height, width = SEGMENT.unpack_from(data, at)
@@ -47,10 +138,8 @@ def read_wav(path: Path) -> np.ndarray:
     """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
     try:
         with open_regular(path) as raw, wave.open(raw) as file:
-            kind, n_samples = (
-                (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate()),
-                file.getnframes(),
-            )
+            kind = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
+            n_samples = file.getnframes()
             is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == CHUNK_SAMPLES  # as it claims
             data = file.readframes(CHUNK_SAMPLES) if is_right else b""
     except (wave.Error, EOFError) as error:
@@ -58,50 +147,41 @@ def read_wav(path: Path) -> np.ndarray:
     if len(data) != 2 * CHUNK_SAMPLES:
         n_samples = len(data) // 2 if is_right else n_samples
         got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
-        raise ValueError(
-            f"{path.name} has {got}, expected {CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz"
-        )
+        expected = f"{CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz"
+        raise ValueError(f"{path.name} has {got}, expected {expected}")
     return np.frombuffer(data, "<i2")
 
 
-RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
-CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
+def write_record(folder: Path, record: VideoRecord) -> None:
+    (folder / RECORD).write_text(json.dumps(record))
 
 
-def read_record(folder: Path) -> dict | None:
-    """The record of a complete video folder; None if it has none, or none that `process_video` can have
-    written.
-    """
+def read_record(folder: Path) -> VideoRecord | None:
+    """The record of a complete video folder; None if it has none, or something that is no record."""
     try:
-        record = load_json(folder / RECORD, MAX_RECORD_BYTES)
-        kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
-        is_ours = all(isinstance(record[name], kind) for name, kind in kinds.items())
-        is_ours &= (
-            isinstance(record.get("settings_hash", ""), str)
-            and Path(record["source"]).name == record["source"] != ".."
-        )
-        for chunk in (
-            chunk
-            for kind in ("chunks", "without_sound", "damaged", "still")
-            for chunk in record.get(kind, ())
-        ):
-            # names become paths
-            is_ours &= (
-                CHUNK_NAME.fullmatch(chunk["chunk"]) is not None
-                and 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
-            )
-        is_ours &= all(isinstance(warning, str) for warning in record.get("warnings", ()))
+        record: Any = load_json(folder / RECORD, MAX_RECORD_BYTES)
+        return cast(VideoRecord, record) if is_record(record) else None
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    return record if is_ours else None
 
 
-JPEG_END = b"\xff\xd9"
-REDUCED = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-}  # decoded 1/n as large
+def is_record(record: Any) -> bool:
+    """Whether a JSON value is a record; also ones of earlier versions, which lack fields.
+
+    Names in it become paths, so that they are checked well. Any error says that it is none, too.
+    """
+    kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
+    if not all(isinstance(record[name], kind) for name, kind in kinds.items()):
+        return False
+    is_name = Path(record["source"]).name == record["source"] != ".."
+    if not is_name or not isinstance(record.get("settings_hash", ""), str):
+        return False
+    for kind in ChunksByKind.__annotations__:
+        for chunk in record.get(kind, ()):
+            is_in_time = 0 <= chunk["first_frame"] <= MAX_DURATION_S * FPS
+            if not is_in_time or not CHUNK_NAME.fullmatch(chunk["chunk"]):
+                return False
+    return all(isinstance(warning, str) for warning in record.get("warnings", ()))
 
 
 def chunk_frames(folder: Path) -> list[Path]:
@@ -151,6 +231,14 @@ def read_video(folder: Path, img_dim: int | None = None) -> np.ndarray:
     return decode_video(((path.name, frame_bytes(path)) for path in chunk_frames(folder)), img_dim)
 
 
+def read_crop(path: Path) -> np.ndarray:
+    """One frame as (H, W, 3) uint8 RGB, see `decode_frame`; OSError or ValueError if it can't be read."""
+    frame = decode_frame(frame_bytes(path))
+    if frame is None:
+        raise ValueError(f"frame {path.name} is damaged")
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+
 def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None) -> np.ndarray:
     """Decode a chunk's 30 frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
 
@@ -158,15 +246,16 @@ def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None)
         jpegs: their names and contents, in order.
 
     Raises:
-        ValueError: a frame that is cut off, too large or no JPEG, frames of several sizes.
+        ValueError: a frame that is cut off, too large or no JPEG, frames of several sizes, no frame.
     """
-    # the decoder can halve as it goes: a crop of 224 pixels is never decoded whole for frames of 112 or less
+    # a crop of 224 pixels is never decoded whole for frames of 112 or less
     scale = next((scale for scale in REDUCED if img_dim and img_dim * scale <= CROP_SIZE_PX), 1)
-    video = size = None
+    video: np.ndarray | None = None  # made for the size of the first frame
+    size: tuple[int, ...] | None = None
     for i, (name, data) in enumerate(jpegs):
         frame = decode_frame(data, scale)
-        if scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:  # a smaller crop than ours
-            scale = 1
+        if img_dim and scale > 1 and frame is not None and min(frame.shape[:2]) < img_dim:
+            scale = 1  # a smaller crop than ours
             frame = decode_frame(data)
         if frame is None:
             raise ValueError(f"frame {name} is damaged")
@@ -179,11 +268,33 @@ def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None)
         if video is None:
             video = np.empty((CHUNK_FRAMES, *frame.shape), np.uint8)
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=video[i])
+    if video is None:
+        raise ValueError(f"no frames, expected {CHUNK_FRAMES}")
     return video
 
 
-INDEX_COLUMNS = ("video", "label", "track", "chunk", "path", "start_s")
+def check_chunk(chunk: Path) -> str | None:
+    """Why a chunk can't be used, or None: 30 readable frames of one size and 48,000 samples of sound."""
+    try:
+        read_video(chunk)
+        read_wav(sound_path(chunk))
+    except FileNotFoundError as error:
+        return f"no {Path(error.filename).name}"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
 
 
-def index_path(out_dir: Path, split: str) -> Path:
-    return out_dir / f"{split}_split.csv"
+def list_chunks(video: Path, record: VideoRecord | None) -> list[tuple[str, float]]:
+    """Name and start in seconds of each chunk of a video, by its folder and its record, in order of names.
+
+    Without a record (chunks made by the authors' code) a chunk's number is its second in the track.
+    """
+    names = {p.name for p in video.iterdir() if p.is_dir()} | {p.stem for p in video.glob("*.wav")}
+    starts = {chunk["chunk"]: chunk["first_frame"] / FPS for chunk in record["chunks"]} if record else {}
+    chunks = []
+    for name in sorted(names | set(starts)):
+        number = name.rpartition("_")[2]
+        by_name_s = float(number) * CHUNK_FRAMES / FPS if number.isdecimal() else 0.0
+        chunks.append((name, starts.get(name, by_name_s)))
+    return chunks

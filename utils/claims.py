@@ -45,9 +45,8 @@ def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
     """
     path = work.with_suffix(".lock")
     if path.parent.is_symlink():
-        raise UserError(
-            f"{path.parent} is a link, and results are built in it and deleted; remove it, then run this again."
-        )
+        what = "is a link, and results are built in it and deleted; remove it, then run this again."
+        raise UserError(f"{path.parent} {what}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink():  # to a file, which would be emptied
         path.unlink()
@@ -70,7 +69,7 @@ def claimed_work(work: Path, wait: bool = False) -> Iterator[Path | None]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what killed processes left beside the videos' folders, and nothing else; a link is not followed."""
+    """Remove what killed processes left beside the videos' folders, and nothing else; follows no link."""
     if (parent / WORK).is_symlink():
         return
     for path in (parent / WORK).glob("*.lock"):

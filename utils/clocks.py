@@ -6,16 +6,21 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import cast
 
 import av
 
 CLOCK_RESTART_S = Fraction(1, 2)  # time stamps that run back by more begin to count anew
-N_PACKETS_AHEAD, N_OWN_AHEAD = (
-    256,
-    3,
-)  # looked at then: whether other streams do, whether the next of the stream go on
+N_PACKETS_AHEAD = 256  # looked at then: whether those of other streams run back, too
+N_OWN_AHEAD = 3  # and whether the next ones of the same stream go on from before
 REORDERING = ("h264", "hevc", "vvc")  # codecs of which FFmpeg can't tell presentation times from decode times
 MAX_REORDERED = 64  # packets a decoder may hold back
+
+
+def tick_of(item: av.Packet | av.VideoFrame | av.AudioFrame | av.stream.Stream) -> Fraction:
+    """Seconds by tick of its time stamps, which FFmpeg tells of everything that it reads."""
+    assert item.time_base is not None
+    return item.time_base
 
 
 def round_half_up(x: Fraction) -> int:
@@ -46,15 +51,12 @@ class Clock:
                     self._alone.discard(stream)
             elif stream not in self._alone:
                 ahead.extend(itertools.islice(packets, N_PACKETS_AHEAD - len(ahead)))
-                own = [other for other in ahead if other.stream_index == stream and other.dts is not None][
-                    :N_OWN_AHEAD
-                ]
-                if any(abs(self._offset(other)) <= CLOCK_RESTART_S for other in own):  # it alone is wrong
-                    packet.dts = packet.pts = round_half_up(
-                        (self._expected[stream] - self._shift(stream)) / packet.time_base
-                    )
-                elif offset < 0:
-                    self._enter_next_part(packet, ahead)
+                own = [other for other in ahead if other.stream_index == stream and other.dts is not None]
+                if any(abs(self._offset(other)) <= CLOCK_RESTART_S for other in own[:N_OWN_AHEAD]):
+                    time = self._expected[stream] - self._shift(stream)  # its own time stamp alone is wrong
+                    packet.dts = packet.pts = round_half_up(time / tick_of(packet))
+                elif offset < 0 and packet.dts is not None:
+                    self._enter_next_part(packet, packet.dts, ahead)
             self._move(packet)
             yield packet
 
@@ -66,16 +68,16 @@ class Clock:
         stream = packet.stream_index
         if packet.dts is None or stream not in self._expected:
             return Fraction(0)
-        return packet.dts * packet.time_base + self._shift(stream) - self._expected[stream]
+        return packet.dts * tick_of(packet) + self._shift(stream) - self._expected[stream]
 
-    def _enter_next_part(self, packet: av.Packet, ahead: Iterable[av.Packet]) -> None:
+    def _enter_next_part(self, packet: av.Packet, dts: int, ahead: Iterable[av.Packet]) -> None:
         """The clock starts again with a packet, unless it does so for its stream alone, whose time is wrong
         then.
         """
-        stream, time = packet.stream_index, packet.dts * packet.time_base
-        for part in range(
-            self._part.get(stream, 0) + 1, len(self._shifts)
-        ):  # another stream is there already
+        stream, tick = packet.stream_index, tick_of(packet)
+        time = dts * tick
+        # parts in which another stream is already
+        for part in range(self._part.get(stream, 0) + 1, len(self._shifts)):
             if time + self._shifts[part] >= self._expected[stream] - CLOCK_RESTART_S:
                 self._part[stream] = part
                 return
@@ -85,13 +87,13 @@ class Clock:
         if others and min(others) >= -CLOCK_RESTART_S:
             self._alone.add(stream)
         else:
-            first = packet.dts if packet.pts is None else packet.pts
+            first = dts if packet.pts is None else packet.pts
             self._part[stream] = len(self._shifts)
-            self._shifts.append(self._end - first * packet.time_base)
+            self._shifts.append(self._end - first * tick)
             self.restarts.append(self._end)
 
     def _move(self, packet: av.Packet) -> None:
-        stream, tick = packet.stream_index, packet.time_base
+        stream, tick = packet.stream_index, tick_of(packet)
         ticks = round_half_up(self._shift(stream) / tick)
         if packet.pts is not None:
             packet.pts += ticks
@@ -123,9 +125,8 @@ class DisplayTimes:
     def note(self, packet: av.Packet) -> int:
         """Take note of a packet that goes to the decoder next; its number."""
         number, self._n_packets = self._n_packets, self._n_packets + 1
-        packet.opaque = [
-            number
-        ]  # an object of its own: PyAV keeps them by identity, for as long as the first frame that has it
+        # an object of its own: PyAV keeps them by identity, for as long as the first frame that has it
+        packet.opaque = [number]
         if self.is_guess:
             if not self._is_avi and packet.pts is not None and packet.dts is not None:
                 self._lead = packet.pts - packet.dts if self._lead is None else self._lead
@@ -139,7 +140,7 @@ class DisplayTimes:
 
     def number_of(self, frame: av.VideoFrame) -> int | None:
         """The number of the packet that a decoded picture came in."""
-        return frame.opaque[0] if frame.opaque else None
+        return cast(list[int], frame.opaque)[0] if frame.opaque else None
 
     def forget(self, number: int) -> None:
         """A packet could not be decoded."""
@@ -149,10 +150,10 @@ class DisplayTimes:
         """The time of the next decoded picture, in ticks of its stream."""
         number = self.number_of(frame)
         if not self.is_guess or (self._context.reorder_depth == 0 and not self._is_avi):
-            self._free.pop(number, None)
+            if number is not None:
+                self._free.pop(number, None)
             return frame.pts
-        if (
-            frame.key_frame and number is not None
-        ):  # pictures before it in the order of decoding are shown before it
+        # pictures before it in the order of decoding are shown before it
+        if frame.key_frame and number is not None:
             self._free = {n: time for n, time in self._free.items() if n >= number}
-        return self._free.pop(min(self._free, key=self._free.get)) if self._free else frame.pts
+        return self._free.pop(min(self._free, key=self._free.__getitem__)) if self._free else frame.pts

@@ -1,6 +1,8 @@
 """Which files are opened as videos or sounds, and what is read of them."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import av
 
@@ -14,50 +16,11 @@ DECODER_LIMITS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(2**21)}
 # The containers that are read. Playlists, lists of pictures and descriptions of streams (hls, concat, dash,
 # image2, sdp, ...) are not among them: they name other files, or addresses.
 CONTAINERS = (
-    "aac",
-    "aiff",
-    "amr",
-    "asf",
-    "av1",
-    "avi",
-    "caf",
-    "dhav",
-    "dv",
-    "flac",
-    "flv",
-    "gif",
-    "gxf",
-    "h263",
-    "h264",
-    "hevc",
-    "ivf",
-    "live_flv",
-    "lxf",
-    "m4v",
-    "matroska",
-    "mjpeg",
-    "mov",
-    "mp3",
-    "mpeg",
-    "mpegts",
-    "mpegvideo",
-    "mxf",
-    "nsv",
-    "nut",
-    "nuv",
-    "obu",
-    "ogg",
-    "pva",
-    "rm",
-    "smjpeg",
-    "swf",
-    "ty",
-    "vc1",
-    "wav",
-    "wtv",
-    "yuv4mpegpipe",
+    "aac aiff amr asf av1 avi caf dhav dv flac flv gif gxf h263 h264 hevc ivf live_flv lxf m4v "
+    "matroska mjpeg mov mp3 mpeg mpegts mpegvideo mxf nsv nut nuv obu ogg pva rm smjpeg swf ty vc1 "
+    "wav wtv yuv4mpegpipe"
 )
-READING = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+READING = {"format_whitelist": CONTAINERS.replace(" ", ","), "protocol_whitelist": "file"}
 
 
 class VideoError(Exception):
@@ -78,45 +41,43 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
 
 
-def pick_stream(container: av.container.InputContainer, kind: str) -> tuple[av.stream.Stream, str]:
-    """The best stream of a kind (video, audio) that can be decoded, and a warning if FFmpeg prefers one that
-    can't.
+@overload
+def pick_stream(
+    container: av.container.InputContainer, kind: Literal["video"]
+) -> tuple[av.VideoStream, str]: ...
+@overload
+def pick_stream(
+    container: av.container.InputContainer, kind: Literal["audio"]
+) -> tuple[av.AudioStream, str]: ...
+def pick_stream(container: av.container.InputContainer, kind: Literal["video", "audio"]) -> tuple[Any, str]:
+    """The best stream of a kind that can be decoded, and a warning if FFmpeg prefers one that can't.
 
     Raises:
         VideoError: there is none.
     """
-    word = {"video": "picture", "audio": "sound"}[kind]
-    streams = [
-        s for s in getattr(container.streams, kind) if not s.disposition & av.stream.Disposition.attached_pic
-    ]
+    of_kind: Iterable[av.VideoStream | av.AudioStream] = getattr(container.streams, kind)
+    streams = [s for s in of_kind if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:  # cover art is none
         raise VideoError(kind, {"video": "has no video stream", "audio": "has no sound"}[kind])
     usable = [stream for stream in streams if stream.codec_context is not None]
+    word = {"video": "picture", "audio": "sound"}[kind]
     if not usable:
-        raise VideoError(
-            "open", f"no decoder for its {word}; expected a codec that FFmpeg decodes, so convert it first"
-        )
+        expected = "expected a codec that FFmpeg decodes, so convert it first"
+        raise VideoError("open", f"no decoder for its {word}; {expected}")
     best = container.streams.best(kind)
     if best in usable:
         return best, ""
+    taken = max(usable, key=stream_rank)
+    words = f"stream {taken.index} is taken"
+    return taken, f"no decoder for the {word} in stream {best.index}, {words}" if best in streams else ""
 
-    def rank(stream: av.stream.Stream) -> tuple:
-        codec = stream.codec_context
-        size = codec.width * codec.height if kind == "video" else codec.sample_rate
-        return (
-            bool(stream.disposition & av.stream.Disposition.default),
-            size,
-            codec.bit_rate or 0,
-            -stream.index,
-        )
 
-    taken = max(usable, key=rank)
-    warning = (
-        f"no decoder for the {word} in stream {best.index}, stream {taken.index} is taken"
-        if best in streams
-        else ""
-    )
-    return taken, warning
+def stream_rank(stream: av.VideoStream | av.AudioStream) -> tuple[bool, int, int, int]:
+    """The higher, the better: the default one, then the largest picture or highest rate, then by bits."""
+    codec = stream.codec_context
+    size = codec.width * codec.height if isinstance(codec, av.VideoCodecContext) else codec.sample_rate
+    is_default = bool(stream.disposition & av.stream.Disposition.default)
+    return is_default, size, codec.bit_rate or 0, -stream.index
 
 
 def open_container(path: Path) -> av.container.InputContainer:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -29,11 +29,10 @@ class Launch:
     """How this process was started: by torchrun as one of several ranks, or alone."""
 
     def __init__(self):
-        self.rank, self.local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-        self.size, self.local_size = (
-            int(os.environ.get("WORLD_SIZE", 1)),
-            int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        )
+        self.rank = int(os.environ.get("RANK", 0))
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0))
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.local_size = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         self.is_launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun
         self.n_restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
@@ -42,9 +41,8 @@ class Launch:
         from torch.distributed import PrefixStore, rendezvous
 
         store, _, _ = next(rendezvous("env://"))
-        if (
-            self.size == self.local_size
-        ):  # one machine's store outlives a restart; several ones get a new store
+        # one machine's store outlives a restart; several ones get a new store
+        if self.size == self.local_size:
             store = PrefixStore(f"attempt {self.n_restarts}", store)
         return store
 
@@ -54,7 +52,7 @@ class Group(Launch):
 
     def __init__(self):
         super().__init__()
-        self._store = self.store() if self.size > 1 else OwnStore()
+        self._store: Any = self.store() if self.size > 1 else OwnStore()
 
     def add(self, name: str, n: int = 1) -> int:
         """Add to a counter of the group, 0 at first, and return it."""
@@ -64,7 +62,7 @@ class Group(Launch):
         """Make a value, anything that JSON holds, known to the group."""
         self._store.set(name, zlib.compress(json.dumps(value).encode()))
 
-    def get(self, name: str) -> object:
+    def get(self, name: str) -> Any:
         """A value that some member shares, or will: waits for it."""
         while not self._store.check([name]):  # and not in the store's own wait, which no signal ends
             time.sleep(0.2)

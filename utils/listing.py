@@ -9,84 +9,14 @@ from pathlib import Path
 from utils.cli import legible
 from utils.constants import LABELS
 
-NOT_VIDEOS = frozenset(  # suffixes; files with others and without any are taken for videos
-    (
-        ".7z",
-        ".aac",
-        ".ass",
-        ".bak",
-        ".bmp",
-        ".bz2",
-        ".cfg",
-        ".css",
-        ".csv",
-        ".db",
-        ".doc",
-        ".docx",
-        ".exe",
-        ".flac",
-        ".gz",
-        ".h5",
-        ".heic",
-        ".htm",
-        ".html",
-        ".ini",
-        ".ipynb",
-        ".jpeg",
-        ".jpg",
-        ".js",
-        ".json",
-        ".jsonl",
-        ".lnk",
-        ".log",
-        ".m4a",
-        ".mat",
-        ".md",
-        ".md5",
-        ".mp3",
-        ".npy",
-        ".npz",
-        ".odt",
-        ".onnx",
-        ".opus",
-        ".parquet",
-        ".pdf",
-        ".pickle",
-        ".pkl",
-        ".png",
-        ".ppt",
-        ".pptx",
-        ".pt",
-        ".pth",
-        ".py",
-        ".pyc",
-        ".rar",
-        ".rtf",
-        ".sh",
-        ".sha256",
-        ".srt",
-        ".svg",
-        ".tar",
-        ".tgz",
-        ".tif",
-        ".tiff",
-        ".tmp",
-        ".toml",
-        ".tsv",
-        ".txt",
-        ".url",
-        ".vtt",
-        ".wav",
-        ".webp",
-        ".xls",
-        ".xlsx",
-        ".xml",
-        ".xz",
-        ".yaml",
-        ".yml",
-        ".zip",
-    )
+# suffixes; files with others and without any are taken for videos
+OTHER_SUFFIXES = (
+    ".7z .aac .ass .bak .bmp .bz2 .cfg .css .csv .db .doc .docx .exe .flac .gz .h5 .heic .htm .html "
+    ".ini .ipynb .jpeg .jpg .js .json .jsonl .lnk .log .m4a .mat .md .md5 .mp3 .npy .npz .odt .onnx "
+    ".opus .parquet .pdf .pickle .pkl .png .ppt .pptx .pt .pth .py .pyc .rar .rtf .sh .sha256 .srt .svg "
+    ".tar .tgz .tif .tiff .tmp .toml .tsv .txt .url .vtt .wav .webp .xls .xlsx .xml .xz .yaml .yml .zip"
 )
+NOT_VIDEOS = frozenset(OTHER_SUFFIXES.split())
 NOT_VIDEO_NAMES = frozenset(("license", "makefile", "md5sums", "readme", "sha256sums"))
 SYSTEM_FILES = frozenset(
     ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", ".ds_store", ".localized", ".gitkeep")
@@ -125,26 +55,23 @@ def walk(root: Path | str) -> Iterator[tuple[str, list[str], list[str]]]:
         raise error
 
     real_root = os.path.realpath(root)
-    seen: set[str] = set()
-
-    def is_new(path: str) -> bool:
-        if not os.path.islink(path):
-            return True
-        real = os.path.realpath(path)
-        if real in seen or os.path.commonpath((real, real_root)) in (real, real_root):
-            return False
-        seen.add(real)
-        return True
-
+    seen: set[str] = set()  # what links lead to
     for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
-        subfolders[:] = sorted(
-            name for name in subfolders if name[0] != "." and is_new(os.path.join(folder, name))
-        )
+        entered = []
+        for name in sorted(name for name in subfolders if name[0] != "."):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                real = os.path.realpath(path)
+                if real in seen or os.path.commonpath((real, real_root)) in (real, real_root):
+                    continue
+                seen.add(real)
+            entered.append(name)
+        subfolders[:] = entered
         yield folder, subfolders, sorted(files)
 
 
 def to_rename(folder: Path) -> str:
-    """What to say of folders whose names are those of the labels but for their case; empty if there are none."""
+    """What to say of folders whose names are labels but for their case; empty if there are none."""
     others = sorted(
         p for p in folder.glob("*") if p.name not in LABELS and p.name.lower() in LABELS and p.is_dir()
     )

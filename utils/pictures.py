@@ -1,8 +1,8 @@
 """Decoded pictures as arrays: turned upright, whole or in part."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import av
 import cv2
@@ -10,9 +10,8 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 
 MAX_TILT_DEGREES = 2  # from a quarter turn, for rounding
-PATCH_FORMATS = {
-    f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)
-}  # 8 bits, a plane per component
+# 8 bits, a plane per component
+PATCH_FORMATS = {f"yuv{j}{sampling}p" for j in ("", "j") for sampling in (420, 422, 444)}
 
 
 def is_like(frame: av.VideoFrame, other: av.VideoFrame) -> bool:
@@ -36,7 +35,7 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     """
     if isinstance(frame.opaque, Orientation):
         return frame.opaque
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    data: Any = cast(Mapping[SideData, Any], frame.side_data).get(SideData.DISPLAYMATRIX)
     a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist() if data is not None else (1, 0, 0, 0, 1)
     is_turned = abs(b) + abs(c) > abs(a) + abs(d)  # a point goes to column a x + c y, row b x + d y
     degrees = math.degrees(math.atan2(b, a))
@@ -46,7 +45,8 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     """A decoded frame as (H, W, 3) uint8 RGB, turned upright and mirrored as its metadata say."""
-    rgb = frame.to_ndarray(format="rgb24", threads=1)  # by default swscale starts threads for every frame
+    # by default swscale starts threads for every frame
+    rgb: np.ndarray = frame.to_ndarray(format="rgb24", threads=1)
     is_turned, is_mirrored, is_upside_down, _ = orientation(frame)
     if is_turned:
         rgb = cv2.transpose(rgb)  # ten times as fast as NumPy
@@ -72,21 +72,16 @@ def rgb_patch(frame: av.VideoFrame, window: Sequence[int]) -> tuple[np.ndarray, 
         those of `to_rgb`; only frames that are stored turned or mirrored or come in a rare pixel format are
         converted whole.
     """
-    if (
-        any(orientation(frame)[:3])
-        or frame.format.name not in PATCH_FORMATS
-        or frame.width % 2
-        or frame.height % 2
-    ):
+    is_plain = frame.format.name in PATCH_FORMATS and not any(orientation(frame)[:3])
+    if not is_plain or frame.width % 2 or frame.height % 2:
         return to_rgb(frame), 0, 0
-    (top, bottom), (left, right) = (
-        even_span(*span) for span in ((*window[:2], frame.height), (*window[2:], frame.width))
-    )
+    top, bottom = even_span(window[0], window[1], frame.height)
+    left, right = even_span(window[2], window[3], frame.width)
     patch = av.VideoFrame(right - left, bottom - top, frame.format.name)
     patch.colorspace, patch.color_range = frame.colorspace, frame.color_range
     for source, copy in zip(frame.planes, patch.planes, strict=True):
         y, x = top * source.height // frame.height, left * source.width // frame.width  # chroma may be halved
-        rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
-        pixels = np.frombuffer(copy, np.uint8).reshape(-1, copy.line_size)
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(-1, source.line_size)
+        pixels = np.frombuffer(memoryview(copy), np.uint8).reshape(-1, copy.line_size)
         pixels[: copy.height, : copy.width] = rows[y : y + copy.height, x : x + copy.width]
     return patch.to_ndarray(format="rgb24", threads=1), top, left

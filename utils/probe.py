@@ -16,17 +16,21 @@ from utils.containers import VideoError
 from utils.media import open_source
 from utils.timing import MAX_STALL_S, killed_if_stalled
 
-COMMAND = (sys.executable, "-m", "utils.probe.probe")
+COMMAND = (sys.executable, "-m", "utils.probe")
 
 
 def cause_of_death(exit_code: int) -> tuple[str, str]:
     """The stage and the reason of a failure, from the exit status of the process that died of it (negative:
     the signal).
+
+    Stages: `time`, by `killed_if_stalled`; `killed` from outside, by the system where memory runs out;
+    `crash`, by the video itself.
     """
-    if hasattr(signal, "SIGALRM") and exit_code == -signal.SIGALRM:
+    if exit_code == -getattr(signal, "SIGALRM", 0):
         return "time", f"no new picture for {MAX_STALL_S // 60} minutes"
-    how = signal.strsignal(-exit_code) if exit_code < 0 else f"status {exit_code}"
-    return "crash", how
+    how = signal.strsignal(-exit_code) if exit_code < 0 else None
+    is_killed = exit_code == -getattr(signal, "SIGKILL", 0)
+    return "killed" if is_killed else "crash", how or f"status {exit_code}"
 
 
 def probe(path: Path) -> None:
@@ -38,11 +42,13 @@ def probe(path: Path) -> None:
     """
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run([*COMMAND, os.path.abspath(path)], cwd=root, check=False, capture_output=True)
-    if done.returncode == -getattr(signal, "SIGKILL", 0):
-        raise VideoError("killed", "the process that reads it was killed; out of memory?")
     if done.returncode < 0:
         stage, how = cause_of_death(done.returncode)
-        raise VideoError(stage, f"the process that reads it dies of it ({how})" if stage == "crash" else how)
+        words = {
+            "killed": "the process that reads it was killed; out of memory?",
+            "crash": f"the process that reads it dies of it ({how})",
+        }
+        raise VideoError(stage, words.get(stage, how))
 
 
 if __name__ == "__main__":

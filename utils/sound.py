@@ -11,19 +11,16 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.clocks import round_half_up
+from utils.clocks import round_half_up, tick_of
 from utils.constants import MAX_DURATION_S, SAMPLE_RATE_HZ
 from utils.containers import VideoError
 
-MAX_SOUND_JUMP_S = (
-    0.015  # smaller jumps between audio packets are rounding of their time stamps, larger ones a lost packet
-)
+# smaller jumps between audio packets are rounding of their time stamps, larger ones a lost packet
+MAX_SOUND_JUMP_S = 0.015
 MAX_TREMBLE_S = 0.5  # time stamps that are off by more do not tremble
 N_AHEAD = 16  # packets of sound that must agree on a jump; else their time stamps only tremble
-OPPOSITE = (
-    0.01,
-    0.05,
-)  # share of its power that stereo keeps when mixed: below the first it cancels out, above the second not
+# share of its power that stereo keeps when mixed: below the first it cancels out, above the second not
+OPPOSITE = (0.01, 0.05)
 SILENT_POWER = 1e-8  # -80 dB: says nothing about the phase
 SAMPLE_RATES_HZ = (4_000, 768_000)  # beyond these, resampling takes memory without end
 MAX_CHANNELS = 64
@@ -75,24 +72,19 @@ class Sound:
         self.reached: Fraction | None = None  # the end of what was fed, on the container's clock
         self.opposite_s = Fraction(0)  # how much of it has opposite channels
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed by `close`
-        self._spans: list[
-            tuple[int, int, int]
-        ] = []  # start, stop on the clock of `_start`, and where in the file; in order
+        # start, stop on the clock of `_start`, and where in the file; in order
+        self._spans: list[tuple[int, int, int]] = []
         self._start: Fraction | None = None  # of the first sample on the container's clock; None: at `origin`
         self._resampler: av.AudioResampler | None = None
-        self._kind: tuple[str, str, int] | None = (
-            None  # sample format, layout, rate that the resampler was made for
-        )
+        # sample format, layout, rate that the resampler was made for
+        self._kind: tuple[str, str, int] | None = None
         self._expected = self._first = Fraction(0)
         self._position = 0  # of the sample that comes next
         self._ahead: deque[Block] = deque()  # decoded, not placed yet
-        self._trembling: deque[Fraction] = deque(
-            [Fraction(0)], N_AHEAD
-        )  # by how much the last time stamps were off
-        self._is_trembling, self._offsets = (
-            False,
-            (Fraction(0), 0),
-        )  # sum and number, of time stamps from where they should be
+        # by how much the last time stamps were off
+        self._trembling: deque[Fraction] = deque([Fraction(0)], N_AHEAD)
+        self._is_trembling = False
+        self._offsets = (Fraction(0), 0)  # sum and number, of time stamps from where they should be
         self._is_opposite = False
 
     def feed(self, frame: av.AudioFrame) -> None:
@@ -104,18 +96,15 @@ class Sound:
         low, high = SAMPLE_RATES_HZ
         if not low <= frame.sample_rate <= high or frame.layout.nb_channels > MAX_CHANNELS:
             got = f"{frame.layout.nb_channels} channels at {frame.sample_rate:,} Hz"
-            raise VideoError(
-                "audio", f"claims {got}, expected at most {MAX_CHANNELS} at {low:,} to {high:,} Hz"
-            )
-        block = Block(frame, None if frame.pts is None else frame.pts * frame.time_base)
-        if (
-            frame.layout.nb_channels == 2 and frame.samples and not frame.format.name.startswith("s64")
-        ):  # NumPy gets no s64
+            expected = f"expected at most {MAX_CHANNELS} at {low:,} to {high:,} Hz"
+            raise VideoError("audio", f"claims {got}, {expected}")
+        block = Block(frame, None if frame.pts is None else frame.pts * tick_of(frame))
+        is_s64 = frame.format.name.startswith("s64")  # which NumPy does not get
+        if frame.layout.nb_channels == 2 and frame.samples and not is_s64:
             pair = channels(frame)
             block.is_stereo = True
-            block.power, block.mixed_power = (
-                float(np.square(samples).mean()) for samples in (pair, pair.mean(0))
-            )
+            block.power = float(np.square(pair).mean())
+            block.mixed_power = float(np.square(pair.mean(0)).mean())
         self._ahead.append(block)
         self.reached = block.duration + ((self.reached or 0) if block.time is None else block.time)
         if len(self._ahead) > N_AHEAD:
@@ -134,10 +123,10 @@ class Sound:
         """Place the sound of a block, now that those after it are known."""
         frame, time = block.frame, self._expected if block.time is None else block.time
         if block.is_stereo:
-            power, mixed = (
-                sum(getattr(b, name) for b in (block, *self._ahead)) for name in ("power", "mixed_power")
-            )
-            if power > SILENT_POWER * (1 + len(self._ahead)):
+            blocks = (block, *self._ahead)
+            power = sum(one.power for one in blocks)
+            mixed = sum(one.mixed_power for one in blocks)
+            if power > SILENT_POWER * len(blocks):
                 self._is_opposite = mixed < OPPOSITE[self._is_opposite] * power
             # DEVIATION: channels of opposite phase, whose mean is silence, give the first of them
             if self._is_opposite:
@@ -185,10 +174,8 @@ class Sound:
         for frame in frames:
             block = frame.to_ndarray()[0]
             end = self._spans[-1][1] if self._spans else 0
-            start, stop = (
-                max(end, self._position),
-                min(self._position + len(block), MAX_DURATION_S * SAMPLE_RATE_HZ),
-            )
+            start = max(end, self._position)
+            stop = min(self._position + len(block), MAX_DURATION_S * SAMPLE_RATE_HZ)
             if start < stop:
                 if self._spans and start == end:
                     self._spans[-1] = (self._spans[-1][0], stop, self._spans[-1][2])

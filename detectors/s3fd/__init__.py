@@ -2,8 +2,9 @@
 cores).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class S3FD:
         path = weights or fetch(WEIGHTS)
         self.net = S3FDNet()
         try:
-            self.net.load_state_dict(read_weights(path))
+            self.net.load_state_dict(cast(Mapping[str, Any], read_weights(path)))
         except (OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
             cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise WeightsError(
@@ -54,17 +55,15 @@ class S3FD:
         except torch.OutOfMemoryError:
             if len(frames) == 1:
                 raise
-        middle = (
-            len(frames) // 2
-        )  # out of `except`: the error keeps alive what the pass that failed has taken
+        # out of `except`: the error keeps alive what the pass that failed has taken
+        middle = len(frames) // 2
         return self.detect(frames[:middle]) + self.detect(frames[middle:])
 
     @torch.inference_mode()
     def _detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         height, width = frames[0].shape[:2]
-        images = (
-            torch.from_numpy(np.stack(frames)).to(self.device).permute(0, 3, 1, 2) - self.means
-        )  # (B, 3, H, W)
+        pixels = torch.from_numpy(np.stack(frames)).to(self.device)
+        images = pixels.permute(0, 3, 1, 2) - self.means  # (B, 3, H, W)
         with torch.autocast(self.device.type, self.half_type, enabled=self.half_type is not None):
             heads = self.net(images)
         to_pixels = np.array([width, height, width, height, 1], np.float32)

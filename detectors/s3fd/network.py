@@ -4,6 +4,8 @@ anchors, decoding.
 Parameter names and shapes are those of `sfd_face.pth`.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,9 +34,10 @@ class L2Norm(nn.Module):
 
 
 def vgg_trunk() -> nn.ModuleList:
-    layers, c_in = [], 3
+    layers: list[nn.Module] = []
+    c_in = 3
     for c_out in VGG_CHANNELS:
-        if c_out in ("M", "C"):
+        if isinstance(c_out, str):
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=c_out == "C"))
         else:
             layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True)]
@@ -98,7 +101,7 @@ def flatten_heads(maps: list[Tensor], channels: int) -> Tensor:
     return torch.cat([m.permute(0, 2, 3, 1).reshape(len(m), -1, channels) for m in maps], 1)
 
 
-def anchors(level: int, map_size: tuple[int, int], image_size: tuple[int, int], like: Tensor) -> Tensor:
+def anchors(level: int, map_size: Sequence[int], image_size: Sequence[int], like: Tensor) -> Tensor:
     """(h*w, 4): centre x, centre y, width, height of one anchor per cell, relative to the image."""
     height, width = image_size
     y, x = torch.meshgrid(

@@ -156,7 +156,8 @@ def test_yunet_says_nothing_and_loads_no_pytorch(yunet_file):
     code = (
         "import sys, pathlib, numpy as np; from detectors import build_detector; "
         "d = build_detector('yunet', weights=pathlib.Path(sys.argv[1])); "
-        "[d.detect([np.zeros((h, 100, 3), np.uint8)]) for h in (64, 200, 64)]; assert 'torch' not in sys.modules"
+        "[d.detect([np.zeros((h, 100, 3), np.uint8)]) for h in (64, 200, 64)]; "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, yunet_file], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -136,7 +136,7 @@ def test_a_dead_worker_costs_one_video(split, videos):
     assert status == 1 and f"{N_VIDEOS - 1} done now" in printed, printed
     with (split / "failures.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert row["stage"] == "crash" and "Killed; out of memory? Try fewer --workers" in row["reason"]
+    assert row["stage"] == "killed" and "Killed; out of memory? Try fewer --workers" in row["reason"]
     assert len(tree(split)) == len(tree(videos / "whole")) * (N_VIDEOS - 1) // N_VIDEOS
     status, printed = finish(start(split))
     assert status == 0 and "1 done now" in printed

@@ -270,7 +270,7 @@ def test_chunks_of_a_video_that_is_gone_do_not_stay(tmp_path, pre_process, capsy
 
 
 def test_chunks_stay_while_the_disk_of_their_videos_is_away(tmp_path, pre_process):
-    """collect.py links to the videos: where the links lead nowhere for a while, what was made of them stays."""
+    """collect.py links to the videos: while the links lead nowhere, what was made of them stays."""
     source = write_clip(tmp_path / "disk" / "a.mp4", face_pictures(50), sound=tone(2))
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.mp4").symlink_to(source)
@@ -338,6 +338,16 @@ def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
             scripts["pre-process"].parse_args(["--out_dir", "x", *arguments] if arguments else [])
         assert caught.value.code == 2
     assert "got 'zero', expected a number above 0 and at most 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["pre-process", "write_csv"])
+def test_help_and_errors_do_not_wait_for_pytorch(script):
+    code = (
+        "import runpy, sys\n"
+        f"runpy.run_path('{script}.py')['parse_args'](['--out_dir', 'x'])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_detector_without_weights_stops_the_run(tmp_path, scripts, monkeypatch):
@@ -536,7 +546,8 @@ def test_yunet_runs_in_the_workers(tmp_path, reference):
 
 def test_pre_processing_starts_without_the_heavy_packages():
     code = (
-        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"runpy.run_path({str(ROOT / 'pre-process.py')!r}); "
         "print({'torch', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'scenedetect'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

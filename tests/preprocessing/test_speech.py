@@ -1,4 +1,4 @@
-"""Which of several faces speaks, and which never moves: on generated talking heads, and by hand-made motion."""
+"""Which of several faces speaks, and which never moves: on generated heads, and by hand-made motion."""
 
 import cv2
 import numpy as np

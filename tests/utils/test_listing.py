@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from corpora.base import CORPORA
-from preprocessing.plan import list_videos
+from preprocessing.plan import pair_videos
 from tests.clips import face_pictures, tone, write_clip
 from utils.cli import UserError
 from utils.listing import is_system_file, is_video_name, to_rename, walk
@@ -42,7 +42,7 @@ def test_all_scripts_take_the_same_files(tmp_path, capsys):
         for name in TAKEN + LEFT + SYSTEM:
             (tmp_path / "d" / label / name).write_text(name)
     expected = sorted(f"{label}/{name}" for label in ("real", "fake") for name in TAKEN)
-    pairs, others = list_videos(tmp_path / "d")
+    pairs, others = pair_videos(tmp_path / "d")
     assert sorted(path.relative_to(tmp_path / "d").as_posix() for path, _ in pairs) == expected and len(
         others
     ) == 2 * len(LEFT)

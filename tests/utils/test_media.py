@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import subprocess
 from fractions import Fraction
 
 import av
@@ -12,6 +13,7 @@ from corpora.remux import remux
 from preprocessing.faces import crop_face
 from tests import clips
 from tests.clips import retime, set_matrix, set_rotation, tone, write_clip
+from tests.conftest import ROOT
 from utils import media
 from utils.chunkfiles import read_wav, write_wav
 from utils.clocks import Clock
@@ -19,6 +21,7 @@ from utils.constants import SAMPLE_RATE_HZ
 from utils.containers import VideoError
 from utils.media import Source, open_source
 from utils.pictures import orientation, rgb_patch, to_rgb
+from utils.probe import COMMAND
 from utils.sound import Sound
 from utils.timing import Stopwatch
 
@@ -774,3 +777,10 @@ def test_files_that_once_failed(reference, name):
             for i in range(min(n_frames // 30, 20))
         ]
         assert max(seconds[:5]) > 1000 < max(seconds[-5:])
+
+
+def test_the_reader_in_a_process_of_its_own_reads(tmp_path):
+    """A wrong command would pass for a harmless video: only a signal counts as a death."""
+    source = write_clip(tmp_path / "a.mp4", clips.face_pictures(10), sound=tone(0.4))
+    done = subprocess.run([*COMMAND, source], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
