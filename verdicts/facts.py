@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.checkpoint import stored_threshold, threshold_videos
+from utils.checkpoint import Checkpoint, stored_threshold, threshold_videos
 from utils.cli import UserError
 from utils.files import file_digest
 
@@ -55,7 +55,7 @@ class ModelFacts:
         return found
 
 
-def read_facts(checkpoint: dict, path: Path, threshold: float | None) -> ModelFacts:
+def read_facts(checkpoint: Checkpoint, path: Path, threshold: float | None) -> ModelFacts:
     """The facts of the checkpoint that was read from `path`, with another threshold if one is given.
 
     Raises:

@@ -17,6 +17,7 @@ from detectors import Detector
 from engine import build_model
 from preprocessing.chunking import check_tracks, find_faces, track_and_crop
 from preprocessing.settings import Settings
+from utils.checkpoint import Checkpoint
 from utils.constants import FPS
 from utils.containers import VideoError
 from utils.environment import device_name, git_commit
@@ -69,7 +70,7 @@ class Judge:
 
     def __init__(
         self,
-        checkpoint: dict,
+        checkpoint: Checkpoint,
         path: Path,
         faces: DetectorSetup,
         device: torch.device,
