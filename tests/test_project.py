@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +38,20 @@ PAGES = ["README.md", *(f"docs/{name}.md" for name in (*ORDER, *OTHERS))]
 WORDS = {page: (ROOT / page).read_text() for page in PAGES}
 MAX_README_WORDS = 1500
 MAX_CELL_WORDS = 40
-TO_COME = {"docs/extending.md"}  # may be linked before it is there
+TO_COME: set[str] = set()  # may be linked before they are there
 # what a reader may lack, and this suite does: at the end of a command's line, or above all of a block's
 DATA = "DFDC|DFDC-preview|FakeAVCeleb|DF-TIMIT|LAV-DF|AV-Deepfake1M"
 NEEDS = re.compile(rf"# needs (a GPU|GPUs|a network connection|(?:{DATA})(?: and a GPU)?)(?=[:,]|$)")
 SET_UP = ("git clone", "cd", "python3 -m venv", ".", "pip install")  # what comes before any test can run
 CHECKS = ("python -m pytest", "ruff", "mypy")  # .ci/run runs them on everything
+EXTENDING = WORDS["docs/extending.md"]
+EXTENSIONS = re.findall(r"```bash\n(.*)\n```", EXTENDING)  # the command below each diff
 RUN_BY = {  # commands too long, or too large, to be run here as they are: which test runs them
     "bash demo/run.sh": "test_the_whole_chain_from_videos_to_an_auc",  # with --quick and --shuffled
     "bash demo/run.sh --quick": "test_the_whole_chain_from_videos_to_an_auc",
     "bash demo/run.sh --shuffled": "test_the_whole_chain_from_videos_to_an_auc",
     "bash tests/run.sh": ".ci/run",
+    **dict.fromkeys(EXTENSIONS, "test_the_extensions_work"),
     "python demo/make_videos.py --out_dir .": "test_demo_videos_are_reproducible_and_in_step",
 }
 
@@ -129,6 +133,8 @@ def test_the_readme_has_the_usual_commands():
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text}")
 def test_commands_parse(command):
+    if command.text in EXTENSIONS:  # of a flag's value that is there when the diff above it is applied
+        return
     if command.is_set_up:
         for name in re.findall(r"-r (\S+)", command.text):
             assert (ROOT / name).is_file()
@@ -258,6 +264,46 @@ def test_the_table_of_deviations_is_the_codes():
     assert not in_table - in_code, "without a mark"
 
 
+@pytest.mark.slow
+def test_the_extensions_work(chunk_tree, tmp_path):
+    """Every diff of docs/extending.md applies to a copy of the project, and its command runs there."""
+    diffs = re.findall(r"```diff\n(.*?)```", EXTENDING, re.S)
+    assert len(diffs) == len(EXTENSIONS) == 5
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*/templates/*"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("train", "test"):
+        shutil.copytree(chunk_tree / name, tmp_path / name)
+        shutil.copy(chunk_tree / f"{name}_split.csv", tmp_path)
+    (tmp_path / "pairs").mkdir()
+    for i, label in product(range(2), ("real", "fake")):
+        shutil.copy(chunk_tree / "train" / label / f"v{i}.mp4", tmp_path / "pairs" / f"{i}_{label}.mp4")
+    for name in ("a", "b"):
+        rows = "".join(
+            f"{label}/{name}{i},{int(label == 'real')},{i}.5\n"
+            for label in ("real", "fake")
+            for i in range(2)
+        )
+        (tmp_path / "scores.csv").write_text(f"video,label,mds\n{rows}")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    said = []
+    for diff, command in zip(diffs, EXTENSIONS, strict=True):
+        patch = ["git", "apply", "-"]
+        done = subprocess.run(patch, input=diff, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr + diff
+        words = [sys.executable, *shlex.split(command)[1:]]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, command + done.stderr
+        said.append(done.stdout)
+    assert "small 0.0" in said[0] and "epoch 1 done" in said[1] and "6 done now" in said[2]
+    assert (tmp_path / "work" / "pairs" / "train" / "index.csv").is_file() and "AUC up to 10 % FPR" in said[4]
+
+
 def test_the_authors_lists_are_unchanged():
     digests = {
         name: hashlib.sha256((ROOT / f"{name}_list.txt").read_bytes()).hexdigest()
@@ -349,40 +395,30 @@ def test_learning_benchmark(tmp_path, capsys, monkeypatch):
         "--n_test",
         "2",
         "--seconds",
-        "1",
-        "--epochs",
         "2",
         "--img_dim",
         "32",
     ]
-    learning.main(
-        [
-            *flags,
-            "--batch_size",
-            "2",
-            "--num_workers",
-            "0",
-            "--amp",
-            "off",
-            "--recipes",
-            "authors",
-            "standardised",
-        ]
-    )
-    results = tmp_path / "learning_32px_1s_bs2_off.csv"
+    flags += ["--steps", "4", "--score_every", "2", "--batch_size", "2", "--num_workers", "0", "--amp", "off"]
+    recipes = ["authors", "sync, real videos alone"]
+    learning.main([*flags, "--recipes", *recipes])
+    results = tmp_path / "learning_32px_w1_bs2_off.csv"
     records = pd.read_csv(results)
-    assert list(records.chunks) == [4, 4, 4, 4, 8, 8, 8, 8] and list(records.epoch) == [1, 2] * 4
-    assert records.test_auc.between(0, 1).all()
+    assert list(dict.fromkeys(records.recipe)) == recipes and set(records.chunks) == {8, 16}
+    assert set(records.steps[records.recipe == "sync, real videos alone"]) == {2, 4}
+    assert records.test_auc.between(0, 1).all() and records.control_auc.between(0, 1).all()
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    frames = [
-        (tmp_path / "train_32px_1s" / label / "00001" / "00000" / "000010.jpg").read_bytes()
-        for label in ("real", "fake")
-    ]
-    sounds = [
-        (tmp_path / "train_32px_1s" / label / "00001" / "00000.wav").read_bytes()
-        for label in ("real", "fake")
-    ]
+    pairs = [tmp_path / "train_32px_2s" / label / "00001" for label in ("real", "fake")]
+    frames = [(folder / "00000" / "000010.jpg").read_bytes() for folder in pairs]
+    sounds = [(folder / "00000.wav").read_bytes() for folder in pairs]
     assert frames[0] == frames[1] and sounds[0] != sounds[1]
+    learning.main([*flags, "--recipes", "authors", "--seeds", "2"])  # adds to what is there
+    assert set(pd.read_csv(results).seed) == {0, 1} and len(capsys.readouterr().out.splitlines()) > 10
+    index = pd.read_csv(tmp_path / "test_split.csv")
+    control = learning.other_pictures(index)
+    assert (control.path.str.split("/").str[-2] != index.path.str.split("/").str[-2]).all()
+    own, other = (control.path[control.label == label].to_list() for label in (1, 0))
+    assert own == other and (control.sound == index.path).all()
 
 
 def test_preprocessing_benchmark(tmp_path):
