@@ -34,6 +34,7 @@ OUTSIDE = re.compile(
 )  # a path that leaves the folder that it is relative to
 SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
+UNIT_ROWS = 4  # of a track that meet in a batch, with --pairs cross
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 
 
@@ -79,6 +80,27 @@ def mixed_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
+def origins(index: pd.DataFrame) -> pd.Series:
+    """For each row the video that its video was made from, itself if that is not known or it is real."""
+    return index.original.where(index.original != "", index.video) if "original" in index else index.video
+
+
+def with_foreign_sound(index: pd.DataFrame) -> pd.DataFrame:
+    """The rows of real videos, and as fakes the same pictures with the sound of another second of their
+    track.
+
+    A track of one second has no other sound and gives no fake. The column `sound` names the chunk whose sound
+    it is.
+    """
+    real = index[index.label == LABELS["real"]].sort_values(["video", "track", "start_s"], kind="stable")
+    place = real.groupby(["video", "track"]).cumcount()
+    n_rows = real.groupby(["video", "track"]).path.transform("size")
+    other = np.arange(len(real)) - place + (place + n_rows // 2) % n_rows  # half the track away
+    fake = real.assign(sound=real.path.to_numpy()[other], label=LABELS["fake"])[n_rows > 1]
+    fake["video"] = "fake/" + fake.video.str.partition("/")[2]
+    return pd.concat([real.assign(sound=real.path), fake], ignore_index=True)
+
+
 def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Part the index into training and held-out rows, whole videos at a time.
 
@@ -89,7 +111,7 @@ def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.Dat
     Raises:
         UserError: one side would have no real or no fake video.
     """
-    origin = index.original.where(index.original != "", index.video) if "original" in index else index.video
+    origin = origins(index)
     labels = index.groupby(origin.to_numpy()).label.agg(lambda values: tuple(sorted(set(values))))
     held: set[str] = set()
     for kind in sorted(set(labels)):  # groups of fake, of real and of both kinds of videos
@@ -97,7 +119,7 @@ def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.Dat
         held.update(names[: max(1, round(fraction * len(names)))])
     is_held = origin.isin(held)
     parts = index[~is_held].reset_index(drop=True), index[is_held].reset_index(drop=True)
-    if any(part.label.nunique() < len(LABELS) for part in parts):
+    if any(part.label.nunique() < index.label.nunique() for part in parts):
         raise UserError(
             f"--val_fraction {fraction}: {len(labels)} videos with their originals are too few to part; both "
             "parts need real and fake ones."
@@ -112,11 +134,57 @@ def class_weights(labels: np.ndarray) -> np.ndarray:
     return len(labels) / (len(LABELS) * np.bincount(labels, minlength=len(LABELS)))
 
 
+def track_numbers(index: pd.DataFrame) -> np.ndarray:
+    """(n,) int64, for each row the number of its face track: of its video and track."""
+    return index.groupby(["video", "track"], sort=False).ngroup().to_numpy()
+
+
+def units_of(index: pd.DataFrame, pairs: str) -> np.ndarray | None:
+    """(n,) int64, for each row which other rows it shall meet in a batch, by --pairs; None: whichever.
+
+    For "cross" those of its track, for "twins" the same second of its original and of that one's other fakes.
+    """
+    if pairs == "cross":
+        return track_numbers(index)
+    if pairs == "twins":
+        return index.assign(origin=origins(index)).groupby(["origin", "track", "start_s"]).ngroup().to_numpy()
+    return None
+
+
+def epoch_order(
+    labels: np.ndarray, seed: int, balanced: bool = False, units: np.ndarray | None = None
+) -> torch.Tensor:
+    """The rows of an epoch in a random order, which the seed alone decides: (n,) int64.
+
+    Args:
+        labels: (n,) of the index's rows.
+        balanced: draw rows with replacement, real and fake ones alike, in place of each row once.
+        units: of `units_of`: rows of a unit follow each other, `UNIT_ROWS` or some more of them.
+    """
+    if units is not None:
+        return torch.from_numpy(order_of_units(units, np.random.default_rng(seed)))
+    generator = torch.Generator().manual_seed(seed)
+    if balanced:
+        weights = torch.from_numpy(class_weights(labels)[labels])
+        return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+    return torch.randperm(len(labels), generator=generator)
+
+
+def order_of_units(units: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """All rows, (n,), part by part: each unit's rows are shuffled and cut into parts of `UNIT_ROWS` or some
+    more.
+    """
+    rows = rng.permutation(len(units))
+    rows = rows[np.argsort(units[rows], kind="stable")]
+    parts: list[np.ndarray] = []
+    for own in np.split(rows, np.flatnonzero(np.diff(units[rows])) + 1):
+        parts += np.array_split(own, max(1, len(own) // UNIT_ROWS))
+    return np.concatenate([parts[i] for i in rng.permutation(len(parts))])
+
+
 def epoch_batches(
-    labels: np.ndarray,
-    seed: int,
+    order: torch.Tensor,
     batch_size: int,
-    balanced: bool = False,
     position: int = 0,
     rank: int = 0,
     n_ranks: int = 1,
@@ -124,20 +192,10 @@ def epoch_batches(
 ) -> list[list[int]]:
     """The rows of each batch that one rank takes in an epoch.
 
-    A step takes the next n_ranks x accumulate x batch_size chunks of the epoch's order, which the seed alone
-    decides, so that any number of ranks sees the same steps and a resumed epoch goes on at `position`, the
-    number of chunks taken.  The chunks that fill no step are left out.
-
-    Args:
-        labels: (n,) of the index's rows.
-        balanced: draw rows with replacement, real and fake ones alike, in place of each row once.
+    A step takes the next n_ranks x accumulate x batch_size chunks of the epoch's order, so that any number of
+    ranks sees the same steps and a resumed epoch goes on at `position`, the number of chunks taken.  The
+    chunks that fill no step are left out.
     """
-    generator = torch.Generator().manual_seed(seed)
-    if balanced:
-        weights = torch.from_numpy(class_weights(labels)[labels])
-        order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-    else:
-        order = torch.randperm(len(labels), generator=generator)
     order = order[position:]
     step = n_ranks * accumulate * batch_size
     return order[: len(order) // step * step].view(-1, n_ranks, batch_size)[:, rank].tolist()
@@ -154,11 +212,11 @@ class ChunkDataset(Dataset):
     """Chunks of an index as tensors.
 
     An item is a dict: video (T=30, H, W, 3) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0,
-    real 1), row, its position in the index, and bad, a list of (row, why) of chunks that could not be read;
-    if none could, it has bad alone.
+    real 1), track, the number of its face track, row, its position in the index, and bad, a list of
+    (row, why) of chunks that could not be read; if none could, it has bad alone.
 
     Args:
-        index: as `read_index` gives it.
+        index: as `read_index` or `with_foreign_sound` gives it.
         root: the folder that the index's paths are relative to.
         img_dim: side of the frames in pixels.
         augmentation: applied to each chunk; None for evaluation.
@@ -179,6 +237,8 @@ class ChunkDataset(Dataset):
     ):
         self.root = root
         self.paths = index.path.tolist()
+        self.sounds = index.sound.tolist() if "sound" in index else self.paths  # chunks whose sound is taken
+        self.tracks = track_numbers(index)
         self.labels = index.label.to_numpy()
         self.img_dim = img_dim
         self.augmentation = augmentation
@@ -196,7 +256,7 @@ class ChunkDataset(Dataset):
             folder = self.root / self.paths[taken]
             try:
                 video = torch.from_numpy(read_video(folder, self.img_dim))
-                samples = read_wav(folder.with_name(folder.name + ".wav"))
+                samples = read_wav(self.root / f"{self.sounds[taken]}.wav")
                 break
             except (OSError, ValueError) as error:
                 bad.append((taken, f"{folder}: {str(error).splitlines()[0]}"))
@@ -208,12 +268,13 @@ class ChunkDataset(Dataset):
                 video, samples = self.augmentation(video.permute(0, 3, 1, 2), samples)
             video = video.permute(0, 2, 3, 1)
         audio = torch.from_numpy(chunk_mfcc(samples))
-        return {"video": video, "audio": audio, "label": int(self.labels[taken]), "row": taken, "bad": bad}
+        label, track = int(self.labels[taken]), int(self.tracks[taken])
+        return {"video": video, "audio": audio, "label": label, "track": track, "row": taken, "bad": bad}
 
 
 def collate(items: list[dict]) -> dict:
-    """Stack items into a batch: video (B, T, H, W, 3), audio (B, 1, F, L), label (B,), row (B,), bad (list of
-    (row, why)).
+    """Stack items into a batch: video (B, T, H, W, 3), audio (B, 1, F, L), label, track and row (B,), bad
+    (list of (row, why)).
 
     Chunks that could not be read are left out of the tensors; B may then be 0.
     """
@@ -222,7 +283,7 @@ def collate(items: list[dict]) -> dict:
     for key in ("video", "audio"):
         # in a loader process this stacks straight into shared memory
         batch[key] = default_collate([item[key] for item in good]) if good else torch.empty(0)
-    for key in ("label", "row"):
+    for key in ("label", "track", "row"):
         batch[key] = torch.tensor([item[key] for item in good], dtype=torch.long)
     return batch
 

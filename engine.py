@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ from tqdm import tqdm
 from augmentation import normalize
 from dataset import MAX_BAD_SHARE, mixed_seed
 from mds import mean_mds, video_scores
-from model import TwoStreamNet, contrastive_loss, dissimilarity, synchronise_norms
+from model import TwoStreamNet, contrastive_loss, cross_contrastive_loss, dissimilarity, synchronise_norms
 from utils.checkpoint import (
     Checkpoint,
     UnderWay,
@@ -63,25 +63,35 @@ class Execution:
         return cast(nn.Module, torch.compile(net)) if self.compiled else net
 
 
-# The loss: a function of the network's outputs, the labels (B,) and the margin for each term, (B,) per chunk.
+class Targets(NamedTuple):
+    """What the chunks of a batch are."""
+
+    label: Tensor  # (B,), 1 real, 0 fake
+    track: Tensor | None = None  # (B,), number of the face track, if pictures are held against all its sounds
 
 
-def contrastive_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
-    """Equation 1 of the paper."""
-    return contrastive_loss(out["video_emb"], out["audio_emb"], label, margin, reduction="none")
+# The loss: each term is a function of the network's outputs, the targets and the margin, (B,) per chunk.
 
 
-def video_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
+def contrastive_term(out: dict[str, Tensor], targets: Targets, margin: float) -> Tensor:
+    """Equation 1 of the paper, of each picture with its sound or with every sound of its track."""
+    embeddings = out["video_emb"], out["audio_emb"]
+    if targets.track is None:
+        return contrastive_loss(*embeddings, targets.label, margin, reduction="none")
+    return cross_contrastive_loss(*embeddings, targets.label, targets.track, margin)
+
+
+def video_term(out: dict[str, Tensor], targets: Targets, margin: float) -> Tensor:
     """The cross-entropy of the classifier that sees the pictures alone."""
-    return F.cross_entropy(out["video_logits"], label, reduction="none")
+    return F.cross_entropy(out["video_logits"], targets.label, reduction="none")
 
 
-def audio_term(out: dict[str, Tensor], label: Tensor, margin: float) -> Tensor:
+def audio_term(out: dict[str, Tensor], targets: Targets, margin: float) -> Tensor:
     """The cross-entropy of the classifier that hears the sound alone."""
-    return F.cross_entropy(out["audio_logits"], label, reduction="none")
+    return F.cross_entropy(out["audio_logits"], targets.label, reduction="none")
 
 
-LOSSES: dict[str, Callable[[dict[str, Tensor], Tensor, float], Tensor]] = {
+LOSSES: dict[str, Callable[[dict[str, Tensor], Targets, float], Tensor]] = {
     "contrastive": contrastive_term,
     "video_ce": video_term,
     "audio_ce": audio_term,
@@ -90,15 +100,26 @@ LOSSES: dict[str, Callable[[dict[str, Tensor], Tensor, float], Tensor]] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """What training makes small: the sum of the terms in `LOSSES`."""
+    """What training makes small: the weighted sum of the terms in `LOSSES`."""
 
     margin: float  # of the contrastive loss
     class_weight: Tensor | None = None  # (2,) weights of the chunks by label
+    weights: Tensor | None = None  # (n_terms,), the paper's lambda; None: 1 each
+    pairs: str = "dataset"  # cross: a picture with every sound of its track in the batch; else with its own
 
-    def __call__(self, out: dict[str, Tensor], label: Tensor) -> Tensor:
-        """The terms, in the order of `LOSSES`: (n_terms,), means over the batch."""
-        terms = torch.stack([term(out, label, self.margin) for term in LOSSES.values()])  # (n_terms, B)
-        return (terms if self.class_weight is None else terms * self.class_weight[label]).mean(1)
+    def targets(self, batch: dict, device: torch.device) -> Targets:
+        """What the objective needs to know of a batch of the loader."""
+        label = batch["label"].to(device, non_blocking=True)
+        return Targets(label, batch["track"].to(device, non_blocking=True) if self.pairs == "cross" else None)
+
+    def __call__(self, out: dict[str, Tensor], targets: Targets) -> Tensor:
+        """The terms, in the order of `LOSSES`: (n_terms,), means over the batch, without `weights`."""
+        terms = torch.stack([term(out, targets, self.margin) for term in LOSSES.values()])  # (n_terms, B)
+        return (terms if self.class_weight is None else terms * self.class_weight[targets.label]).mean(1)
+
+    def total(self, terms: Tensor) -> Tensor:
+        """The loss, a scalar, from its terms (n_terms,)."""
+        return (terms if self.weights is None else terms * self.weights.to(terms)).sum()
 
 
 @contextlib.contextmanager
@@ -381,11 +402,12 @@ def train_epoch(
         for _ in range(len(loader) // n_batches):
             with epoch.step():
                 for i, batch in enumerate(islice(batches, n_batches), 1):
-                    label = batch["label"].to(device, non_blocking=True)  # (B,)
+                    targets = trainer.objective.targets(batch, device)
                     with trainer.gradients(shared=i == n_batches):
                         out = forward(trainer.net, batch, device, trainer.amp)
-                        terms = trainer.objective(out, label)  # (n_terms,)
-                        trainer.scaler.scale(terms.sum() / n_batches).backward()
+                        terms = trainer.objective(out, targets)  # (n_terms,)
+                        loss = trainer.objective.total(terms) / n_batches
+                        trainer.scaler.scale(loss).backward()
                     epoch.note(
                         batch["row"], dissimilarity(out["video_emb"], out["audio_emb"]), terms / n_batches
                     )
@@ -413,20 +435,22 @@ def video_auc(videos: pd.DataFrame) -> float:
     return roc_auc_score(is_fake, videos.mds) if videos.label.nunique() > 1 else float("nan")
 
 
-def epoch_figures(whole: UnderWay, index: pd.DataFrame, device: torch.device) -> dict[str, float]:
+def epoch_figures(
+    whole: UnderWay, index: pd.DataFrame, device: torch.device, objective: Objective
+) -> dict[str, float]:
     """The figures of an epoch, in training mode, from what `Epoch.gathered` gives: loss and its terms, by
     label avg_score (mean dissimilarity of chunks) and mean_mds, train_auc, speed, memory, chunks that could
     not be read.
     """
-    means = (whole["sums"] / whole["n_steps"]).tolist()
+    means = whole["sums"] / whole["n_steps"]
     seen = (whole["distances"] >= 0).numpy()
     scores = index[seen].assign(dissimilarity=whole["distances"].numpy()[seen])
     videos = video_scores(scores)
     mds = mean_mds(videos)
     by_label = {name: scores.dissimilarity[scores.label == code].mean() for name, code in LABELS.items()}
     return {
-        "loss": sum(means),
-        **dict(zip(LOSSES, means, strict=True)),
+        "loss": objective.total(means).item(),
+        **dict(zip(LOSSES, means.tolist(), strict=True)),
         **{f"avg_score_{name}": float(mean) for name, mean in by_label.items()},
         "train_auc": video_auc(videos),
         **{f"mean_mds_{name}": mds[f"mean_mds_{name}"] for name in LABELS},

@@ -11,6 +11,9 @@ Parameter names and shapes are those of the authors' checkpoints, which therefor
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,7 +31,7 @@ RESNETS = {  # depth -> (bottleneck?, blocks in layer1 .. layer4)
 }
 WIDTHS = (64, 128, 256, 256)  # of layer1 .. layer4; the last is 256, not ResNet's usual 512
 HIDDEN_DIM = 4096
-AUDIO_FEATURES = 512 * 21  # channels x positions left of a (13, 99) MFCC by the audio convolutions
+AUDIO_CHANNELS, AUDIO_POSITIONS = 512, 21  # left of a (13, 99) MFCC by the audio convolutions
 INITS = ("authors", "torch")
 NORMS = ("batch", "clip")
 DISTANCES = ("authors", "standardised")
@@ -190,28 +193,35 @@ class ResidualBlock(nn.Module):
         return F.relu(x, inplace=True) if self.final_relu else x
 
 
-class VisualNet(nn.Module):
-    """The "2D-3D" ResNet: normalised frames (B, 3, 30, H, W) -> features (B, C, 8, ceil(H/32), ceil(W/32))."""
+def scaled(channels: int, width: float) -> int:
+    """How many channels a layer has in a network of a share `width` of the paper's."""
+    return max(1, round(channels * width))
 
+
+class VisualNet(nn.Module):
+    """The "2D-3D" ResNet: frames (B, 3, 30, H, W) -> features (B, C, 8, H/32, W/32), rounded up."""
+
+    stride = 32  # pixels of the frame to a place of the features
     layer1: nn.Sequential
     layer2: nn.Sequential
     layer3: nn.Sequential
     layer4: nn.Sequential
 
-    def __init__(self, net: str):
+    def __init__(self, net: str, width: float = 1.0):
         super().__init__()
         bottleneck, depths = RESNETS[net]
-        self.conv1 = conv3d(3, WIDTHS[0], (1, 7, 7), (1, 2, 2))
-        self.bn1 = ClipNorm3d(WIDTHS[0])
-        c_in = WIDTHS[0]
-        for i, (width, depth) in enumerate(zip(WIDTHS, depths, strict=True)):
+        widths = [scaled(channels, width) for channels in WIDTHS]
+        c_in = widths[0]
+        self.conv1 = conv3d(3, c_in, (1, 7, 7), (1, 2, 2))
+        self.bn1 = ClipNorm3d(c_in)
+        for i, (c_out, depth) in enumerate(zip(widths, depths, strict=True)):
             stride = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))[i]
             blocks = []
             for j in range(depth):
-                is_last = i == len(WIDTHS) - 1 and j == depth - 1
+                is_last = i == len(widths) - 1 and j == depth - 1
                 steps = stride if j == 0 else (1, 1, 1)
-                blocks.append(ResidualBlock(c_in, width, bottleneck, 1 if i < 2 else 3, steps, not is_last))
-                c_in = 4 * width if bottleneck else width
+                blocks.append(ResidualBlock(c_in, c_out, bottleneck, 1 if i < 2 else 3, steps, not is_last))
+                c_in = 4 * c_out if bottleneck else c_out
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.out_channels = c_in
 
@@ -226,10 +236,16 @@ class VisualNet(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def audio_net() -> nn.Sequential:
-    """The audio convolutions: (B, 1, F=13, L=99) MFCC -> (B, 512, 1, 21)."""
+# the visual streams: modules with `stride` and `out_channels`, made for a width; their names are also in
+# utils/constants.py
+BACKBONES: dict[str, Callable[[float], nn.Module]] = {net: partial(VisualNet, net) for net in RESNETS}
+
+
+def audio_net(width: float = 1.0) -> nn.Sequential:
+    """The audio convolutions: (B, 1, F=13, L=99) MFCC -> (B, 512, 1, 21) at full width."""
 
     def conv(c_in: int, c_out: int, kernel=3, padding: int = 1) -> list[nn.Module]:
+        c_in, c_out = scaled(c_in, width) if c_in > 1 else 1, scaled(c_out, width)
         return [nn.Conv2d(c_in, c_out, kernel, padding=padding), nn.BatchNorm2d(c_out), nn.ReLU()]
 
     return nn.Sequential(
@@ -245,20 +261,23 @@ def audio_net() -> nn.Sequential:
     )
 
 
-def embedding_head(features: int, final_dim: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(features, HIDDEN_DIM),
-        nn.BatchNorm1d(HIDDEN_DIM),
-        nn.ReLU(),
-        nn.Linear(HIDDEN_DIM, final_dim),
-    )
+def embedding_head(features: int, hidden_dim: int, final_dim: int) -> nn.Sequential:
+    hidden, norm = nn.Linear(features, hidden_dim), nn.BatchNorm1d(hidden_dim)
+    return nn.Sequential(hidden, norm, nn.ReLU(), nn.Linear(hidden_dim, final_dim))
+
+
+def initialise(layer: Any) -> None:
+    """Give a layer the authors' initial weights: Kaiming normal, fan-out, zero biases."""
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class TwoStreamNet(nn.Module):
     """Visual stream, audio stream and one real/fake classifier on each (paper, figure 2).
 
     Args:
-        net: depth of the visual stream, a key of `RESNETS`.
+        net: the visual stream, a key of `BACKBONES`.
         img_dim: side of the square input frames in pixels.
         final_dim: D, the size of the two embeddings.
         dropout: probability, before each classifier.
@@ -269,6 +288,8 @@ class TwoStreamNet(nn.Module):
             linear layers, whose outputs then start small; the convolutions stay Kaiming).
         norm: of the visual stream in training: by the statistics of the batch, as the authors ("batch"), or
             by those of each clip alone, as in evaluation ("clip").
+        width: of all layers but the embeddings, as a share of the paper's.
+        detach_heads: train the classifiers on the embeddings as they are, without shaping these.
     """
 
     def __init__(
@@ -280,26 +301,25 @@ class TwoStreamNet(nn.Module):
         distance: str = "authors",
         init: str = "authors",
         norm: str = "batch",
+        width: float = 1.0,
+        detach_heads: bool = False,
     ):
         super().__init__()
-        if net not in RESNETS:
-            raise ValueError(f"net is {net!r}, expected one of {', '.join(RESNETS)}")
-        if init not in INITS:
-            raise ValueError(f"init is {init!r}, expected one of {', '.join(INITS)}")
-        if distance not in DISTANCES:
-            raise ValueError(f"distance is {distance!r}, expected one of {', '.join(DISTANCES)}")
-        if norm not in NORMS:
-            raise ValueError(f"norm is {norm!r}, expected one of {', '.join(NORMS)}")
-        self.img_dim = img_dim
-        visual_net = VisualNet(net)
+        choices = {"net": (net, BACKBONES), "init": (init, INITS), "distance": (distance, DISTANCES)}
+        for name, (value, known) in (choices | {"norm": (norm, NORMS)}).items():
+            if value not in known:
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+        self.img_dim, self.detach_heads = img_dim, detach_heads
+        visual_net: Any = BACKBONES[net](width)
+        hidden_dim, side = scaled(HIDDEN_DIM, width), math.ceil(img_dim / visual_net.stride)
         for module in visual_net.modules():
             if isinstance(module, ClipNorm3d):
                 module.per_clip = norm == "clip"
         # in the authors' order, which their saved optimisers count on
-        self.netcnnaud = audio_net()
-        self.netfcaud = embedding_head(AUDIO_FEATURES, final_dim)
+        self.netcnnaud = audio_net(width)
+        self.netfcaud = embedding_head(AUDIO_POSITIONS * scaled(AUDIO_CHANNELS, width), hidden_dim, final_dim)
         self.netcnnlip = visual_net
-        self.netfclip = embedding_head(visual_net.out_channels * math.ceil(img_dim / 32) ** 2, final_dim)
+        self.netfclip = embedding_head(visual_net.out_channels * side**2, hidden_dim, final_dim)
         self.final_bn_lip = nn.BatchNorm1d(final_dim)
         self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
         self.final_bn_aud = nn.BatchNorm1d(final_dim)
@@ -310,12 +330,9 @@ class TwoStreamNet(nn.Module):
                 {name: nn.BatchNorm1d(final_dim, affine=False) for name in ("video", "audio")}
             )
         for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Conv3d)) or (
-                init == "authors" and isinstance(module, nn.Linear)
-            ):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            is_conv = isinstance(module, (nn.Conv2d, nn.Conv3d))
+            if is_conv or (init == "authors" and isinstance(module, nn.Linear)):
+                initialise(module)
 
     def forward(self, video: Tensor, audio: Tensor) -> dict[str, Tensor]:
         """Embed and classify a batch of chunks.
@@ -336,16 +353,15 @@ class TwoStreamNet(nn.Module):
         """
         video_emb = self.netfclip(video_features.mean(2).flatten(1))  # (B, C, 8, h, w) -> (B, C*h*w)
         audio_emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
+        judged = [emb.detach() if self.detach_heads else emb for emb in (video_emb, audio_emb)]
         logits = {
-            "video_logits": self.final_fc_lip(self.final_bn_lip(video_emb)),
-            "audio_logits": self.final_fc_aud(self.final_bn_aud(audio_emb)),
+            "video_logits": self.final_fc_lip(self.final_bn_lip(judged[0])),
+            "audio_logits": self.final_fc_aud(self.final_bn_aud(judged[1])),
         }
         if self.standardise is not None:
             scale = math.sqrt(2 * video_emb.shape[1])  # of two unrelated standardised vectors' distance
-            video_emb, audio_emb = (
-                self.standardise["video"](video_emb) / scale,
-                self.standardise["audio"](audio_emb) / scale,
-            )
+            video_emb = self.standardise["video"](video_emb) / scale
+            audio_emb = self.standardise["audio"](audio_emb) / scale
         return {"video_emb": video_emb, "audio_emb": audio_emb, **logits}
 
 
@@ -354,22 +370,46 @@ def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:
     return torch.linalg.vector_norm(video_emb - audio_emb, dim=1)
 
 
+def pair_loss(d: Tensor, agree: Tensor, margin: float) -> Tensor:
+    """The contrastive loss of pairs of a picture and a sound at distances d (paper, equation 1).
+
+    Args:
+        d: distances, any shape.
+        agree: of the same shape, 1 where picture and sound belong together, else 0.
+        margin: the distance beyond which a pair that does not agree costs nothing.
+
+    Returns:
+        y d^2 + (1 - y) max(margin - d, 0)^2, of the same shape.
+    """
+    y = agree.to(d.dtype)
+    return y * d**2 + (1 - y) * F.relu(margin - d) ** 2
+
+
 def contrastive_loss(
     video_emb: Tensor, audio_emb: Tensor, label: Tensor, margin: float, reduction: str = "mean"
 ) -> Tensor:
-    """Pull the embeddings of real chunks together, push those of fake ones `margin` apart (paper, equation
-    1).
+    """Pull the embeddings of real chunks together, push those of fake ones `margin` apart: two (B, D), labels
+    (B,), 1 real, 0 fake -> `pair_loss` of each chunk (B,) ("none"), or their mean, a scalar ("mean").
+    """
+    loss = pair_loss(dissimilarity(video_emb, audio_emb), label, margin)
+    return loss.mean() if reduction == "mean" else loss
+
+
+def cross_contrastive_loss(
+    video_emb: Tensor, audio_emb: Tensor, label: Tensor, group: Tensor, margin: float
+) -> Tensor:
+    """`pair_loss` of every picture with every sound of the same group, (B,).
+
+    A picture and its own sound agree if the chunk is real; with another chunk's sound it does not. Pairs that
+    agree and pairs that do not count one half each in the mean over B.
 
     Args:
-        video_emb, audio_emb: (B, D).
-        label: (B,), 1 real, 0 fake.
-        margin: the distance beyond which a fake chunk costs nothing.
-        reduction: "mean" over the batch, or "none".
-
-    Returns:
-        y d^2 + (1 - y) max(margin - d, 0)^2 of each chunk, (B,), or their mean, a scalar.
+        video_emb, audio_emb: (B, D). label: (B,), 1 real, 0 fake.
+        group: (B,), the number of each chunk's video.
     """
-    d = dissimilarity(video_emb, audio_emb)
-    y = label.to(d.dtype)
-    loss = y * d**2 + (1 - y) * F.relu(margin - d) ** 2
-    return loss.mean() if reduction == "mean" else loss
+    d = torch.cdist(video_emb, audio_emb, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
+    agree = torch.diag(label == 1)
+    disagree = (group[:, None] == group) & ~agree
+    loss = pair_loss(d, agree, margin)
+    halves = [(loss * mask).sum(1) / mask.sum().clamp(min=1) for mask in (agree, disagree)]  # (B,) each
+    return (halves[0] + halves[1]) * len(d) / 2

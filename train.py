@@ -11,7 +11,7 @@ track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 The flags are in utils/train_flags.py, a step of training is in engine.py (`train_epoch`).
 """
 
-from utils.train_flags import NETWORK_FLAGS, NEWEST, RESULT_FLAGS, parse_args
+from utils.train_flags import NETWORK_FLAGS, NEWEST, RESULT_FLAGS, parse_args, preset_in_words
 
 if __name__ == "__main__":  # --help and mistakes are answered before the imports, which take seconds
     from utils.cli import stop_quietly
@@ -39,10 +39,13 @@ from dataset import (
     class_weights,
     digest,
     epoch_batches,
+    epoch_order,
     hold_out,
     naming_dead_workers,
     read_index,
     scoring_batches,
+    units_of,
+    with_foreign_sound,
 )
 from engine import (
     LOSSES,
@@ -65,6 +68,7 @@ from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.checkpoint import (
+    FOREIGN,
     Checkpoint,
     UnderWay,
     best_checkpoint,
@@ -174,7 +178,7 @@ class Run:
         changed = [f"--{name} {old[name]} -> {now[name]}" for name in names]
         n_before = checkpoint.get("env", {}).get("processes", self.ranks.size)
         if n_before != self.ranks.size:
-            per_step = chunks_per_step(now["batch_size"], now["accumulate"], self.ranks)
+            per_step = now["batch_size"] * now["accumulate"] * self.ranks.size
             changed.append(f"processes {n_before} -> {self.ranks.size}, so {per_step} chunks a step")
         if changed:
             self.say(f"note: other flags than before: {', '.join(changed)}")
@@ -240,7 +244,7 @@ class Run:
         self.records.append(record)
         if self.scalars is not None:
             for name, figure in record.items():
-                if name not in ("epoch", "iteration"):
+                if name not in ("epoch", "iteration") and math.isfinite(figure):
                     self.scalars.add(f"global/{name}", figure, self.n_epochs)
         self.save(trainer, is_best=is_best)
         if self.ranks.is_main:
@@ -259,38 +263,18 @@ class Run:
 
 
 class Watch:
-    """What happens after each step of an epoch: progress, a checkpoint from time to time, the end if one is
-    asked for.
-
-    Args:
-        n_steps: of the epoch. `n_later`: of the epochs after it.
-        print_freq: steps between printed lines. `save_every_s`: seconds between checkpoints; 0: none.
+    """What happens after each step of an epoch of `n_steps`: progress, a checkpoint from time to time, the
+    end if `stop` asks for one.
     """
 
-    def __init__(
-        self,
-        training: Run,
-        trainer: Trainer,
-        epoch: Epoch,
-        stop: StopSignal,
-        n_steps: int,
-        n_later: int,
-        print_freq: int,
-        save_every_s: float,
-    ):
-        self.run, self.trainer, self.epoch, self.stop = training, trainer, epoch, stop
-        self.n_steps, self.n_later = n_steps, n_later
-        self.print_freq, self.save_every_s = print_freq, save_every_s
+    def __init__(self, training: Run, trainer: Trainer, epoch: Epoch, stop: StopSignal, n_steps: int):
+        self.run, self.trainer, self.epoch, self.stop, self.n_steps = training, trainer, epoch, stop, n_steps
         self.number, self.ranks = training.n_epochs + 1, training.ranks
+        self.print_freq = training.settings["print_freq"]
+        self.save_every_s = 60 * training.settings["save_every_min"]
         self._saved_at, self._seconds = time.monotonic(), epoch.seconds
-        self._progress = tqdm(
-            total=n_steps,
-            initial=epoch.n_steps,
-            unit="step",
-            desc=f"epoch {self.number}",
-            leave=False,
-            disable=not self.ranks.is_main,
-        )
+        what = {"unit": "step", "desc": f"epoch {self.number}", "disable": not self.ranks.is_main}
+        self._progress = tqdm(total=n_steps, initial=epoch.n_steps, leave=False, **what)
 
     def __enter__(self) -> "Watch":
         return self
@@ -307,10 +291,9 @@ class Watch:
         self.run.iteration += 1
         self._progress.update()
         if not self.run.has_stepped and self.ranks.is_main and not self.ranks.on_gpu:
-            step_s, n_left = (
-                self.epoch.seconds - self._seconds,
-                1 + self.n_steps - self.epoch.n_steps + self.n_later,
-            )
+            n_epochs_later = self.run.settings["epochs"] - self.number
+            n_left = 1 + self.n_steps - self.epoch.n_steps + n_epochs_later * self.n_steps
+            step_s = self.epoch.seconds - self._seconds
             self._progress.write(forecast(step_s, n_left, self.run.network["img_dim"]))
         self.run.has_stepped = True
         if self.epoch.n_steps % self.print_freq == 0 or self.epoch.n_steps == self.n_steps:
@@ -330,11 +313,12 @@ class Watch:
         if self.run.scalars is None:
             return
         named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSSES, values, strict=True))
+        loss = self.trainer.objective.total(torch.tensor(values, dtype=torch.float64)).item()
         self._progress.write(
-            f"epoch {self.number} step {self.epoch.n_steps}/{self.n_steps}  loss {sum(values):.4f}  {named}  "
+            f"epoch {self.number} step {self.epoch.n_steps}/{self.n_steps}  loss {loss:.4f}  {named}  "
             f"{self.epoch.position / self.epoch.seconds:.1f} chunks/s"
         )
-        self.run.scalars.add("local/loss", sum(values), self.run.iteration)
+        self.run.scalars.add("local/loss", loss, self.run.iteration)
 
 
 def forecast(step_s: float, n_steps: int, img_dim: int) -> str:
@@ -346,40 +330,88 @@ def forecast(step_s: float, n_steps: int, img_dim: int) -> str:
     return f"{step_s:.2g} s a step, {words} in all{advice}"
 
 
-def chunks_per_step(batch_size: int, accumulate: int, ranks: Ranks) -> int:
-    """Chunks that a step takes, on all ranks together."""
-    return batch_size * accumulate * ranks.size
+@dataclass
+class TrainingData:
+    """The chunks of a training, and their order."""
+
+    dataset: ChunkDataset  # what it trains on
+    index: pd.DataFrame  # its chunks
+    held_out: pd.DataFrame  # chunks whose scores choose the best epoch; none without --val_fraction
+    known: pd.DataFrame  # chunks that the threshold is computed from
+    units: np.ndarray | None  # see `units_of`
+    order_digest: str  # of the chunks and their order, which an epoch under way counts on
+
+    @property
+    def origin(self) -> str:
+        """Which videos `known` are, as `Checkpoint` says it."""
+        whose = "held-out" if len(self.held_out) else "training"
+        return f"{whose} {FOREIGN}" if "sound" in self.known else whose
 
 
-def training_chunks(out_dir: Path, val_fraction: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The chunks to train on and those to hold out; UserError if real or fake ones are missing."""
+def training_data(args: argparse.Namespace, per_step: int) -> TrainingData:
+    """What the flags say to train on, if it fills a step of `per_step` chunks; UserError if it does not."""
+    index, held_out, known = training_chunks(args.out_dir, args.val_fraction, args.pairs)
+    if len(index) < per_step:
+        n_processes = per_step // (args.batch_size * args.accumulate)
+        raise UserError(
+            f"the training split has {len(index)} chunks, a step takes {per_step} (--batch_size "
+            f"{args.batch_size}, --accumulate {args.accumulate}, {n_processes} processes); lower it."
+        )
+    names = AUGMENTATIONS if args.augment == [] else args.augment
+    augmentation = Augmentation(names, args.img_dim) if names else None
+    dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
+    order_words = [str(args.seed), args.balance] + ([args.pairs] if args.pairs != "dataset" else [])
+    order_digest = digest("\n".join([*index.path, *order_words])).hex()
+    return TrainingData(dataset, index, held_out, known, units_of(index, args.pairs), order_digest)
+
+
+def training_chunks(
+    out_dir: Path, val_fraction: float, pairs: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The chunks to train on; those whose scores choose the best epoch, none of them without `val_fraction`;
+    and those that the threshold is computed from. Where there are real videos alone, the last two have
+    foreign sounds for fakes.
+
+    Raises:
+        UserError: real or fake chunks are missing.
+    """
     index = read_index(out_dir, "train")
     if index.label.nunique() < 2:
         only = next(name for name, code in LABELS.items() if code == index.label[0])
-        raise UserError(f"the training split has only {only} chunks; it needs real and fake ones.")
-    return hold_out(index, val_fraction) if val_fraction else (index, index[:0])
+        hint = (
+            ", or --pairs cross (as in --preset sync), which takes real ones alone" if only == "real" else ""
+        )
+        if only == "fake" or pairs != "cross":
+            raise UserError(f"the training split has only {only} chunks; it needs real and fake ones{hint}.")
+    chunks, held_out = hold_out(index, val_fraction) if val_fraction else (index, index[:0])
+    known = held_out if len(held_out) else chunks
+    if index.label.nunique() < 2:
+        known = with_foreign_sound(known)
+        held_out = known if len(held_out) else held_out
+    return chunks, held_out, known
 
 
 def store_threshold(
-    training: Run, model: TwoStreamNet, scorer: Scorer, known: pd.DataFrame, whose: str
+    training: Run, model: TwoStreamNet, scorer: Scorer, known: pd.DataFrame, origin: str
 ) -> None:
     """Put the paper's threshold into the best checkpoint of a run, unless it is there, and print it.
 
     Args:
         model: gets the weights of that checkpoint.
-        known: the chunks that it is computed from. `whose`: training or held-out.
+        known: the chunks that it is computed from. `origin`: which they are, as `Checkpoint` says it.
     """
-    # its checkpoints are written then
-    best = training.ranks.decide(lambda: best_checkpoint(training.model_dir))
+    best = training.ranks.decide(
+        lambda: best_checkpoint(training.model_dir)
+    )  # its checkpoints are written then
     checkpoint = load_checkpoint(best, training.network)
     if not checkpoint.keys() >= {"threshold", "mean_mds_real", "mean_mds_fake"}:
         load_state(model, checkpoint["state_dict"], best)
-        means = mean_mds(video_scores(scorer(model, known, f"threshold from the {whose} videos")))
+        checkpoint["threshold_from"] = origin
+        of_whom = threshold_videos(checkpoint).split(",")[0]
+        means = mean_mds(video_scores(scorer(model, known, f"threshold from the {of_whom}")))
         if not np.isfinite(list(means.values())).all():
-            raise UserError(
-                not_finite(list(means.values()), list(means), f"the scores of the {whose} videos")
-            )
-        checkpoint |= cast(Checkpoint, {**means, "threshold_from": whose})
+            raise UserError(not_finite(list(means.values()), list(means), f"the scores of the {of_whom}"))
+        checkpoint |= cast(Checkpoint, means)
         if training.ranks.is_main:
             save_checkpoint(best, checkpoint)
     of_whom = threshold_videos(checkpoint).split(",")[0]
@@ -389,128 +421,118 @@ def store_threshold(
     )
 
 
+def begin(
+    args: argparse.Namespace, network: dict, folder: Path, data: TrainingData, scorer: Scorer, held: ExitStack
+) -> tuple[Run, Trainer]:
+    """The run, its folder locked until `held` ends, and the network, where the flags and a checkpoint leave
+    them.
+    """
+    ranks, loaded = scorer.ranks, []  # the checkpoint on rank 0, which reads it to choose
+    wish = Wish(folder, args.resume, args.overwrite, args.reset_lr, args.out_dir, args.epochs, args.lr)
+
+    def choose() -> Start:
+        start, found = choose_start(wish, network, args.val_fraction, ranks.n_restarts > 0, held)
+        loaded.append(found)
+        return start
+
+    start = ranks.decide(choose)  # before the weights of all ranks are made equal
+    checkpoint = loaded[0] if loaded else load_checkpoint(start.path, network) if start.path else None
+    torch.manual_seed(args.seed)
+    method = {"init": args.init, "norm": args.norm, "detach_heads": args.heads == "detached"}
+    model = TwoStreamNet(**network, **method).to(ranks.device)
+    if checkpoint and start.path:
+        load_state(model, checkpoint["state_dict"], start.path)
+    objective = training_objective(args, data.dataset.labels, ranks.device)
+    how = {"execution": scorer.execution, "accumulate": args.accumulate, "sync_bn": args.sync_bn}
+    trainer = Trainer(model, ranks, objective, lr=args.lr, weight_decay=args.wd, **how)
+    training = Run(start.folder, ranks, vars(args), network, data.order_digest)
+    if checkpoint and start.path:
+        training.take_up(start, checkpoint, trainer, args.reset_lr)
+        with fitting(start.path, "a training to go on with: its epoch under way"):
+            Epoch(data.index, ranks, saved=training.under_way)
+    elif args.resume:
+        training.say(f"nothing to resume in {training.model_dir}, so this run starts with epoch 1")
+    training.open()
+    held.callback(training.close)
+    return training, trainer
+
+
+def run_epoch(
+    args: argparse.Namespace, training: Run, trainer: Trainer, data: TrainingData, scorer: Scorer
+) -> None:
+    """Train for an epoch, or what is left of it, and log, save and print its figures."""
+    ranks, dataset = scorer.ranks, data.dataset
+    dataset.epoch = training.n_epochs
+    epoch = training.begin_epoch(data.index)
+    order = epoch_order(dataset.labels, epoch.seed, args.balance == "sampler", data.units)
+    place = (epoch.position, ranks.rank, ranks.size, args.accumulate)
+    batches = epoch_batches(order, args.batch_size, *place)
+    loader = build_loader(dataset, batches, scorer.num_workers, ranks.on_gpu)
+    n_steps = epoch.n_steps + len(batches) // args.accumulate
+    watch = Watch(training, trainer, epoch, scorer.stop, n_steps)
+    with naming_dead_workers(), watch:
+        train_epoch(trainer, epoch, loader, watch)
+    whole = epoch.gathered()
+    check_bad(whole["bad"], len(data.index))
+    figures = epoch_figures(whole, data.index, ranks.device, trainer.objective)
+    if len(data.held_out):
+        try:
+            scores = scorer(trainer.model, data.held_out, "held-out videos")
+        except Stopped:
+            training.save(trainer, whole)
+            raise
+        figures["val_auc"] = video_auc(video_scores(scores))
+    training.end_epoch(trainer, figures)
+
+
 def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer) -> int:
     """Train to the last epoch, or until a signal asks to stop; the exit status."""
-    ranks, stop = scorer.ranks, scorer.stop
-    index, held_out = training_chunks(args.out_dir, args.val_fraction)
-    per_step = chunks_per_step(args.batch_size, args.accumulate, ranks)
-    if len(index) < per_step:
-        raise UserError(
-            f"the training split has {len(index)} chunks, a step takes {per_step} "
-            f"(--batch_size {args.batch_size}, --accumulate {args.accumulate}, {ranks.size} processes); "
-            "lower it."
-        )
-    names = AUGMENTATIONS if args.augment == [] else args.augment
-    augmentation = Augmentation(names, args.img_dim) if names else None
-    dataset = ChunkDataset(index, args.out_dir, args.img_dim, augmentation, args.seed, replace_bad=True)
-    order_digest = digest("\n".join([*index.path, str(args.seed), args.balance])).hex()
-
+    per_step = args.batch_size * args.accumulate * scorer.ranks.size
+    data = training_data(args, per_step)
     with ExitStack() as held:
-        # where to begin: rank 0 chooses, before the weights of all ranks are made equal
-        wish = Wish(folder, args.resume, args.overwrite, args.reset_lr, args.out_dir, args.epochs, args.lr)
-        loaded: list[Checkpoint | None] = []  # on rank 0, which has read it to choose
-
-        def choose() -> Start:
-            start, checkpoint = choose_start(wish, network, args.val_fraction, ranks.n_restarts > 0, held)
-            loaded.append(checkpoint)
-            return start
-
-        start = ranks.decide(choose)
-        checkpoint = loaded.pop() if loaded else load_checkpoint(start.path, network) if start.path else None
-
-        torch.manual_seed(args.seed)
-        model = TwoStreamNet(**network, init=args.init).to(ranks.device)
-        if checkpoint and start.path:
-            load_state(model, checkpoint["state_dict"], start.path)
-        weights = torch.tensor(class_weights(dataset.labels), dtype=torch.float32, device=ranks.device)
-        objective = Objective(args.hyper_param, weights if args.balance == "loss" else None)
-        trainer = Trainer(
-            model,
-            ranks,
-            objective,
-            lr=args.lr,
-            weight_decay=args.wd,
-            execution=scorer.execution,
-            accumulate=args.accumulate,
-            sync_bn=args.sync_bn,
-        )
-        training = Run(start.folder, ranks, vars(args), network, order_digest)
-        if checkpoint and start.path:
-            training.take_up(start, checkpoint, trainer, args.reset_lr)
-            with fitting(start.path, "a training to go on with: its epoch under way"):
-                Epoch(index, ranks, saved=training.under_way)
-            del checkpoint  # large
-        elif args.resume:
-            training.say(f"nothing to resume in {training.model_dir}, so this run starts with epoch 1")
-        training.open()
-        held.callback(training.close)
-        training.say(describe(training, index, held_out, per_step))
+        training, trainer = begin(args, network, folder, data, scorer, held)
+        training.say(describe(training, data, per_step))
+        if args.preset != "authors":
+            words = preset_in_words(args.preset)
+            training.say(f"preset {args.preset}: {words}, where no flag says otherwise")
         if training.n_epochs >= args.epochs:
-            training.say(
-                f"nothing left to train: {training.n_epochs} epochs are done, --epochs is {args.epochs}"
-            )
+            done = f"{training.n_epochs} epochs are done, --epochs is {args.epochs}"
+            training.say(f"nothing left to train: {done}")
         try:
             while training.n_epochs < args.epochs:
-                dataset.epoch = training.n_epochs
-                epoch = training.begin_epoch(index)
-                batches = epoch_batches(
-                    dataset.labels,
-                    epoch.seed,
-                    args.batch_size,
-                    args.balance == "sampler",
-                    epoch.position,
-                    ranks.rank,
-                    ranks.size,
-                    args.accumulate,
-                )
-                n_steps = epoch.n_steps + len(batches) // args.accumulate
-                n_later = (args.epochs - training.n_epochs - 1) * (len(index) // per_step)
-                loader = build_loader(dataset, batches, scorer.num_workers, ranks.on_gpu)
-                watch = Watch(
-                    training,
-                    trainer,
-                    epoch,
-                    stop,
-                    n_steps,
-                    n_later,
-                    args.print_freq,
-                    60 * args.save_every_min,
-                )
-                with naming_dead_workers(), watch:
-                    train_epoch(trainer, epoch, loader, watch)
-                whole = epoch.gathered()
-                check_bad(whole["bad"], len(index))
-                figures = epoch_figures(whole, index, ranks.device)
-                if len(held_out):
-                    try:
-                        figures["val_auc"] = video_auc(
-                            video_scores(scorer(model, held_out, "held-out videos"))
-                        )
-                    except Stopped:
-                        training.save(trainer, whole)
-                        raise
-                training.end_epoch(trainer, figures)
+                run_epoch(args, training, trainer, data, scorer)
             # DEVIATION: with --val_fraction the threshold is of the held-out videos, since training scores
             # overfit
-            known, whose = (held_out, "held-out") if len(held_out) else (index, "training")
-            store_threshold(training, model, scorer, known, whose)
+            store_threshold(training, trainer.model, scorer, data.known, data.origin)
         except Stopped:
-            ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
+            scorer.ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
             training.draw_curves()
             newest = list_checkpoints(training.model_dir)[0]
             training.say(f"stopped; --resume, without a path, goes on from {newest}")
-            return stop.exit_status
+            return scorer.stop.exit_status
         training.draw_curves()
     return 0
 
 
-def describe(training: Run, index: pd.DataFrame, held_out: pd.DataFrame, per_step: int) -> str:
+def training_objective(args: argparse.Namespace, labels: np.ndarray, device: torch.device) -> Objective:
+    """What the flags say that training makes small, for chunks of these labels."""
+    by_class = class_weights(labels) if args.balance == "loss" else None
+    class_weight = None if by_class is None else torch.tensor(by_class, dtype=torch.float32, device=device)
+    if args.loss_weights and len(args.loss_weights) != len(LOSSES):
+        raise UserError(
+            f"--loss_weights has {len(args.loss_weights)} numbers, expected {len(LOSSES)}, "
+            f"of {', '.join(LOSSES)}."
+        )
+    weights = torch.tensor(args.loss_weights, device=device) if args.loss_weights else None
+    return Objective(args.hyper_param, class_weight, weights, args.pairs)
+
+
+def describe(training: Run, data: TrainingData, per_step: int) -> str:
     """What is trained on, where."""
-    ranks, n_out = training.ranks, len(index) % per_step
-    n_videos = index.video.nunique()
-    words = f"run folder {training.folder}, {len(index)} chunks of {n_videos} videos, on {ranks.device}"
-    words += f", {ranks.size} processes" if ranks.size > 1 else ""
-    words += f"; {held_out.video.nunique()} videos held out" if len(held_out) else ""
+    ranks, n_chunks, n_out = training.ranks, len(data.index), len(data.index) % per_step
+    words = f"run folder {training.folder}, {n_chunks} chunks of {data.index.video.nunique()} videos"
+    words += f", on {ranks.device}" + (f", {ranks.size} processes" if ranks.size > 1 else "")
+    words += f"; {data.held_out.video.nunique()} videos held out" if len(data.held_out) else ""
     return words + (
         f"; each epoch leaves {n_out} chunks out, others each time: they fill no step" if n_out else ""
     )

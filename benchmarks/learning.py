@@ -1,28 +1,30 @@
-"""Does the network learn dissonance? AUC against training chunks and epochs on fakes whose only manipulation
-is another sound.
+"""Does the network learn whether lips and sound agree? AUC against training steps, by train.py's own code.
 
-    python benchmarks/learning.py --out learning --n_train 25 50 100 --epochs 4
-    python benchmarks/learning.py --out learning --n_train 1000 4000 --epochs 20 --img_dim 112 --batch_size 64
-    --device cuda
+    python benchmarks/learning.py --out learning --n_train 100 --recipes authors sync
+    python benchmarks/learning.py --out learning --img_dim 32 --width 0.25 --seeds 3 --steps 150 --recipes
 
 Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the
 picture of a real video and the sound of another utterance by the same voice: neither picture nor sound alone
-tells them apart, and no utterance of the test split is in the training split.  Training and scoring are those
-of train.py.  Writes the chunks, learning_<settings>.csv (a row per epoch) and .png to --out and prints a
-Markdown table.  Chunks and results that are there are kept: another call adds to them.
+tells them apart, and no utterance of the test split is in the training split.  A recipe is flags of train.py;
+"real videos alone" leaves the fakes of the training split out.  The control has another video's picture under
+both sounds: a network that scores above chance there has found something in the sound.  Writes the chunks,
+learning_<settings>.csv (a row per scoring) and .png to --out and prints a Markdown table.  Chunks and results
+that are there are kept: another call adds to them.
 """
 
 import argparse
+import shutil
 import sys
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import partial
-from itertools import cycle
+from io import StringIO
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -30,95 +32,54 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from scipy.signal import resample_poly
-from sklearn.metrics import roc_auc_score
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from dataset import ChunkDataset, build_loader, epoch_batches, scoring_batches
+import train
+from dataset import ChunkDataset, build_loader, scoring_batches
 from demo.make_videos import RATE_HZ, Scene, speak
-from engine import (
-    AMP,
-    Epoch,
-    Execution,
-    Objective,
-    Trainer,
-    epoch_figures,
-    forward,
-    score_chunks,
-    train_epoch,
-    video_auc,
-)
+from engine import Execution, Trainer, score_chunks, video_auc
 from mds import video_scores
-from model import TwoStreamNet
 from utils.chunkfiles import write_wav
-from utils.cli import n_cores, number, run, to_path
-from utils.constants import CHUNK_FRAMES, FPS, LABELS, SAMPLE_RATE_HZ
+from utils.cli import HelpFormatter, n_cores, number, run, to_path
+from utils.constants import CHUNK_FRAMES, FPS, LABELS, PRECISIONS, SAMPLE_RATE_HZ
 from utils.environment import device_name
 from utils.ranks import Ranks, StopSignal
 
 EYE_DISTANCE = 0.335  # of the frame's side: what pre-process.py cuts out
-MARGIN = 0.99  # of the contrastive loss, the authors'
-
-
-class Recipe(NamedTuple):
-    """How to train: `cross` by `train_crosswise` on the real videos alone, else as train.py does."""
-
-    init: str
-    distance: str
-    lr: float
-    norm: str = "batch"
-    cross: bool = False
-
-
-RECIPES = {
-    "authors": Recipe("authors", "authors", 1e-3),
-    "small start": Recipe("torch", "authors", 2e-4),
-    "standardised": Recipe("torch", "standardised", 2e-4),
-    "clip": Recipe("torch", "standardised", 2e-4, norm="clip"),
-    "cross batch": Recipe("torch", "standardised", 2.5e-4, cross=True),
-    "cross": Recipe("torch", "standardised", 2.5e-4, norm="clip", cross=True),
-}
-CROSS_CHUNKS = 4  # of a video in a batch
 N_ALONE = 4  # pairs that are made sooner than other processes start
-COLOURS = ("tab:grey", "tab:blue", "tab:red", "tab:green", "tab:orange", "tab:purple")
-
-
-def train_crosswise(trainer: Trainer, epoch: Epoch, loader: DataLoader, groups: torch.Tensor) -> None:
-    """Train by the contrastive term alone, on every picture with every sound of the same video in the batch.
-
-    Real videos are enough: a picture with its own second of sound is real, with another second's it is fake.
-
-    Args:
-        groups: (n,) the number of the video of each row of the index.
-    """
-    device = trainer.ranks.device
-    trainer.model.train()
-    for batch in epoch.batches(loader):
-        with epoch.step():
-            out = forward(trainer.net, batch, device, trainer.amp)
-            distances = torch.cdist(
-                out["video_emb"], out["audio_emb"], compute_mode="donot_use_mm_for_euclid_dist"
-            )  # (B, B)
-            group = groups[batch["row"].to(device)]
-            own = torch.eye(len(group), dtype=torch.bool, device=device)
-            same_video = group[:, None] == group
-            real = distances[own].square().mean()
-            fake = (MARGIN - distances[same_video & ~own]).clamp(min=0).square().mean()
-            loss = (real + fake) / 2
-            trainer.scaler.scale(loss).backward()
-            nothing = torch.zeros_like(loss)
-            epoch.note(batch["row"], distances[own], torch.stack([loss, nothing, nothing]))
-            trainer.update()
-
-
-def cross_batches(groups: np.ndarray, seed: int, batch_size: int) -> list[list[int]]:
-    """Batches of rows in which each video has `CROSS_CHUNKS` chunks, as many batches as the rows fill."""
-    rng = np.random.default_rng(seed)
-    rows = [rng.permutation(np.flatnonzero(groups == group)) for group in np.unique(groups)]
-    parts = [part for own in rows for part in np.array_split(own, max(1, len(own) // CROSS_CHUNKS))]
-    order = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
-    return order[: len(order) // batch_size * batch_size].reshape(-1, batch_size).tolist()
+REAL_ALONE = "real videos alone"
+SYNC = "--preset sync"
+RECIPES = {  # name -> flags of train.py, or `REAL_ALONE` before them
+    "authors": "",
+    "sync": SYNC,
+    "sync, real videos alone": f"{REAL_ALONE} {SYNC}",
+    "sync, batch norm": f"{SYNC} --norm batch",
+    "sync, pairs as they are": f"{SYNC} --pairs dataset",
+    "sync, twins": f"{SYNC} --pairs twins",
+    "sync, heads joint": f"{SYNC} --heads joint",
+    "sync, heads joint, weights 1 0.1 0.1": f"{SYNC} --heads joint --loss_weights 1 0.1 0.1",
+    "sync, contrastive alone": f"{SYNC} --loss_weights 1 0 0",
+    "sync, authors' distance, margin 10": f"{SYNC} --distance authors --hyper_param 10",
+    "sync, authors' distance": f"{SYNC} --distance authors",
+    "sync, authors' start": f"{SYNC} --init authors",
+    "authors, clip norm": "--norm clip",
+    "authors, clip norm, small start": "--norm clip --init torch --distance standardised --lr 2.5e-4",
+    "authors, small start": "--init torch --distance standardised --lr 2.5e-4",
+}
+COLUMNS = (
+    "recipe",
+    "seed",
+    "chunks",
+    "steps",
+    "seconds",
+    "test_auc",
+    "test_chunk_auc",
+    "control_auc",
+    "distance_real",
+    "distance_fake",
+    "loss",
+)
 
 
 def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
@@ -170,189 +131,205 @@ def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFr
     return pd.DataFrame(rows, columns=["video", "label", "track", "chunk", "path", "start_s"])
 
 
-def learn(
-    recipe: str,
-    train_set: ChunkDataset,
-    index: pd.DataFrame,
-    test_set: ChunkDataset,
-    test_index: pd.DataFrame,
-    ranks: Ranks,
-    epochs: int,
-    batch_size: int,
-    num_workers: int,
-    amp: str,
-    budget_s: float,
-) -> Iterator[dict]:
-    """Train on the chunks of an index and score the test split: a record after each epoch, until `budget_s`
-    seconds are spent.
+def other_pictures(index: pd.DataFrame) -> pd.DataFrame:
+    """The control: the sounds of an index under the pictures of other videos, real and fake alike."""
+    n_pairs, seconds = index.video.nunique() // 2, index.groupby("video").size().iloc[0]
+    other = (np.arange(len(index)) // seconds + 1) % n_pairs * seconds + np.arange(len(index)) % seconds
+    # the real ones come first
+    return index.assign(sound=index.path, path=index.path.to_numpy()[other])
+
+
+class OutOfTime(Exception):
+    """A training took the seconds that it may take."""
+
+
+class Scored:
+    """Scores the test split and the control after some epochs of a training.
+
+    Args:
+        index: of the test split, paths below `root`.
+        every: steps between two scorings, at least. `budget_s`: seconds of training after which it ends.
     """
-    init, distance, lr, norm, is_cross = RECIPES[recipe]
-    torch.manual_seed(0)
-    model = TwoStreamNet(img_dim=train_set.img_dim, init=init, distance=distance, norm=norm).to(ranks.device)
-    execution = Execution(amp)
-    trainer = Trainer(model, ranks, Objective(MARGIN), lr=lr, weight_decay=1e-5, execution=execution)
-    if is_cross:
-        index = index[index.label == LABELS["real"]].reset_index(drop=True)
-        train_set = ChunkDataset(index, train_set.root, train_set.img_dim)
-        groups = index.video.factorize()[0]
-    start = time.monotonic()
-    for epoch in range(epochs):
-        state = Epoch(index, ranks, epoch)
-        batches = (
-            cross_batches(groups, epoch, batch_size)
-            if is_cross
-            else epoch_batches(train_set.labels, epoch, batch_size)
-        )
-        loader = build_loader(train_set, batches, num_workers, ranks.on_gpu)
-        if is_cross:
-            train_crosswise(trainer, state, loader, torch.from_numpy(groups).to(ranks.device))
-        else:
-            train_epoch(trainer, state, loader)
-        state.check_finite(epoch + 1)
-        stats = epoch_figures(state.gathered(), index, ranks.device)
-        loader = build_loader(test_set, scoring_batches(len(test_index), batch_size), num_workers)
-        chunks = score_chunks(
-            model, test_index, loader, ranks, execution, StopSignal("stopping"), "test split"
-        )
-        is_fake = chunks.label == LABELS["fake"]
-        yield {
-            "recipe": recipe,
-            "chunks": len(index),
-            "epoch": epoch + 1,
-            "seconds": time.monotonic() - start,
-            "contrastive": stats["contrastive"],
-            "train_auc": stats["train_auc"],
+
+    def __init__(self, index: pd.DataFrame, root: Path, every: int, budget_s: float):
+        self.index, self.root, self.every, self.budget_s = index, root, every, budget_s
+        self.records: list[dict] = []
+        self.n_steps, self.seconds = 0, 0.0  # of training
+
+    def scores(self, training: train.Run, trainer: Trainer, index: pd.DataFrame) -> pd.DataFrame:
+        dataset = ChunkDataset(index, self.root, training.network["img_dim"])
+        loader = build_loader(dataset, scoring_batches(len(index), training.settings["batch_size"]), 0)
+        how = (training.ranks, Execution(trainer.amp), StopSignal("stopping"), "test split")
+        return score_chunks(trainer.model, index, loader, *how)
+
+    def after_epoch(self, training: train.Run, trainer: Trainer, figures: dict) -> None:
+        n_new = training.iteration - self.n_steps
+        self.n_steps = training.iteration
+        self.seconds += n_new * training.settings["batch_size"] / figures["chunks_per_s"]
+        is_over = self.seconds > self.budget_s
+        last = self.records[-1]["steps"] if self.records else 0
+        if self.n_steps - last >= self.every or is_over or training.n_epochs == training.settings["epochs"]:
+            self.records.append(
+                {"steps": self.n_steps, "seconds": self.seconds} | self.figures(training, trainer)
+            )
+            self.records[-1]["loss"] = figures["loss"]
+        if is_over:
+            raise OutOfTime
+
+    def figures(self, training: train.Run, trainer: Trainer) -> dict[str, float]:
+        chunks = self.scores(training, trainer, self.index)
+        control = self.scores(training, trainer, other_pictures(self.index))
+        distances = {name: chunks.dissimilarity[chunks.label == code].mean() for name, code in LABELS.items()}
+        return {
             "test_auc": video_auc(video_scores(chunks)),
-            "test_chunk_auc": roc_auc_score(is_fake, chunks.dissimilarity),
-            "test_distance_real": chunks.dissimilarity[~is_fake].mean(),
-            "test_distance_fake": chunks.dissimilarity[is_fake].mean(),
-            "chunks_per_s": stats["chunks_per_s"],
+            "test_chunk_auc": video_auc(chunks.assign(mds=chunks.dissimilarity)),
+            "control_auc": video_auc(video_scores(control)),
+            **{f"distance_{name}": distance for name, distance in distances.items()},
         }
-        if time.monotonic() - start > budget_s:
-            return
 
 
-def plot(records: pd.DataFrame, path: Path) -> None:
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    over_time, over_chunks = figure.subplots(1, 2, sharey=True)
-    colours = dict(zip(RECIPES, COLOURS, strict=True))
-    styles = dict(zip(sorted(set(records.chunks), reverse=True), cycle(("-", "--", ":", "-.")), strict=False))
-    for (recipe, n_chunks), run_records in records.groupby(["recipe", "chunks"], sort=False):
-        label = f"{recipe}, {n_chunks} chunks"
-        over_time.plot(
-            run_records.seconds,
-            run_records.test_auc,
-            styles[n_chunks],
+@contextmanager
+def measured(scored: Scored) -> Iterator[None]:
+    """Have train.py score after its epochs; without checkpoints and threshold."""
+    end_epoch = train.Run.end_epoch
+
+    def end(training: train.Run, trainer: Trainer, figures: dict) -> None:
+        end_epoch(training, trainer, figures)
+        scored.after_epoch(training, trainer, figures)
+
+    nothing = ("keep_checkpoint", "store_threshold")
+    with ExitStack() as patches, redirect_stdout(StringIO()), suppress(OutOfTime):
+        patches.enter_context(mock.patch.object(train.Run, "end_epoch", end))
+        for name in nothing:
+            patches.enter_context(mock.patch.object(train, name))
+        yield
+
+
+def learn(
+    recipe: str, seed: int, index: pd.DataFrame, scored: Scored, flags: dict[str, object], n_steps: int
+) -> None:
+    """Train by a recipe on the chunks of an index below `scored.root`; `flags` are more of train.py."""
+    own = RECIPES[recipe]
+    if own.startswith(REAL_ALONE):
+        index, own = index[index.label == LABELS["real"]], own.removeprefix(REAL_ALONE)
+    index.to_csv(scored.root / "train_split.csv", index=False)
+    epochs = -(-n_steps * int(str(flags["batch_size"])) // len(index))
+    more = {
+        "out_dir": scored.root,
+        "log_dir": scored.root / "log",
+        "epochs": epochs,
+        "seed": seed,
+        "save_every_min": 0,
+    }
+    words = [word for name, value in (flags | more).items() for word in (f"--{name}", str(value))]
+    with measured(scored):
+        train.main([*words, "--overwrite", *own.split()])
+    shutil.rmtree(scored.root / "log")
+
+
+def plot(table: pd.DataFrame, path: Path) -> None:
+    """AUC, and distances of true and foreign sound, against steps; a line is the mean over the seeds."""
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    aucs, distances = figure.subplots(1, 2)
+    for i, (recipe, records) in enumerate(table.groupby("recipe", sort=False)):
+        colour, of_step = f"C{i % 10}", records.groupby("steps").mean(numeric_only=True)
+        aucs.plot(
+            of_step.index,
+            of_step.test_auc,
+            color=colour,
+            label=recipe,
             marker=".",
-            color=colours[recipe],
-            label=label,
+            ls="-" if i < 10 else "--",
         )
-    last = records.groupby(["recipe", "chunks"], sort=False).last().reset_index()
-    for recipe, run_records in last.groupby("recipe", sort=False):
-        over_chunks.plot(
-            run_records.chunks, run_records.test_auc, ".-", color=colours[recipe], label=f"{recipe}, test"
-        )
-        over_chunks.plot(
-            run_records.chunks,
-            run_records.train_auc,
-            ".:",
-            color=colours[recipe],
-            label=f"{recipe}, training",
-        )
-    over_time.set(xlabel="seconds", ylabel="video-wise AUC on unseen utterances", title="over the time")
-    over_chunks.set(xlabel="training chunks", xscale="log", title="in the end")
-    for axes in (over_time, over_chunks):
-        axes.axhline(0.5, color="black", lw=0.5)
-        axes.legend(fontsize=8)
+        distances.plot(of_step.index, of_step.distance_real, ".-", color=colour)
+        distances.plot(of_step.index, of_step.distance_fake, ".:", color=colour)
+    aucs.axhline(0.5, color="black", lw=0.5)
+    aucs.set(xlabel="training steps", ylabel="AUC on unseen videos", ylim=(0.3, 1.02))
+    distances.set(xlabel="training steps", ylabel="mean distance: own sound (line), foreign sound (dots)")
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
     add = parser.add_argument
     add("--out", type=to_path, required=True, help="folder for chunks and results")
-    add(
-        "--n_train",
-        type=number(int, 2),
-        nargs="+",
-        default=[25, 50, 100],
-        help="pairs of a real and a fake video (default: 25 50 100)",
-    )
-    add("--n_test", type=number(int, 2), default=40, help="pairs (default: 40)")
-    add("--seconds", type=number(int, 1), default=5, help="length of a video (default: 5)")
-    add("--img_dim", type=number(int, 32), default=48, help="side of the frames in pixels (default: 48)")
+    add("--n_train", type=number(int, 2), nargs="+", default=[100], help="pairs of a real and a fake video")
+    add("--n_test", type=number(int, 2), default=60, help="pairs")
+    add("--seconds", type=number(int, 1), default=5, help="length of a video")
+    add("--img_dim", type=number(int, 32), default=32, help="side of the frames in pixels")
     add("--crop_px", type=number(int, 32), help="side of the frames on disk (default: that of --img_dim)")
+    add("--width", type=number(float, 0.05, 1), default=1.0, help="of the network's layers")
+    add("--steps", type=number(int, 1), default=150, help="of a training, rounded up to whole epochs")
+    add("--score_every", type=number(int, 1), default=30, help="steps between two scorings, at least")
     add(
         "--budget_s",
         type=number(float, 0),
         default=float("inf"),
-        help="of each training: no epoch begins after it",
+        help="of a training: no epoch begins after it",
     )
+    add("--seeds", type=number(int, 1), default=1, help="trainings of each kind")
     add(
         "--make_only",
         action="store_true",
-        help="make the chunks and train_split.csv and test_split.csv beside them, and stop",
+        help="make the chunks, train_split.csv and test_split.csv, and stop",
     )
-    add("--batch_size", type=number(int, 2), default=8, help="chunks (default: 8)")
-    add("--epochs", type=number(int, 1), default=4, help="default: 4")
-    add("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), help=f"default: {' '.join(RECIPES)}")
-    add("--amp", choices=AMP, default="bf16", help="mixed precision (default: bf16)")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    add("--batch_size", type=number(int, 2), default=32, help="chunks")
     add(
-        "--num_workers",
-        type=number(int, 0),
-        default=n_cores(),
-        help="loader processes (default: the cores available)",
+        "--recipes",
+        nargs="*",
+        choices=RECIPES,
+        default=["authors", "sync"],
+        metavar="NAME",
+        help=f"some of: {'; '.join(RECIPES)}. Without names all",
     )
+    add("--amp", choices=PRECISIONS, default="bf16", help="mixed precision")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
+    add("--num_workers", type=number(int, 0), default=n_cores(), help="loader processes")
     return parser.parse_args(argv)
+
+
+def make_data(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The indices of the training and of the test split, whose chunks are made where they are missing."""
+    crop_px, indices = args.crop_px or args.img_dim, []
+    for split, n_pairs in (("train", max(args.n_train)), ("test", args.n_test)):
+        folder = args.out / f"{split}_{crop_px}px_{args.seconds}s"
+        index = make_split(folder, n_pairs, args.seconds, crop_px)
+        indices.append(index.assign(path=[f"{folder.name}/{path}" for path in index.path]))
+        indices[-1].to_csv(args.out / f"{split}_split.csv", index=False)
+    return indices[0], indices[1]
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    crop_px = args.crop_px or args.img_dim
-    train_dir, test_dir = (args.out / f"{split}_{crop_px}px_{args.seconds}s" for split in ("train", "test"))
-    index = make_split(train_dir, max(args.n_train), args.seconds, crop_px)
-    test_index = make_split(test_dir, args.n_test, args.seconds, crop_px)
+    index, test_index = make_data(args)
     if args.make_only:
-        for split, folder, rows in (("train", train_dir, index), ("test", test_dir, test_index)):
-            rows.assign(path=[f"{folder.name}/{path}" for path in rows.path]).to_csv(
-                args.out / f"{split}_split.csv", index=False
-            )
         return
-    test_set = ChunkDataset(test_index, test_dir, args.img_dim)
-    ranks = Ranks(args.device)
+    device = Ranks(args.device).device
+    names = ("img_dim", "width", "batch_size", "amp", "device", "num_workers")
+    flags = {name: vars(args)[name] for name in names}
     print(
-        f"{device_name(ranks.device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, batch "
-        f"{args.batch_size}, "
-        f"--amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} chunks\n"
+        f"{device_name(device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, width "
+        f"{args.width:g}, "
+        f"batch {args.batch_size}, --amp {args.amp}; test: {2 * args.n_test} videos, {len(test_index)} "
+        "chunks\n"
     )
-    file = args.out / f"learning_{args.img_dim}px_{args.seconds}s_bs{args.batch_size}_{args.amp}.csv"
-    table = pd.read_csv(file) if file.exists() else pd.DataFrame()
-    print(
-        "| recipe | chunks | epoch | seconds | contrastive loss | AUC training | AUC test | by chunk | "
-        "distance real | fake "
-        "| chunks/s |"
-    )
-    print("|---" * 11 + "|")
-    for n_pairs in sorted(args.n_train):
-        few = index[index.video.str[5:].astype(int) < n_pairs].reset_index(drop=True)
-        train_set = ChunkDataset(few, train_dir, args.img_dim)
-        for recipe in args.recipes:
-            settings = (args.epochs, args.batch_size, args.num_workers, args.amp, args.budget_s)
-            if len(table):  # of earlier calls
-                table = table[(table.recipe != recipe) | (table.chunks != len(few))]
-            for record in learn(recipe, train_set, few, test_set, test_index, ranks, *settings):
-                print(
-                    "| "
-                    + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in record.values())
-                    + " |",
-                    flush=True,
-                )
-                table = pd.concat([table, pd.DataFrame([record])])
-                table.to_csv(file, index=False)
-                plot(table, file.with_suffix(".png"))
+    file = args.out / f"learning_{args.img_dim}px_w{args.width:g}_bs{args.batch_size}_{args.amp}.csv"
+    records = pd.read_csv(file).to_dict("records") if file.exists() else []
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    for n_pairs, recipe, seed in product(sorted(args.n_train), args.recipes or RECIPES, range(args.seeds)):
+        few = index[index.video.str[5:].astype(int) < n_pairs]
+        named = {"recipe": recipe, "seed": seed, "chunks": len(few)}
+        scored = Scored(test_index, args.out, args.score_every, args.budget_s)
+        learn(recipe, seed, few, scored, flags, args.steps)
+        records = [record for record in records if not named.items() <= record.items()]  # of earlier calls
+        records += [named | record for record in scored.records]
+        for record in records[-len(scored.records) :]:
+            cells = (f"{x:.3g}" if isinstance(x, float) else str(x) for x in map(record.get, COLUMNS))
+            print(f"| {' | '.join(cells)} |", flush=True)
+        table = pd.DataFrame(records)[list(COLUMNS)]
+        table.to_csv(file, index=False)
+        plot(table, file.with_suffix(".png"))
 
 
 if __name__ == "__main__":

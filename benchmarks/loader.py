@@ -30,7 +30,7 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from augmentation import IMAGENET_MEAN, IMAGENET_STD
-from dataset import ChunkDataset, build_loader, epoch_batches, read_index, scoring_batches
+from dataset import ChunkDataset, build_loader, epoch_batches, epoch_order, read_index, scoring_batches
 from engine import AMP, Epoch, Execution, Objective, Trainer, train_epoch
 from model import TwoStreamNet
 from utils.chunkfiles import chunk_frames, read_video, read_wav
@@ -88,7 +88,7 @@ def measure_training(
     trainer = Trainer(model, ranks, Objective(0.99), lr=1e-6, weight_decay=1e-5, execution=Execution(amp))
     epoch = Epoch(index, ranks)
     dataset = ChunkDataset(index, root, img_dim)
-    batches = epoch_batches(dataset.labels, 0, batch_size)
+    batches = epoch_batches(epoch_order(dataset.labels, 0), batch_size)
     n_warm_up = max(1, len(batches) // 5)  # the loader's processes start, the GPU picks its kernels
     at_start: list[float] = []  # of what is measured: the time, seconds waited and chunks taken until then
 

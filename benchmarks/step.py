@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import engine
 import model as model_module
 from augmentation import normalize
-from engine import AMP, Epoch, Execution, Objective, Trainer, forward, train_epoch
+from engine import AMP, Epoch, Execution, Objective, Targets, Trainer, forward, train_epoch
 from model import FoldedConv3d, TwoStreamNet
 from utils.cli import number, run
 from utils.environment import device_name, peak_memory_mb
@@ -88,6 +88,7 @@ def random_batch(img_dim: int, batch_size: int, device: torch.device) -> dict[st
         "audio": torch.randn(batch_size, 1, 13, 99),
         "label": torch.arange(batch_size) % 2,
         "row": torch.arange(batch_size),
+        "track": torch.arange(batch_size),
         "bad": [],
     }
     if device.type == "cuda":
@@ -123,8 +124,9 @@ def measure(img_dim: int, batch_size: int, ranks: Ranks, repeat: int) -> list[fl
     return [*seconds, median_s(evaluate, device, repeat)]
 
 
-def losses_by_sample(objective: Objective, out: dict[str, Tensor], label: Tensor) -> Tensor:
+def losses_by_sample(objective: Objective, out: dict[str, Tensor], targets: Targets) -> Tensor:
     """The three loss terms (3,), summed up sample by sample in a Python loop."""
+    label = targets.label
     contrastive = torch.zeros((), device=label.device)
     for video_emb, audio_emb, y in zip(out["video_emb"], out["audio_emb"], label.float(), strict=True):
         d = torch.linalg.vector_norm(video_emb - audio_emb)

@@ -59,7 +59,7 @@ def take_step(trainer: Trainer, batch: dict) -> tuple[torch.Tensor, torch.Tensor
     Returns its loss terms (n_terms,) and the dissimilarities of its chunks (B,).
     """
     epoch = Epoch(pd.DataFrame({"path": batch["row"].tolist()}), trainer.ranks)
-    train_epoch(trainer, epoch, [{"bad": []} | batch] * trainer.accumulate)
+    train_epoch(trainer, epoch, [{"bad": [], "track": batch["row"]} | batch] * trainer.accumulate)
     return epoch.unchecked[0][1], epoch.distances
 
 

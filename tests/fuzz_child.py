@@ -105,7 +105,7 @@ def localize(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     for name, value in TINY.items():
         setattr(model, name, value)
-    script = load_script("verdicts.results")
+    script = load_script("localize")
     script.build_detector = lambda *_: FixedDetector()
     sys.argv[0] = "localize.py"
     run(

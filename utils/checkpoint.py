@@ -21,6 +21,9 @@ from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 
+# of videos that a threshold is from, where all are real: with the sound of another second they stand for fakes
+FOREIGN = "with foreign sounds"
+
 
 class UnderWay(TypedDict):
     """An epoch that is not over, all ranks together."""
@@ -63,7 +66,7 @@ class Checkpoint(TypedDict, total=False):
     mean_mds_real: float  # of the videos that the threshold is from; in the best checkpoint
     mean_mds_fake: float
     threshold: float  # the paper's: their midpoint
-    threshold_from: str  # which videos: training or held-out
+    threshold_from: str  # which videos: training or held-out, perhaps `FOREIGN`
 
 
 TRAINING = (
@@ -76,13 +79,13 @@ TRAINING = (
     "least_loss",
     "best_value",
 )
+FRACTION = (int, float)
 CONFIG: dict[str, Any] = {
     "net": str,
-    "img_dim": int,
-    "final_dim": int,
-    "dropout": (int, float),
     "distance": str,
-}
+    "dropout": FRACTION,
+    "width": FRACTION,
+} | dict.fromkeys(("img_dim", "final_dim"), int)
 WHOLE_NUMBERS = ("epoch", "iteration")
 FIGURES = (
     "least_loss",
@@ -301,9 +304,9 @@ def keep_checkpoint(model_dir: Path, checkpoint: Checkpoint, step: int, is_best:
 
 def threshold_videos(checkpoint: Checkpoint) -> str:
     """Of which videos the threshold in a checkpoint is, in words."""
-    if checkpoint.get("threshold_from") == "held-out":
-        return "held-out videos"
-    return "training videos, whose scores the network may have learnt by heart"
+    whose, _, more = checkpoint.get("threshold_from", "training").partition(" ")
+    words = f"{whose} videos {more}".strip()
+    return words if whose == "held-out" else f"{words}, whose scores the network may have learnt by heart"
 
 
 def stored_threshold(checkpoint: Checkpoint) -> tuple[float | None, str]:

@@ -27,4 +27,6 @@ NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200
 PRECISIONS = ("off", "bf16", "fp16")
 INITS = ("authors", "torch")
 DISTANCES = ("authors", "standardised")
+NORMS = ("batch", "clip")
+PAIRS = ("dataset", "twins", "cross")
 AUGMENTATIONS = ("hflip", "jitter", "crop", "jpeg", "noise", "gain")

@@ -17,7 +17,7 @@ from utils.jsonfiles import load_json, plain
 from utils.train_flags import MODE_FLAGS, NEWEST, parse_args
 
 RUN_NAME = re.compile(
-    r"deepfake_audio-(?P<img_dim>\d+)_r(?P<depth>\d+)_bs(?P<batch_size>\d+)_lr(?P<lr>[\d.e+-]+)"
+    r"deepfake_audio-(?P<img_dim>\d+)_r(?P<depth>\w+)_bs(?P<batch_size>\d+)_lr(?P<lr>[\d.e+-]+)"
 )
 MAX_ARGS_BYTES = 100_000
 MAX_LISTED = 5  # runs in a message
@@ -75,7 +75,8 @@ def command_flags(run: Path, defaults: dict, leave_out: Sequence[str]) -> str:
         values = dict(stored) if isinstance(stored, dict) else {}
     named = named_settings(run)
     values |= {name: named[name] for name in ("img_dim", "batch_size", "lr")}
-    values |= {"net": f"resnet{named['depth']}", "log_dir": run.parent}
+    net = f"resnet{named['depth']}" if named["depth"].isdigit() else named["depth"]
+    values |= {"net": net, "log_dir": run.parent}
     words: list[str] = []
     for name, default in defaults.items():
         value = plain(values.get(name))

@@ -13,7 +13,7 @@ from utils.cli import (
     parse_asked,
     to_path,
 )
-from utils.constants import AUGMENTATIONS, DISTANCES, INITS, NETS, PRECISIONS
+from utils.constants import AUGMENTATIONS, DISTANCES, INITS, NETS, NORMS, PAIRS, PRECISIONS
 
 DESCRIPTION = """Train the two-stream network, resume a run, export it, or score the test split.
 
@@ -32,6 +32,7 @@ NETWORK_FLAGS = (
     "final_dim",
     "dropout",
     "distance",
+    "width",
 )  # arguments of `TwoStreamNet`, in checkpoints
 MODE_FLAGS = (
     "out_dir",
@@ -45,17 +46,35 @@ MODE_FLAGS = (
 )  # not a run's own
 # what decides the result of a training beside the network; changed ones are named when a run goes on
 RESULT_FLAGS = (
-    "batch_size",
-    "accumulate",
-    "wd",
-    "hyper_param",
-    "dropout",
-    "augment",
-    "seed",
-    "balance",
-    "amp",
-    "sync_bn",
+    *(
+        "batch_size",
+        "accumulate",
+        "wd",
+        "hyper_param",
+        "dropout",
+        "augment",
+        "seed",
+        "balance",
+        "amp",
+        "sync_bn",
+    ),
+    *("norm", "pairs", "loss_weights", "heads"),
 )
+# how to train: the authors' way, or the one that was seen to learn whether lips and sound agree
+# (docs/training.md)
+PRESETS = {
+    "authors": {},
+    "sync": {
+        "norm": "clip",
+        "pairs": "cross",
+        "distance": "standardised",
+        "init": "torch",
+        "heads": "detached",
+        "lr": 2.5e-4,
+        "batch_size": 32,
+    },
+}
+FULL_DIM = 1024  # of the embeddings at full width
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -72,13 +91,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     run_flags(parser.add_argument_group("the run"))
     mode_flags(parser.add_argument_group("go on, score, export"))
     authors_flags(parser.add_argument_group("for the authors' command lines"))
-    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance")
+    parser.set_defaults(**PRESETS[preset_of(parser, argv)])
+    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance", "width")
+    if "final_dim" not in asked:
+        args.final_dim = max(1, round(FULL_DIM * args.width))
     args.asked = asked
     if args.export and len(args.export) > 2:
         parser.error(f"--export takes a file to write and perhaps a checkpoint, got {len(args.export)} paths")
     if not args.export and not args.out_dir:
         parser.error("the following arguments are required: --out_dir")
+    if args.balance == "sampler" and args.pairs != "dataset":
+        parser.error(
+            f"--balance sampler draws chunks one by one, --pairs {args.pairs} together; take one of them"
+        )
     return args
+
+
+def preset_of(parser: argparse.ArgumentParser, argv: list[str] | None) -> str:
+    """The preset on a command line that is parsed again once its values are the defaults."""
+    return parser.parse_args(argv).preset
+
+
+def preset_in_words(preset: str) -> str:
+    """The flags that a preset stands for."""
+    return " ".join(f"--{name} {value}" for name, value in PRESETS[preset].items())
 
 
 def what_flags(group: argparse._ArgumentGroup) -> None:
@@ -115,9 +151,20 @@ def what_flags(group: argparse._ArgumentGroup) -> None:
 
 def method_flags(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    add(
+        "--preset",
+        choices=PRESETS,
+        default="authors",
+        help=f"values of other flags, which still win where given; sync: {preset_in_words('sync')}",
+    )
     add("--img_dim", type=number(int, 32, MAX_IMG_DIM), default=224, help="side of the frames in pixels")
     add("--net", choices=NETS, default="resnet18", help="visual stream")
-    add("--final_dim", type=number(int, 1, MAX_FINAL_DIM), default=1024, help="size of the embeddings")
+    add(
+        "--final_dim",
+        type=number(int, 1, MAX_FINAL_DIM),
+        help="size of the embeddings (default: 1024 x width)",
+    )
+    add("--width", type=number(float, 0.05, 1), default=1.0, help="of all layers, as a share of the paper's")
     add("--dropout", type=number(float, 0, 1), default=0.5, help="before the classifiers")
     add("--hyper_param", type=number(float, 0, open_low=True), default=0.99, help="contrastive margin")
     add(
@@ -125,6 +172,32 @@ def method_flags(group: argparse._ArgumentGroup) -> None:
         choices=DISTANCES,
         default="authors",
         help="of the embeddings as they are (authors) or with each dimension standardised",
+    )
+    add(
+        "--norm",
+        choices=NORMS,
+        default="batch",
+        help="of the visual stream in training: by the batch's statistics or, as in evaluation, each clip's",
+    )
+    add(
+        "--pairs",
+        choices=PAIRS,
+        default="dataset",
+        help="chunks that meet in a batch: any (dataset), a real one and that second of its fakes (twins), "
+        "seconds of a track, each picture with every sound (cross; takes real videos alone, too)",
+    )
+    add(
+        "--loss_weights",
+        type=number(float, 0),
+        nargs="+",
+        metavar="WEIGHT",
+        help="the paper's lambda of the terms contrastive, video_ce, audio_ce (default: 1 1 1)",
+    )
+    add(
+        "--heads",
+        choices=("joint", "detached"),
+        default="joint",
+        help="detached: the classifiers learn from the embeddings without shaping them",
     )
     add("--init", choices=INITS, default="authors", help="initialisation of the linear layers")
     add("--lr", type=number(float, 0, open_low=True), default=1e-3, help="Adam's learning rate")

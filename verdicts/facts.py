@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.checkpoint import Checkpoint, stored_threshold, threshold_videos
+from utils.checkpoint import FOREIGN, Checkpoint, stored_threshold, threshold_videos
 from utils.cli import UserError
 from utils.files import file_digest
 
@@ -51,6 +51,11 @@ class ModelFacts:
             found.append(
                 f"This model gave real {self.known_videos} a mean score of {real:.4g} and the fake ones "
                 f"{fake:.4g}: it has not learnt to tell them apart."
+            )
+        if FOREIGN in self.known_videos:
+            found.append(
+                "This model was trained on real videos alone: its classifiers of picture and sound have seen no "
+                "fake, so what they say means nothing."
             )
         return found
 

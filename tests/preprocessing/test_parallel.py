@@ -163,7 +163,8 @@ def test_an_interrupted_run_stops_at_once_and_says_how_to_go_on(split, number):
 def test_ctrl_c_during_the_imports_is_one_line(script, tmp_path):
     library = "tqdm" if script == "collect" else "numpy"  # collect.py imports no other before it is needed
     (tmp_path / f"{library}.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)")
-    command = [sys.executable, ROOT / f"{script}.py", "--out_dir", tmp_path]
+    flag = "--scores_dir" if script == "test" else "--out_dir"
+    command = [sys.executable, ROOT / f"{script}.py", flag, tmp_path]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -16,6 +16,7 @@ from dataset import (
     build_loader,
     class_weights,
     epoch_batches,
+    epoch_order,
     hold_out,
     read_index,
     scoring_batches,
@@ -61,7 +62,7 @@ def test_order_and_workers_do_not_change_augmented_items(chunk_tree):
     def items(epoch: int, num_workers: int, seed: int) -> dict[int, torch.Tensor]:
         dataset = ChunkDataset(index, chunk_tree, 64, Augmentation(AUGMENTATIONS, 64), seed=7)
         dataset.epoch = epoch
-        loader = build_loader(dataset, epoch_batches(dataset.labels, seed, 5), num_workers)
+        loader = build_loader(dataset, epoch_batches(epoch_order(dataset.labels, seed), 5), num_workers)
         return {
             r: (v, a)
             for b in loader
@@ -117,21 +118,21 @@ def test_unreadable_chunks_are_left_out_or_replaced(chunk_tree):
 
 def test_every_rank_sees_its_share_of_the_same_steps():
     labels = np.array([0, 1] * 25)
-    alone = epoch_batches(labels, 3, batch_size=6)
+    alone = epoch_batches(epoch_order(labels, 3), batch_size=6)
     order = list(chain(*alone))
     assert len(alone) == 8 and len(set(order)) == len(order) == 48  # of 50, each once
-    ranks = [epoch_batches(labels, 3, batch_size=2, rank=rank, n_ranks=3) for rank in range(3)]
+    ranks = [epoch_batches(epoch_order(labels, 3), batch_size=2, rank=rank, n_ranks=3) for rank in range(3)]
     assert [list(chain(*step)) for step in zip(*ranks, strict=True)] == alone
-    assert list(chain(*epoch_batches(labels, 3, batch_size=3, accumulate=2))) == order
-    assert epoch_batches(labels, 3, batch_size=6, position=18) == alone[3:]
-    assert epoch_batches(labels, 4, batch_size=6) != alone
+    assert list(chain(*epoch_batches(epoch_order(labels, 3), batch_size=3, accumulate=2))) == order
+    assert epoch_batches(epoch_order(labels, 3), batch_size=6, position=18) == alone[3:]
+    assert epoch_batches(epoch_order(labels, 4), batch_size=6) != alone
     scored = [scoring_batches(50, 7, rank, 3) for rank in range(3)]  # unequal shares
     assert sorted(row for share in scored for batch in share for row in batch) == list(range(50))
 
 
 def test_balance():
     labels = np.array([0] * 500 + [1] * 100)
-    drawn = np.concatenate(epoch_batches(labels, 0, batch_size=8, balanced=True))
+    drawn = np.concatenate(epoch_batches(epoch_order(labels, 0, balanced=True), batch_size=8))
     assert 0.42 < labels[drawn].mean() < 0.58 and len(drawn) == 600
     weights = class_weights(labels)
     assert weights.tolist() == [0.6, 3.0] and weights[labels].mean() == pytest.approx(1)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 import engine
 from augmentation import Augmentation
-from engine import CHUNK_SCORES, Objective, Trainer, chunk_values, epoch_figures, video_auc
-from model import DISTANCES, INITS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
+from engine import CHUNK_SCORES, Objective, Targets, Trainer, chunk_values, epoch_figures, video_auc
+from model import BACKBONES, DISTANCES, INITS, NORMS, RESNETS, TwoStreamNet, contrastive_loss, dissimilarity
 from tests.conftest import GOLDEN, take_step
 from tests.golden import fill
 from utils import constants
@@ -190,11 +190,11 @@ def test_losses_by_hand():
     ]  # at a margin of 1.2: a real one d^2, a fake one what it lacks of the margin, squared
     video = [-math.log(3 / 4), -math.log(1 / 4), half]
     audio = [-math.log(1 / 4), half, -math.log(1 / 4)]
-    found = Objective(1.2)(out, label)
+    found = Objective(1.2)(out, Targets(label))
     assert found.tolist() == pytest.approx([sum(terms) / 3 for terms in (contrastive, video, audio)])
     weights = torch.tensor([3.0, 0.5])  # of fake and of real chunks
     weighted = [(0.5 * terms[0] + 3 * terms[1] + 3 * terms[2]) / 3 for terms in (contrastive, video, audio)]
-    assert Objective(1.2, weights)(out, label).tolist() == pytest.approx(weighted)
+    assert Objective(1.2, weights)(out, Targets(label)).tolist() == pytest.approx(weighted)
 
 
 def test_chunk_values_by_hand():
@@ -223,7 +223,7 @@ def test_figures_of_an_epoch_by_hand():
         "distances": torch.tensor([1.0, 3.0, 7.0, 9.0, -1.0]),
         "bad": {},
     }
-    stats = epoch_figures(whole, index, torch.device("cpu"))
+    stats = epoch_figures(whole, index, torch.device("cpu"), Objective(1.0))
     assert (stats["loss"], stats["contrastive"], stats["video_ce"], stats["audio_ce"]) == (6, 1, 2, 3)
     assert (stats["avg_score_real"], stats["avg_score_fake"]) == (2, 8)  # the last chunk was not seen
     assert (stats["mean_mds_real"], stats["mean_mds_fake"], stats["train_auc"]) == (2, 8, 1)
@@ -268,8 +268,8 @@ def test_dropout_stands_before_each_classifier_in_training_alone(tiny):
 
 
 def test_the_choices_of_flags_are_those_of_the_code():
-    assert constants.NETS == tuple(RESNETS)
-    assert (constants.INITS, constants.DISTANCES) == (INITS, DISTANCES)
+    assert constants.NETS == tuple(BACKBONES)
+    assert (constants.INITS, constants.DISTANCES, constants.NORMS) == (INITS, DISTANCES, NORMS)
     assert constants.PRECISIONS == tuple(engine.AMP)
     silent = Augmentation(constants.AUGMENTATIONS, 32)
     assert len(silent.video) + len(silent.audio) == len(constants.AUGMENTATIONS)

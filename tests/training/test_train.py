@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -856,32 +857,15 @@ def test_an_empty_path_is_a_mistake():
         module = load_script(script)
         source = (ROOT / ("utils/train_flags.py" if script == "train" else f"{script}.py")).read_text()
         assert "type=Path" not in source
-        flags = re.findall(r'"(--\w+|videos)",\s*type=to_path', source)
+        flags = re.findall(r'"(--\w+|videos)",\s*type=to_path|add_path\(\s*"(--\w+)"', source)
         n_flags += len(flags)
-        for flag in flags:
-            for empty in ("", " "):
-                given = (
-                    [empty]
-                    if flag == "videos"
-                    else [flag, empty, "x"]
-                    if flag == "--check"
-                    else [flag, empty]
-                )
-                with pytest.raises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()) as said:
-                    module.parse_args(
-                        [
-                            *given,
-                            *(
-                                ["--out_dir", "x"]
-                                if flag != "--out_dir" and script in ("pre-process", "train")
-                                else []
-                            ),
-                        ]
-                    )
-                assert (
-                    caught.value.code == 2
-                    and "expected a path; is a variable of the command line not set?" in said.getvalue()
-                ), flag
+        needed = ["--out_dir", "x"] if script in ("pre-process", "train") else []
+        for flag, empty in product(map("".join, flags), ("", " ")):
+            given = {"videos": [empty], "--check": [flag, empty, "x"]}.get(flag, [flag, empty])
+            with pytest.raises(SystemExit) as caught, contextlib.redirect_stderr(io.StringIO()) as said:
+                module.parse_args([*given, *(needed if flag != "--out_dir" else [])])
+            assert caught.value.code == 2, flag
+            assert "expected a path; is a variable of the command line not set?" in said.getvalue(), flag
     assert n_flags >= 23
 
 
@@ -1115,7 +1099,7 @@ def test_each_epoch_has_an_order_and_an_augmentation_of_its_own(chunk_tree, scri
     scripts["train"].main(flags)
     assert epochs[:3] == [0, 1, 2] and len({str(order) for order in orders}) == 3
     labels = read_index(chunk_tree, "train").label.to_numpy()
-    assert orders == [dataset.epoch_batches(labels, 4 + epoch, 4) for epoch in range(3)]
+    assert orders == [dataset.epoch_batches(dataset.epoch_order(labels, 4 + epoch), 4) for epoch in range(3)]
 
 
 def test_which_checkpoints_are_kept(tmp_path):

@@ -21,11 +21,16 @@ from utils import checkpoint
 from utils import ranks as ranks_module
 from utils.cli import run
 
+
+def tiny_audio_net(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, channels, (13, 79)), nn.BatchNorm2d(channels), nn.ReLU())
+
+
 TINY = {
     "WIDTHS": (4, 4, 8, 8),
     "HIDDEN_DIM": 16,
-    "AUDIO_FEATURES": 8 * 21,
-    "audio_net": lambda: nn.Sequential(nn.Conv2d(1, 8, (13, 79)), nn.BatchNorm2d(8), nn.ReLU()),
+    "AUDIO_CHANNELS": 8,
+    "audio_net": lambda width: tiny_audio_net(model.scaled(8, width)),
 }
 SMALL = ["--img_dim", "32", "--final_dim", "16", "--device", "cpu", "--lr", "1e-4"]
 
