@@ -11,7 +11,7 @@ track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 The flags are in utils/train_flags.py, a step of training is in engine.py (`train_epoch`).
 """
 
-from utils.train_flags import NETWORK_FLAGS, NEWEST, RESULT_FLAGS, parse_args, preset_in_words
+from utils.train_flags import NETWORK_FLAGS, NEWEST, PRESETS, RESULT_FLAGS, parse_args
 
 if __name__ == "__main__":  # --help and mistakes are answered before the imports, which take seconds
     from utils.cli import stop_quietly
@@ -493,8 +493,8 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer)
         training, trainer = begin(args, network, folder, data, scorer, held)
         training.say(describe(training, data, per_step))
         if args.preset != "authors":
-            words = preset_in_words(args.preset)
-            training.say(f"preset {args.preset}: {words}, where no flag says otherwise")
+            used = " ".join(f"--{name} {vars(args)[name]}" for name in PRESETS[args.preset])
+            training.say(f"preset {args.preset}: {used}")
         if training.n_epochs >= args.epochs:
             done = f"{training.n_epochs} epochs are done, --epochs is {args.epochs}"
             training.say(f"nothing left to train: {done}")

@@ -70,7 +70,7 @@ RECIPES = {  # name -> flags of train.py, or `REAL_ALONE` before them
 COLUMNS = (
     "recipe",
     "seed",
-    "chunks",
+    "pairs",
     "steps",
     "seconds",
     "test_auc",
@@ -260,6 +260,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--img_dim", type=number(int, 32), default=32, help="side of the frames in pixels")
     add("--crop_px", type=number(int, 32), help="side of the frames on disk (default: that of --img_dim)")
     add("--width", type=number(float, 0.05, 1), default=1.0, help="of the network's layers")
+    add("--lr", type=number(float, 0, open_low=True), help="of every recipe (default: each one's own)")
     add("--steps", type=number(int, 1), default=150, help="of a training, rounded up to whole epochs")
     add("--score_every", type=number(int, 1), default=30, help="steps between two scorings, at least")
     add(
@@ -307,7 +308,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     device = Ranks(args.device).device
     names = ("img_dim", "width", "batch_size", "amp", "device", "num_workers")
-    flags = {name: vars(args)[name] for name in names}
+    flags = {name: vars(args)[name] for name in names} | ({"lr": args.lr} if args.lr else {})
     print(
         f"{device_name(device)}; PyTorch {torch.__version__}; frames of {args.img_dim} pixels, width "
         f"{args.width:g}, "
@@ -319,7 +320,7 @@ def main(argv: list[str] | None = None) -> None:
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for n_pairs, recipe, seed in product(sorted(args.n_train), args.recipes or RECIPES, range(args.seeds)):
         few = index[index.video.str[5:].astype(int) < n_pairs]
-        named = {"recipe": recipe, "seed": seed, "chunks": len(few)}
+        named = {"recipe": recipe, "seed": seed, "pairs": n_pairs}
         scored = Scored(test_index, args.out, args.score_every, args.budget_s)
         learn(recipe, seed, few, scored, flags, args.steps)
         records = [record for record in records if not named.items() <= record.items()]  # of earlier calls

@@ -404,7 +404,7 @@ def test_learning_benchmark(tmp_path, capsys, monkeypatch):
     learning.main([*flags, "--recipes", *recipes])
     results = tmp_path / "learning_32px_w1_bs2_off.csv"
     records = pd.read_csv(results)
-    assert list(dict.fromkeys(records.recipe)) == recipes and set(records.chunks) == {8, 16}
+    assert list(dict.fromkeys(records.recipe)) == recipes and set(records.pairs) == {2, 4}
     assert set(records.steps[records.recipe == "sync, real videos alone"]) == {2, 4}
     assert records.test_auc.between(0, 1).all() and records.control_auc.between(0, 1).all()
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -92,9 +92,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     mode_flags(parser.add_argument_group("go on, score, export"))
     authors_flags(parser.add_argument_group("for the authors' command lines"))
     parser.set_defaults(**PRESETS[preset_of(parser, argv)])
-    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance", "width")
+    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance", "width", "lr")
     if "final_dim" not in asked:
         args.final_dim = max(1, round(FULL_DIM * args.width))
+    if asked.pop("lr", None) is None and args.preset != "authors":
+        args.lr /= args.width  # narrow networks take larger steps
     args.asked = asked
     if args.export and len(args.export) > 2:
         parser.error(f"--export takes a file to write and perhaps a checkpoint, got {len(args.export)} paths")
@@ -113,7 +115,7 @@ def preset_of(parser: argparse.ArgumentParser, argv: list[str] | None) -> str:
 
 
 def preset_in_words(preset: str) -> str:
-    """The flags that a preset stands for."""
+    """The flags that a preset stands for, at full width."""
     return " ".join(f"--{name} {value}" for name, value in PRESETS[preset].items())
 
 

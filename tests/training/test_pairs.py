@@ -174,6 +174,8 @@ def test_a_preset_is_the_default_of_other_flags(capsys):
         "joint",
         1e-3,
     )
+    narrow = parse_args(["--out_dir", ".", "--preset", "sync", "--width", "0.25"])
+    assert narrow.lr == pytest.approx(1e-3)  # 2.5e-4 at full width
     assert (plain.final_dim, parse_args(["--out_dir", ".", "--width", "0.25"]).final_dim) == (1024, 256)
     with pytest.raises(SystemExit):
         parse_args(["--out_dir", ".", "--pairs", "cross", "--balance", "sampler"])
