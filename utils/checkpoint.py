@@ -21,7 +21,7 @@ from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
 
-# of videos that a threshold is from, where all are real: with the sound of another second they stand for fakes
+# of the videos of a threshold, where all are real: with the sound of another second they stand for fakes
 FOREIGN = "with foreign sounds"
 
 

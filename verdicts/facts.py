@@ -54,8 +54,8 @@ class ModelFacts:
             )
         if FOREIGN in self.known_videos:
             found.append(
-                "This model was trained on real videos alone: its classifiers of picture and sound have seen no "
-                "fake, so what they say means nothing."
+                "This model was trained on real videos alone: its classifiers of picture and sound have seen "
+                "no fake, so what they say means nothing."
             )
         return found
 
