@@ -50,6 +50,7 @@ class ClipNorm3d(nn.BatchNorm3d):
         super().__init__(channels, track_running_stats=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        # DEVIATION: with --norm clip each clip's own statistics in training too, as in evaluation
         if self.training and not self.per_clip:
             return super().forward(x)
         # DEVIATION: each clip by itself at any batch size; the same as the authors' code at its batch size of
@@ -407,6 +408,7 @@ def cross_contrastive_loss(
         video_emb, audio_emb: (B, D). label: (B,), 1 real, 0 fake.
         group: (B,), the number of each chunk's video.
     """
+    # DEVIATION: with --pairs cross a picture is also held against the sound of other seconds of its video
     d = torch.cdist(video_emb, audio_emb, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
     agree = torch.diag(label == 1)
     disagree = (group[:, None] == group) & ~agree
