@@ -2,10 +2,11 @@
 
     python demo/make_videos.py --out_dir demo/data
 
-Writes <out_dir>/<train|test>/<real|fake>/<name>.mp4 (H.264 + AAC, 25 fps, 44.1 kHz) and metadata.json, a list
-of records with LAV-DF's fields.  Two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins
-from scikit-image) speak: a formant synthesiser utters random syllables, and the mouth takes the shape of the
-sound.  Three kinds of fakes:
+Writes <out_dir>/<train|test>/<real|fake>/<name>.mp4 (H.264 + AAC, 25 fps, 44.1 kHz), an index.csv beside
+real/ and fake/ (original and manipulation of each video) and metadata.json, a list of records with LAV-DF's
+fields.  Two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins from scikit-image) speak: a
+formant synthesiser utters random syllables, and the mouth takes the shape of the sound.  Three kinds of
+fakes:
 
     audio   the sound of another utterance under the same picture
     video   the mouth region rendered again for another utterance, softer, tinted, blended at its edge
@@ -15,6 +16,7 @@ The same seed gives the same videos.
 """
 
 import argparse
+import csv
 import json
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -297,18 +299,28 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
     }
 
 
+def write_index(path: Path, records: list[dict]) -> None:
+    """Write what write_csv.py takes over of each video of a split: its original and its manipulation."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video", "original", "manipulation"])
+        for record in records:
+            names = (record["file"], record["original"] or "")
+            video, original = (name.partition("/")[2].removesuffix(".mp4") for name in names)
+            rows.writerow([video, original, video.rpartition("_")[2] if original else ""])
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out_dir", type=Path, required=True)
-    parser.add_argument(
-        "--n_train", type=int, default=24, help="training videos, half of them fake (default: 24)"
-    )
-    parser.add_argument("--n_test", type=int, default=20, help="test videos, half of them fake (default: 20)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a video (default: 5)")
-    parser.add_argument("--size", type=int, default=256, help="side of a frame in pixels (default: 256)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    add = parser.add_argument
+    add("--n_train", type=int, default=160, help="training videos, half of them fake (default: 160)")
+    add("--n_test", type=int, default=100, help="test videos, half of them fake (default: 100)")
+    add("--seconds", type=float, default=4.0, help="length of a video (default: 4)")
+    add("--size", type=int, default=256, help="side of a frame in pixels (default: 256)")
+    add("--seed", type=int, default=0, help="default: 0")
     args = parser.parse_args(argv)
     for name, low in (("n_train", 2), ("n_test", 0), ("seconds", 0.2), ("size", 64)):
         if getattr(args, name) < low:
@@ -326,6 +338,8 @@ def main(argv: list[str] | None = None) -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         records = list(tqdm(pool.map(make_video, *zip(*jobs, strict=True)), total=len(jobs), unit="video"))
     (args.out_dir / "metadata.json").write_text(json.dumps(records, indent=1) + "\n")
+    for split in sorted({record["split"] for record in records}):
+        write_index(args.out_dir / split / "index.csv", [r for r in records if r["split"] == split])
 
 
 if __name__ == "__main__":

