@@ -1138,3 +1138,13 @@ def test_the_best_epoch_has_the_highest_auc_or_the_lowest_loss(chunk_tree, scrip
         scripts["train"].main([*common, *flags])
         (best,) = (tmp_path / name).rglob("model_best*")
         assert best.name == "model_best_epoch2.pth.tar"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--epochs", "none", "--out_dir", "."]])
+def test_flags_are_read_before_what_takes_seconds_to_import(arguments):
+    command = [sys.executable, "-X", "importtime", str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    assert "argparse" in imported and not imported & {"torch", "cv2", "pandas", "sklearn", "matplotlib"}
+    assert "Five flags to begin with" in done.stdout or "got 'none', expected an integer" in done.stderr
