@@ -228,24 +228,22 @@ def learn(
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:
-    """AUC, and distances of true and foreign sound, against steps; a line is the mean over the seeds."""
+    """AUC, and distances of true and foreign sound, against steps: a dot for each training, a line for their
+    mean.
+    """
     figure = Figure(figsize=(13, 4.5), layout="constrained")
     aucs, distances = figure.subplots(1, 2)
     for i, (recipe, records) in enumerate(table.groupby("recipe", sort=False)):
-        colour, of_step = f"C{i % 10}", records.groupby("steps").mean(numeric_only=True)
-        aucs.plot(
-            of_step.index,
-            of_step.test_auc,
-            color=colour,
-            label=recipe,
-            marker=".",
-            ls="-" if i < 10 else "--",
-        )
-        distances.plot(of_step.index, of_step.distance_real, ".-", color=colour)
-        distances.plot(of_step.index, of_step.distance_fake, ".:", color=colour)
+        mean = records.groupby("steps").mean(numeric_only=True)
+        look = {"color": f"C{i % 10}", "ls": "-" if i < 10 else "-."}
+        aucs.plot(records.steps, records.test_auc, ".", color=look["color"])
+        aucs.plot(mean.index, mean.test_auc, label=recipe, **look)
+        distances.plot(mean.index, mean.distance_real, ".-", color=look["color"])
+        distances.plot(mean.index, mean.distance_fake, ".:", color=look["color"])
     aucs.axhline(0.5, color="black", lw=0.5)
     aucs.set(xlabel="training steps", ylabel="AUC on unseen videos", ylim=(0.3, 1.02))
-    distances.set(xlabel="training steps", ylabel="mean distance: own sound (line), foreign sound (dots)")
+    words = "mean distance: own sound (line), foreign sound (dots)"
+    distances.set(xlabel="training steps", ylabel=words, yscale="log")
     figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=120)
 
