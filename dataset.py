@@ -34,7 +34,7 @@ OUTSIDE = re.compile(
 )  # a path that leaves the folder that it is relative to
 SHARED_MEMORY = Path("/dev/shm")  # where a loader process leaves its batches, on Linux
 TERMINATION_S = 300  # for the step under way, after which the training process saves and ends
-UNIT_ROWS = 4  # of a track that meet in a batch, with --pairs cross
+UNIT_ROWS = 4  # of a track that follow each other with --pairs cross, or up to 7
 MAX_BAD_SHARE = 0.01  # of the training chunks may be unreadable
 
 
@@ -129,9 +129,11 @@ def hold_out(index: pd.DataFrame, fraction: float) -> tuple[pd.DataFrame, pd.Dat
 
 def class_weights(labels: np.ndarray) -> np.ndarray:
     """By label (fake 0, real 1) the weight that makes both classes count the same; 1 on average over the
-    chunks.
+    chunks, and of a class that is not there.
     """
-    return len(labels) / (len(LABELS) * np.bincount(labels, minlength=len(LABELS)))
+    counts = np.bincount(labels, minlength=len(LABELS))
+    n_classes = np.count_nonzero(counts)
+    return np.divide(len(labels), n_classes * counts, out=np.ones(len(LABELS)), where=counts > 0)
 
 
 def track_numbers(index: pd.DataFrame) -> np.ndarray:
@@ -159,7 +161,7 @@ def epoch_order(
     Args:
         labels: (n,) of the index's rows.
         balanced: draw rows with replacement, real and fake ones alike, in place of each row once.
-        units: of `units_of`: rows of a unit follow each other, `UNIT_ROWS` or some more of them.
+        units: of `units_of`: rows of a unit follow each other, some `UNIT_ROWS` of them.
     """
     if units is not None:
         return torch.from_numpy(order_of_units(units, np.random.default_rng(seed)))

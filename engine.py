@@ -146,8 +146,14 @@ def build_model(checkpoint: Checkpoint, path: Path) -> TwoStreamNet:
         for name in sorted(expected.keys() | got.keys()):
             if got.get(name) != expected.get(name):
                 raise ValueError(f"{name} has the shape {got.get(name)}, expected {expected.get(name)}")
-    model = TwoStreamNet(**checkpoint["config"])
+    model = channels_last(TwoStreamNet(**checkpoint["config"]))
     load_state(model, checkpoint["state_dict"], path)
+    return model
+
+
+def channels_last(model: TwoStreamNet) -> TwoStreamNet:
+    """The network with its visual stream laid out in memory as `normalize` gives its input: faster."""
+    model.netcnnlip.to(memory_format=torch.channels_last_3d)
     return model
 
 
@@ -201,7 +207,7 @@ class Trainer:
     ):
         self.model, self.ranks, self.objective = model, ranks, objective
         self.amp, self.accumulate = execution.amp, accumulate
-        model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
+        channels_last(model)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=self.amp == "fp16")
         self.net: nn.Module = model

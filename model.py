@@ -31,7 +31,9 @@ RESNETS = {  # depth -> (bottleneck?, blocks in layer1 .. layer4)
 }
 WIDTHS = (64, 128, 256, 256)  # of layer1 .. layer4; the last is 256, not ResNet's usual 512
 HIDDEN_DIM = 4096
-AUDIO_CHANNELS, AUDIO_POSITIONS = 512, 21  # left of a (13, 99) MFCC by the audio convolutions
+AUDIO_FRAMES = 99  # L of a chunk
+AUDIO_CHANNELS = 512  # left of its MFCC by the audio convolutions, at so many positions:
+AUDIO_POSITIONS = ((AUDIO_FRAMES - 3) // 2 + 1 - 3) // 2 + 1 - 3
 INITS = ("authors", "torch")
 NORMS = ("batch", "clip")
 DISTANCES = ("authors", "standardised")
@@ -397,21 +399,22 @@ def contrastive_loss(
 
 
 def cross_contrastive_loss(
-    video_emb: Tensor, audio_emb: Tensor, label: Tensor, group: Tensor, margin: float
+    video_emb: Tensor, audio_emb: Tensor, label: Tensor, track: Tensor, margin: float
 ) -> Tensor:
-    """`pair_loss` of every picture with every sound of the same group, (B,).
+    """`pair_loss` of every picture with every sound of the same track, (B,).
 
     A picture and its own sound agree if the chunk is real; with another chunk's sound it does not. Pairs that
     agree and pairs that do not count one half each in the mean over B.
 
     Args:
         video_emb, audio_emb: (B, D). label: (B,), 1 real, 0 fake.
-        group: (B,), the number of each chunk's video.
+        track: (B,), the number of each chunk's face track.
     """
-    # DEVIATION: with --pairs cross a picture is also held against the sound of other seconds of its video
+    # DEVIATION: with --pairs cross a picture is also held against the sound of other seconds of its track
     d = torch.cdist(video_emb, audio_emb, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
     agree = torch.diag(label == 1)
-    disagree = (group[:, None] == group) & ~agree
+    disagree = (track[:, None] == track) & ~agree
     loss = pair_loss(d, agree, margin)
-    halves = [(loss * mask).sum(1) / mask.sum().clamp(min=1) for mask in (agree, disagree)]  # (B,) each
-    return (halves[0] + halves[1]) * len(d) / 2
+    agreeing = (loss * agree).sum(1) / agree.sum().clamp(min=1)  # (B,), of the mean over pairs that agree
+    disagreeing = (loss * disagree).sum(1) / disagree.sum().clamp(min=1)
+    return (agreeing + disagreeing) * len(d) / 2

@@ -422,7 +422,13 @@ def store_threshold(
 
 
 def begin(
-    args: argparse.Namespace, network: dict, folder: Path, data: TrainingData, scorer: Scorer, held: ExitStack
+    args: argparse.Namespace,
+    network: dict,
+    folder: Path,
+    data: TrainingData,
+    objective: Objective,
+    scorer: Scorer,
+    held: ExitStack,
 ) -> tuple[Run, Trainer]:
     """The run, its folder locked until `held` ends, and the network, where the flags and a checkpoint leave
     them.
@@ -442,7 +448,6 @@ def begin(
     model = TwoStreamNet(**network, **method).to(ranks.device)
     if checkpoint and start.path:
         load_state(model, checkpoint["state_dict"], start.path)
-    objective = training_objective(args, data.dataset.labels, ranks.device)
     how = {"execution": scorer.execution, "accumulate": args.accumulate, "sync_bn": args.sync_bn}
     trainer = Trainer(model, ranks, objective, lr=args.lr, weight_decay=args.wd, **how)
     training = Run(start.folder, ranks, vars(args), network, data.order_digest)
@@ -489,8 +494,9 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer)
     """Train to the last epoch, or until a signal asks to stop; the exit status."""
     per_step = args.batch_size * args.accumulate * scorer.ranks.size
     data = training_data(args, per_step)
+    objective = training_objective(args, data.dataset.labels, scorer.ranks.device)
     with ExitStack() as held:
-        training, trainer = begin(args, network, folder, data, scorer, held)
+        training, trainer = begin(args, network, folder, data, objective, scorer, held)
         training.say(describe(training, data, per_step))
         if args.preset != "authors":
             used = " ".join(f"--{name} {vars(args)[name]}" for name in PRESETS[args.preset])

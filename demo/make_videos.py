@@ -3,10 +3,10 @@
     python demo/make_videos.py --out_dir demo/data
 
 Writes <out_dir>/<train|test>/<real|fake>/<name>.mp4 (H.264 + AAC, 25 fps, 44.1 kHz), an index.csv beside
-real/ and fake/ (original and manipulation of each video) and metadata.json, a list of records with LAV-DF's
-fields.  Two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins from scikit-image) speak: a
-formant synthesiser utters random syllables, and the mouth takes the shape of the sound.  Three kinds of
-fakes:
+real/ and fake/ (original and manipulation of each video), metadata.json, a list of records with LAV-DF's
+fields, and partly_fake.json, those of the real videos and of the fakes for a span.  Two public-domain
+portraits (Grace Hopper from matplotlib, Eileen Collins from scikit-image) speak: a formant synthesiser utters
+random syllables, and the mouth takes the shape of the sound.  Three kinds of fakes:
 
     audio   the sound of another utterance under the same picture
     video   the mouth region rendered again for another utterance, softer, tinted, blended at its edge
@@ -338,6 +338,8 @@ def main(argv: list[str] | None = None) -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         records = list(tqdm(pool.map(make_video, *zip(*jobs, strict=True)), total=len(jobs), unit="video"))
     (args.out_dir / "metadata.json").write_text(json.dumps(records, indent=1) + "\n")
+    partly = [record for record in records if record["original"] is None or "_span" in record["file"]]
+    (args.out_dir / "partly_fake.json").write_text(json.dumps(partly, indent=1) + "\n")
     for split in sorted({record["split"] for record in records}):
         write_index(args.out_dir / split / "index.csv", [r for r in records if r["split"] == split])
 

@@ -37,9 +37,10 @@ fi
 step python train.py --epochs $epochs --out_dir "$data" $flags --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
 step python test.py --scores_dir "$data"
-step python localize.py "$data/test" --model "$data"/log_tmp/*/model/model_best_epoch*.pth.tar \
-    --detector $detector --device cpu --labels "$data/metadata.json" --out "$data/verdicts"
-step python test.py --proposals "$data/verdicts/proposals.json" --labels "$data/metadata.json" \
+step python localize.py "$data"/test/fake/*_span.mp4 "$data"/test/real/0[0-2]*.mp4 \
+    --model "$data"/log_tmp/*/model/model_best_epoch*.pth.tar --detector $detector --device cpu \
+    --labels "$data/metadata.json" --out "$data/verdicts"
+step python test.py --proposals "$data/verdicts/proposals.json" --labels "$data/partly_fake.json" \
     --split test --scores_dir "$data/verdicts"
 results="$data/report.html (the result) and report.html of each video in $data/verdicts"
 printf '\n%s seconds. Look at %s\n' "$SECONDS" "$data/crops.png (faces found and cut) and $results"

@@ -77,7 +77,6 @@ class Judge:
         settings: JudgeSettings,
     ):
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
-        model.netcnnlip.to(memory_format=torch.channels_last_3d)  # as `normalize` gives its input; faster
         self._facts = read_facts(checkpoint, path, settings.threshold)
         self._scorer = Scorer(model, self._facts.config, device, settings)
         self._faces, self._settings = faces, settings

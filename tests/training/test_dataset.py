@@ -10,6 +10,7 @@ import pytest
 import torch
 from python_speech_features import mfcc
 
+import model
 from augmentation import IMAGENET_MEAN, IMAGENET_STD, Augmentation, normalize
 from dataset import (
     ChunkDataset,
@@ -208,3 +209,12 @@ def test_loudness_of_what_an_augmentation_does(name, low, high):
         part = changed.astype(float) - (samples if name == "noise" else 0)
         levels.append(20 * np.log10(part.std() / samples.std()))
     assert low - 0.2 <= min(levels) < low + 4 and high - 4 < max(levels) <= high + 0.2
+
+
+def test_classes_that_are_not_there_weigh_one():
+    assert class_weights(np.ones(5, int)).tolist() == [1, 1]
+
+
+def test_the_network_expects_the_mfcc_of_a_chunk():
+    assert chunk_mfcc(np.zeros(48_000, np.int16)).shape == (1, 13, model.AUDIO_FRAMES)
+    assert model.AUDIO_POSITIONS == 21

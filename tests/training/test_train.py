@@ -1148,3 +1148,11 @@ def test_flags_are_read_before_what_takes_seconds_to_import(arguments):
     assert done.returncode == (0 if arguments == ["--help"] else 2)
     assert "argparse" in imported and not imported & {"torch", "cv2", "pandas", "sklearn", "matplotlib"}
     assert "Five flags to begin with" in done.stdout or "got 'none', expected an integer" in done.stderr
+
+
+def test_a_wrong_weight_of_the_loss_costs_nothing(chunk_tree, scripts, tmp_path):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
+    scripts["train"].main(flags)
+    with pytest.raises(UserError, match="--loss_weights has 2 numbers"):
+        scripts["train"].main([*flags, "--overwrite", "--loss_weights", "1", "1"])
+    assert (tmp_path / RUN / "model" / "epoch1.pth.tar").is_file()
