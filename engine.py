@@ -39,21 +39,16 @@ from utils.checkpoint import (
     merged_groups,
 )
 from utils.cli import UserError
-from utils.constants import CHUNK_S, LABELS
+from utils.constants import CHUNK_S, CHUNK_SCORES, LABELS
 from utils.environment import peak_memory_mb
 from utils.ranks import Ranks, Stopped, StopSignal
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # mixed precision, by --amp
-CHUNK_SCORES = (
-    "dissimilarity",
-    "p_fake_video",
-    "p_fake_audio",
-)  # what `chunk_values` gives, columns of tables
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How the network computes, in training and in scoring; none of it changes what is computed."""
+    """How the network computes, in training and in scoring; it changes speed and rounding alone."""
 
     amp: str = "off"  # mixed precision, a key of `AMP`; float16 comes with loss scaling
     compiled: bool = False  # by torch.compile
@@ -64,7 +59,7 @@ class Execution:
 
 
 class Targets(NamedTuple):
-    """What the chunks of a batch are."""
+    """What the loss must know of a batch."""
 
     label: Tensor  # (B,), 1 real, 0 fake
     track: Tensor | None = None  # (B,), number of the face track, if pictures are held against all its sounds
@@ -164,7 +159,7 @@ def load_state(model: TwoStreamNet, state: dict, path: Path) -> None:
 
 
 def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict[str, Tensor]:
-    """Run a batch of the loader through the network: what `TwoStreamNet.forward` returns, in float32."""
+    """Normalise a batch of the loader and run it through the network: `TwoStreamNet.forward`, in float32."""
     video, audio = (batch[key].to(device, non_blocking=True) for key in ("video", "audio"))
     with torch.autocast(device.type, AMP[amp], enabled=amp != "off"):
         out = net(normalize(video), audio)
@@ -363,7 +358,7 @@ class Epoch:
         # the largest: the same in any order, if a chunk is drawn twice
         self.distances.scatter_reduce_(0, rows_there, distances.detach(), "amax")
 
-    def check_finite(self, number: int) -> list[float]:
+    def checked_losses(self, number: int) -> list[float]:
         """The loss terms of the last step, means over the ranks, once those of all steps so far are known to
         be finite.
 
@@ -402,20 +397,20 @@ def train_epoch(
         epoch: takes note of everything.
         after_step: called after each step: prints, saves; ends the epoch by an exception.
     """
-    device, n_batches = trainer.ranks.device, trainer.accumulate
+    device, accumulate = trainer.ranks.device, trainer.accumulate
     trainer.model.train()
     with closing(epoch.batches(loader)) as batches:
-        for _ in range(len(loader) // n_batches):
+        for _ in range(len(loader) // accumulate):
             with epoch.step():
-                for i, batch in enumerate(islice(batches, n_batches), 1):
+                for i, batch in enumerate(islice(batches, accumulate), 1):
                     targets = trainer.objective.targets(batch, device)
-                    with trainer.gradients(shared=i == n_batches):
+                    with trainer.gradients(shared=i == accumulate):
                         out = forward(trainer.net, batch, device, trainer.amp)
                         terms = trainer.objective(out, targets)  # (n_terms,)
-                        loss = trainer.objective.total(terms) / n_batches
+                        loss = trainer.objective.total(terms) / accumulate
                         trainer.scaler.scale(loss).backward()
                     epoch.note(
-                        batch["row"], dissimilarity(out["video_emb"], out["audio_emb"]), terms / n_batches
+                        batch["row"], dissimilarity(out["video_emb"], out["audio_emb"]), terms / accumulate
                     )
                 trainer.update()
             after_step()

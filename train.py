@@ -11,6 +11,8 @@ track_scores.csv, chunk_scores.csv and scores.json to --scores_dir for test.py.
 The flags are in utils/train_flags.py, a step of training is in engine.py (`train_epoch`).
 """
 
+from __future__ import annotations  # the story first: main, train, run_epoch, begin
+
 from utils.train_flags import NETWORK_FLAGS, NEWEST, PRESETS, RESULT_FLAGS, parse_args
 
 if __name__ == "__main__":  # --help and mistakes are answered before the imports, which take seconds
@@ -82,7 +84,7 @@ from utils.checkpoint import (
     threshold_videos,
 )
 from utils.cli import UserError, n_cores, run
-from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABELS, POLARITY
+from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABEL_NAMES, POLARITY
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json
@@ -93,28 +95,126 @@ from utils.tables import write_frame
 
 CURVES_EVERY_S = 5  # curves.png is drawn after an epoch, but not more often
 LONG_S = 600  # a training that takes longer is worth an advice
-# on the screen; the last two are like mean_mds
-HIDDEN = ("epoch", "iteration", "lr", "avg_score_real", "avg_score_fake")
+# avg_score_* says nearly what mean_mds_* says
+NOT_ON_SCREEN = ("epoch", "iteration", "lr", "avg_score_real", "avg_score_fake")
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Scores chunks of an index of `out_dir`, shared among the ranks, until a signal asks to `stop`."""
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    asked = vars(args).pop("asked")  # flags of the network that were named
+    network = {name: vars(args)[name] for name in NETWORK_FLAGS}
+    folder = args.log_dir / run_name(args.img_dim, args.net, args.batch_size, args.lr)
+    if args.export:
+        return export(args.export, folder, network, asked)
+    stopping = "stopping; no scores are written" if args.test else "stopping as soon as the state is saved"
+    with Ranks(args.device, args.gpu) as ranks, StopSignal(stopping) as stop:
+        n_own_cores = max(1, n_cores() // ranks.local_size)
+        num_workers = n_own_cores if args.num_workers is None else args.num_workers
+        execution = Execution(args.amp, args.compile)
+        scorer = SplitScorer(args.out_dir, ranks, stop, execution, args.batch_size, num_workers)
+        if args.test:
+            return score_test_split(args.test, folder, network, asked, args.scores_dir, scorer)
+        return train(args, network, folder, scorer)
 
-    out_dir: Path
-    ranks: Ranks
-    stop: StopSignal
-    execution: Execution
-    batch_size: int
-    num_workers: int
 
-    def __call__(self, model: TwoStreamNet, index: pd.DataFrame, what: str) -> pd.DataFrame:
-        """See `score_chunks`; `what` is scored, for people."""
-        batches = scoring_batches(len(index), self.batch_size, self.ranks.rank, self.ranks.size)
-        dataset = ChunkDataset(index, self.out_dir, model.img_dim)
-        loader = build_loader(dataset, batches, self.num_workers, self.ranks.on_gpu)
-        with naming_dead_workers():
-            return score_chunks(model, index, loader, self.ranks, self.execution, self.stop, what)
+def train(args: argparse.Namespace, network: dict, folder: Path, scorer: SplitScorer) -> int:
+    """Train to the last epoch, or until a signal asks to stop; the exit status."""
+    per_step = args.batch_size * args.accumulate * scorer.ranks.size
+    data = training_data(args, per_step)
+    objective = training_objective(args, data.dataset.labels, scorer.ranks.device)
+    with ExitStack() as held:
+        training, trainer = begin(args, network, folder, data, objective, scorer, held)
+        training.say(describe(training, data, per_step))
+        if args.preset != "authors":
+            used = " ".join(f"--{name} {vars(args)[name]}" for name in PRESETS[args.preset])
+            training.say(f"preset {args.preset}: {used}")
+        if training.n_epochs >= args.epochs:
+            done = f"{training.n_epochs} epochs are done, --epochs is {args.epochs}"
+            training.say(f"nothing left to train: {done}")
+        try:
+            while training.n_epochs < args.epochs:
+                run_epoch(args, training, trainer, data, scorer)
+            # DEVIATION: with --val_fraction the threshold is of the held-out videos, since training scores
+            # overfit
+            store_threshold(training, trainer.model, scorer, data.known, data.origin)
+        except Stopped:
+            scorer.ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
+            training.draw_curves()
+            newest = list_checkpoints(training.model_dir)[0]
+            training.say(f"stopped; --resume, without a path, goes on from {newest}")
+            return scorer.stop.exit_status
+        training.draw_curves()
+    return 0
+
+
+def run_epoch(
+    args: argparse.Namespace, training: Run, trainer: Trainer, data: TrainingData, scorer: SplitScorer
+) -> None:
+    """Train for an epoch, or what is left of it, and log, save and print its figures."""
+    ranks, dataset = scorer.ranks, data.dataset
+    dataset.epoch = training.n_epochs
+    epoch = training.begin_epoch(data.index)
+    order = epoch_order(dataset.labels, epoch.seed, args.balance == "sampler", data.units)
+    place = (epoch.position, ranks.rank, ranks.size, args.accumulate)
+    batches = epoch_batches(order, args.batch_size, *place)
+    loader = build_loader(dataset, batches, scorer.num_workers, ranks.on_gpu)
+    n_steps = epoch.n_steps + len(batches) // args.accumulate
+    watch = Watch(training, trainer, epoch, scorer.stop, n_steps)
+    with naming_dead_workers(), watch:
+        train_epoch(trainer, epoch, loader, watch)
+    whole = epoch.gathered()
+    check_bad(whole["bad"], len(data.index))
+    figures = epoch_figures(whole, data.index, ranks.device, trainer.objective)
+    if len(data.held_out):
+        try:
+            scores = scorer(trainer.model, data.held_out, "held-out videos")
+        except Stopped:
+            training.save(trainer, whole)
+            raise
+        figures["val_auc"] = video_auc(video_scores(scores))
+    training.end_epoch(trainer, figures)
+
+
+def begin(
+    args: argparse.Namespace,
+    network: dict,
+    folder: Path,
+    data: TrainingData,
+    objective: Objective,
+    scorer: SplitScorer,
+    held: ExitStack,
+) -> tuple[Run, Trainer]:
+    """The run, its folder locked until `held` ends, and the network, where the flags and a checkpoint leave
+    them.
+    """
+    ranks, loaded = scorer.ranks, []  # the checkpoint on rank 0, which reads it to choose
+    wish = Wish(folder, args.resume, args.overwrite, args.reset_lr, args.out_dir, args.epochs, args.lr)
+
+    def choose() -> Start:
+        start, found = choose_start(wish, network, args.val_fraction, ranks.n_restarts > 0, held)
+        loaded.append(found)
+        return start
+
+    start = ranks.decide(choose)  # before the weights of all ranks are made equal
+    checkpoint = loaded[0] if loaded else load_checkpoint(start.path, network) if start.path else None
+    torch.manual_seed(args.seed)
+    method = {"init": args.init, "norm": args.norm, "detach_heads": args.heads == "detached"}
+    model = TwoStreamNet(**network, **method).to(ranks.device)
+    if checkpoint and start.path:
+        load_state(model, checkpoint["state_dict"], start.path)
+    how = {"execution": scorer.execution, "accumulate": args.accumulate, "sync_bn": args.sync_bn}
+    trainer = Trainer(model, ranks, objective, lr=args.lr, weight_decay=args.wd, **how)
+    training = Run(start.folder, ranks, vars(args), network, data.order_digest)
+    if checkpoint and start.path:
+        training.take_up(start, checkpoint, trainer, args.reset_lr)
+        # only to see that it fits, before anything is written
+        with fitting(start.path, "a training to go on with: its epoch under way"):
+            Epoch(data.index, ranks, saved=training.under_way)
+    elif args.resume:
+        training.say(f"nothing to resume in {training.model_dir}, so this run starts with epoch 1")
+    training.open()
+    held.callback(training.close)
+    return training, trainer
 
 
 class Run:
@@ -251,7 +351,9 @@ class Run:
             write_log(self.folder / "log.jsonl", self.records)
             if time.monotonic() - self._curves_drawn_at > CURVES_EVERY_S:
                 self.draw_curves()
-            named = "  ".join(f"{name} {figure:.4g}" for name, figure in record.items() if name not in HIDDEN)
+            named = "  ".join(
+                f"{name} {figure:.4g}" for name, figure in record.items() if name not in NOT_ON_SCREEN
+            )
             best = "  (best so far)" if is_best else ""
             print(f"epoch {self.n_epochs} done, on average:  {named}{best}")
 
@@ -276,7 +378,7 @@ class Watch:
         what = {"unit": "step", "desc": f"epoch {self.number}", "disable": not self.ranks.is_main}
         self._progress = tqdm(total=n_steps, initial=epoch.n_steps, leave=False, **what)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, *_) -> None:
@@ -297,14 +399,14 @@ class Watch:
             self._progress.write(forecast(step_s, n_left, self.run.network["img_dim"]))
         self.run.has_stepped = True
         if self.epoch.n_steps % self.print_freq == 0 or self.epoch.n_steps == self.n_steps:
-            self.print_losses(self.epoch.check_finite(self.number))
+            self.print_losses(self.epoch.checked_losses(self.number))
         is_due = self.ranks.is_main and 0 < self.save_every_s < time.monotonic() - self._saved_at
         if is_due:
             self._saved_at = time.monotonic()
         must_save, must_stop = self.ranks.agree(is_due, self.stop.number > 0)
         if must_save or must_stop:
             if self.epoch.unchecked:
-                self.epoch.check_finite(self.number)
+                self.epoch.checked_losses(self.number)
             self.run.save(self.trainer, self.epoch.gathered())
         if must_stop:
             raise Stopped
@@ -328,6 +430,17 @@ def forecast(step_s: float, n_steps: int, img_dim: int) -> str:
     is_long = in_all > LONG_S and img_dim > 64
     advice = f"; --img_dim 64 takes about {(64 / img_dim) ** 2:.0%} of that" if is_long else ""
     return f"{step_s:.2g} s a step, {words} in all{advice}"
+
+
+def describe(training: Run, data: TrainingData, per_step: int) -> str:
+    """What is trained on, where."""
+    ranks, n_chunks, n_out = training.ranks, len(data.index), len(data.index) % per_step
+    words = f"run folder {training.folder}, {n_chunks} chunks of {data.index.video.nunique()} videos"
+    words += f", on {ranks.device}" + (f", {ranks.size} processes" if ranks.size > 1 else "")
+    words += f"; {data.held_out.video.nunique()} videos held out" if len(data.held_out) else ""
+    return words + (
+        f"; each epoch leaves {n_out} chunks out, others each time: they fill no step" if n_out else ""
+    )
 
 
 @dataclass
@@ -377,7 +490,7 @@ def training_chunks(
     """
     index = read_index(out_dir, "train")
     if index.label.nunique() < 2:
-        only = next(name for name, code in LABELS.items() if code == index.label[0])
+        only = LABEL_NAMES[index.label[0]]
         hint = (
             ", or --pairs cross (as in --preset sync), which takes real ones alone" if only == "real" else ""
         )
@@ -391,8 +504,41 @@ def training_chunks(
     return chunks, held_out, known
 
 
+def training_objective(args: argparse.Namespace, labels: np.ndarray, device: torch.device) -> Objective:
+    """What the flags say that training makes small, for chunks of these labels."""
+    by_class = class_weights(labels) if args.balance == "loss" else None
+    class_weight = None if by_class is None else torch.tensor(by_class, dtype=torch.float32, device=device)
+    if args.loss_weights and len(args.loss_weights) != len(LOSSES):
+        raise UserError(
+            f"--loss_weights has {len(args.loss_weights)} numbers, expected {len(LOSSES)}, "
+            f"of {', '.join(LOSSES)}."
+        )
+    weights = torch.tensor(args.loss_weights, device=device) if args.loss_weights else None
+    return Objective(args.hyper_param, class_weight, weights, args.pairs)
+
+
+@dataclass(frozen=True)
+class SplitScorer:
+    """Scores chunks of an index of `out_dir`, shared among the ranks, until a signal asks to `stop`."""
+
+    out_dir: Path
+    ranks: Ranks
+    stop: StopSignal
+    execution: Execution
+    batch_size: int
+    num_workers: int
+
+    def __call__(self, model: TwoStreamNet, index: pd.DataFrame, what: str) -> pd.DataFrame:
+        """See `score_chunks`; `what` is scored, for people."""
+        batches = scoring_batches(len(index), self.batch_size, self.ranks.rank, self.ranks.size)
+        dataset = ChunkDataset(index, self.out_dir, model.img_dim)
+        loader = build_loader(dataset, batches, self.num_workers, self.ranks.on_gpu)
+        with naming_dead_workers():
+            return score_chunks(model, index, loader, self.ranks, self.execution, self.stop, what)
+
+
 def store_threshold(
-    training: Run, model: TwoStreamNet, scorer: Scorer, known: pd.DataFrame, origin: str
+    training: Run, model: TwoStreamNet, scorer: SplitScorer, known: pd.DataFrame, origin: str
 ) -> None:
     """Put the paper's threshold into the best checkpoint of a run, unless it is there, and print it.
 
@@ -421,131 +567,8 @@ def store_threshold(
     )
 
 
-def begin(
-    args: argparse.Namespace,
-    network: dict,
-    folder: Path,
-    data: TrainingData,
-    objective: Objective,
-    scorer: Scorer,
-    held: ExitStack,
-) -> tuple[Run, Trainer]:
-    """The run, its folder locked until `held` ends, and the network, where the flags and a checkpoint leave
-    them.
-    """
-    ranks, loaded = scorer.ranks, []  # the checkpoint on rank 0, which reads it to choose
-    wish = Wish(folder, args.resume, args.overwrite, args.reset_lr, args.out_dir, args.epochs, args.lr)
-
-    def choose() -> Start:
-        start, found = choose_start(wish, network, args.val_fraction, ranks.n_restarts > 0, held)
-        loaded.append(found)
-        return start
-
-    start = ranks.decide(choose)  # before the weights of all ranks are made equal
-    checkpoint = loaded[0] if loaded else load_checkpoint(start.path, network) if start.path else None
-    torch.manual_seed(args.seed)
-    method = {"init": args.init, "norm": args.norm, "detach_heads": args.heads == "detached"}
-    model = TwoStreamNet(**network, **method).to(ranks.device)
-    if checkpoint and start.path:
-        load_state(model, checkpoint["state_dict"], start.path)
-    how = {"execution": scorer.execution, "accumulate": args.accumulate, "sync_bn": args.sync_bn}
-    trainer = Trainer(model, ranks, objective, lr=args.lr, weight_decay=args.wd, **how)
-    training = Run(start.folder, ranks, vars(args), network, data.order_digest)
-    if checkpoint and start.path:
-        training.take_up(start, checkpoint, trainer, args.reset_lr)
-        with fitting(start.path, "a training to go on with: its epoch under way"):
-            Epoch(data.index, ranks, saved=training.under_way)
-    elif args.resume:
-        training.say(f"nothing to resume in {training.model_dir}, so this run starts with epoch 1")
-    training.open()
-    held.callback(training.close)
-    return training, trainer
-
-
-def run_epoch(
-    args: argparse.Namespace, training: Run, trainer: Trainer, data: TrainingData, scorer: Scorer
-) -> None:
-    """Train for an epoch, or what is left of it, and log, save and print its figures."""
-    ranks, dataset = scorer.ranks, data.dataset
-    dataset.epoch = training.n_epochs
-    epoch = training.begin_epoch(data.index)
-    order = epoch_order(dataset.labels, epoch.seed, args.balance == "sampler", data.units)
-    place = (epoch.position, ranks.rank, ranks.size, args.accumulate)
-    batches = epoch_batches(order, args.batch_size, *place)
-    loader = build_loader(dataset, batches, scorer.num_workers, ranks.on_gpu)
-    n_steps = epoch.n_steps + len(batches) // args.accumulate
-    watch = Watch(training, trainer, epoch, scorer.stop, n_steps)
-    with naming_dead_workers(), watch:
-        train_epoch(trainer, epoch, loader, watch)
-    whole = epoch.gathered()
-    check_bad(whole["bad"], len(data.index))
-    figures = epoch_figures(whole, data.index, ranks.device, trainer.objective)
-    if len(data.held_out):
-        try:
-            scores = scorer(trainer.model, data.held_out, "held-out videos")
-        except Stopped:
-            training.save(trainer, whole)
-            raise
-        figures["val_auc"] = video_auc(video_scores(scores))
-    training.end_epoch(trainer, figures)
-
-
-def train(args: argparse.Namespace, network: dict, folder: Path, scorer: Scorer) -> int:
-    """Train to the last epoch, or until a signal asks to stop; the exit status."""
-    per_step = args.batch_size * args.accumulate * scorer.ranks.size
-    data = training_data(args, per_step)
-    objective = training_objective(args, data.dataset.labels, scorer.ranks.device)
-    with ExitStack() as held:
-        training, trainer = begin(args, network, folder, data, objective, scorer, held)
-        training.say(describe(training, data, per_step))
-        if args.preset != "authors":
-            used = " ".join(f"--{name} {vars(args)[name]}" for name in PRESETS[args.preset])
-            training.say(f"preset {args.preset}: {used}")
-        if training.n_epochs >= args.epochs:
-            done = f"{training.n_epochs} epochs are done, --epochs is {args.epochs}"
-            training.say(f"nothing left to train: {done}")
-        try:
-            while training.n_epochs < args.epochs:
-                run_epoch(args, training, trainer, data, scorer)
-            # DEVIATION: with --val_fraction the threshold is of the held-out videos, since training scores
-            # overfit
-            store_threshold(training, trainer.model, scorer, data.known, data.origin)
-        except Stopped:
-            scorer.ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
-            training.draw_curves()
-            newest = list_checkpoints(training.model_dir)[0]
-            training.say(f"stopped; --resume, without a path, goes on from {newest}")
-            return scorer.stop.exit_status
-        training.draw_curves()
-    return 0
-
-
-def training_objective(args: argparse.Namespace, labels: np.ndarray, device: torch.device) -> Objective:
-    """What the flags say that training makes small, for chunks of these labels."""
-    by_class = class_weights(labels) if args.balance == "loss" else None
-    class_weight = None if by_class is None else torch.tensor(by_class, dtype=torch.float32, device=device)
-    if args.loss_weights and len(args.loss_weights) != len(LOSSES):
-        raise UserError(
-            f"--loss_weights has {len(args.loss_weights)} numbers, expected {len(LOSSES)}, "
-            f"of {', '.join(LOSSES)}."
-        )
-    weights = torch.tensor(args.loss_weights, device=device) if args.loss_weights else None
-    return Objective(args.hyper_param, class_weight, weights, args.pairs)
-
-
-def describe(training: Run, data: TrainingData, per_step: int) -> str:
-    """What is trained on, where."""
-    ranks, n_chunks, n_out = training.ranks, len(data.index), len(data.index) % per_step
-    words = f"run folder {training.folder}, {n_chunks} chunks of {data.index.video.nunique()} videos"
-    words += f", on {ranks.device}" + (f", {ranks.size} processes" if ranks.size > 1 else "")
-    words += f"; {data.held_out.video.nunique()} videos held out" if len(data.held_out) else ""
-    return words + (
-        f"; each epoch leaves {n_out} chunks out, others each time: they fill no step" if n_out else ""
-    )
-
-
 def score_test_split(
-    asked_for: Path, run_dir: Path, network: dict, asked: dict, scores_dir: Path, scorer: Scorer
+    asked_for: Path, run_dir: Path, network: dict, asked: dict, scores_dir: Path, scorer: SplitScorer
 ) -> int:
     """Score the test split by a checkpoint, `NEWEST`: the best of the run; the exit status."""
     ranks = scorer.ranks
@@ -614,24 +637,6 @@ def export(paths: list[Path], run_dir: Path, network: dict, asked: dict) -> int:
     export_weights(file, checkpoint)
     print(f"written: {file}, the weights of {path}; threshold: {stored_threshold(checkpoint)[1]}")
     return 0
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    asked = vars(args).pop("asked")  # flags of the network that were named
-    network = {name: vars(args)[name] for name in NETWORK_FLAGS}
-    folder = args.log_dir / run_name(args.img_dim, args.net, args.batch_size, args.lr)
-    if args.export:
-        return export(args.export, folder, network, asked)
-    stopping = "stopping; no scores are written" if args.test else "stopping as soon as the state is saved"
-    with Ranks(args.device, args.gpu) as ranks, StopSignal(stopping) as stop:
-        n_own_cores = max(1, n_cores() // ranks.local_size)
-        num_workers = n_own_cores if args.num_workers is None else args.num_workers
-        execution = Execution(args.amp, args.compile)
-        scorer = Scorer(args.out_dir, ranks, stop, execution, args.batch_size, num_workers)
-        if args.test:
-            return score_test_split(args.test, folder, network, asked, args.scores_dir, scorer)
-        return train(args, network, folder, scorer)
 
 
 if __name__ == "__main__":

@@ -94,11 +94,11 @@ def measure_training(
 
     def after_step() -> None:
         if epoch.n_steps == n_warm_up:
-            epoch.check_finite(1)
+            epoch.checked_losses(1)
             at_start.extend((time.perf_counter(), epoch.wait_s, epoch.position))
 
     train_epoch(trainer, epoch, build_loader(dataset, batches, num_workers, ranks.on_gpu), after_step)
-    epoch.check_finite(1)  # waits for the device
+    epoch.checked_losses(1)  # waits for the device
     start, wait_s, position = at_start
     seconds = time.perf_counter() - start
     return (epoch.position - position) / seconds, (epoch.wait_s - wait_s) / seconds

@@ -1,0 +1,1 @@
+"""Scores in, figures out: tables, metrics, intervals, spans, shortcuts, the report."""

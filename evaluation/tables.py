@@ -7,14 +7,13 @@ import pandas as pd
 
 from mds import video_scores
 from utils.cli import UserError
-from utils.constants import LABELS
+from utils.constants import CHUNK_SCORES, LABEL_NAMES
 from utils.files import MAX_RECORD_BYTES
 from utils.jsonfiles import load_json
 from utils.tables import Schema, read_frame
 
 # the classifiers of the two streams, columns of chunk_scores.csv
 HEADS = {"video": "p_fake_video", "audio": "p_fake_audio"}
-CHUNK_VALUES = ("dissimilarity", *HEADS.values())
 VIDEOS = Schema(
     "video",
     ("video", "label", "mds"),
@@ -24,10 +23,10 @@ VIDEOS = Schema(
 )
 CHUNKS = Schema(
     "chunk",
-    ("video", "label", "track", *CHUNK_VALUES),
+    ("video", "label", "track", *CHUNK_SCORES),
     remedy="score again with train.py --test, or delete chunk_scores.csv to do without",
     if_none="was the test split empty?",
-    numbers=CHUNK_VALUES,
+    numbers=CHUNK_SCORES,
 )
 
 
@@ -50,7 +49,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     if scores.video.duplicated().any():
         raise UserError(f"{path} lists {scores.video[scores.video.duplicated()].iloc[0]} twice.")
     if scores.label.nunique() < 2:
-        only = next(name for name, code in LABELS.items() if code == scores.label.iloc[0])
+        only = LABEL_NAMES[scores.label.iloc[0]]
         raise UserError(f"{path} has only {only} videos ({len(scores)}); an AUC needs real and fake ones.")
     return scores
 
@@ -67,7 +66,7 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
         return None
     chunks = read_frame(path, CHUNKS)
     chunks = chunks[chunks.video.isin(scores.video)].reset_index(drop=True)
-    bad = chunks.video[~np.isfinite(chunks[list(CHUNK_VALUES)]).all(axis=1)]
+    bad = chunks.video[~np.isfinite(chunks[list(CHUNK_SCORES)]).all(axis=1)]
     if len(bad):
         wrong = f"{len(bad)} rows hold no finite number, the first of {bad.iloc[0]}"
         raise UserError(f"{path}: {wrong}; {CHUNKS.remedy}.")

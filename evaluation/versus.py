@@ -9,7 +9,7 @@ import pandas as pd
 from evaluation.auc import PairedTest, delong_test, interval_text
 from evaluation.tables import read_scores
 from utils.cli import UserError
-from utils.constants import LABELS
+from utils.constants import LABEL_NAMES, LABELS
 
 
 class Versus(PairedTest):
@@ -40,7 +40,7 @@ def shared_videos(first: Path, second: Path, tables: tuple[pd.DataFrame, pd.Data
         what = f"give {len(differ)} videos different labels, the first {differ.iloc[0]}"
         raise UserError(f"{files} {what}; score both on the same test split.")
     if both.label.nunique() < 2:
-        only = next(name for name, code in LABELS.items() if code == both.label[0])
+        only = LABEL_NAMES[both.label[0]]
         raise UserError(f"{files} share only {only} videos ({len(both)}); an AUC needs real and fake ones.")
     return both
 

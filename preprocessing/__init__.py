@@ -1,0 +1,1 @@
+"""A video in, tracks and chunks out; and a split as a whole."""

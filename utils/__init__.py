@@ -1,0 +1,1 @@
+"""Plumbing: nothing here knows the method, and nothing here imports a room."""

@@ -87,7 +87,7 @@ CONFIG: dict[str, Any] = {
     "width": FRACTION,
 } | dict.fromkeys(("img_dim", "final_dim"), int)
 WHOLE_NUMBERS = ("epoch", "iteration")
-FIGURES = (
+FLOATS = (
     "least_loss",
     "best_value",
     "avg_score_real",
@@ -96,7 +96,7 @@ FIGURES = (
     "mean_mds_fake",
     "threshold",
 )
-NUMBERS: dict[str, type] = dict.fromkeys(WHOLE_NUMBERS, int) | dict.fromkeys(FIGURES, float)
+NUMBERS: dict[str, type] = dict.fromkeys(WHOLE_NUMBERS, int) | dict.fromkeys(FLOATS, float)
 PARTS = {
     "optimizer": dict,
     "scaler": dict,

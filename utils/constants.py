@@ -4,6 +4,7 @@ LABELS = {
     "real": 1,
     "fake": 0,
 }  # the authors' encoding; also names of folders; figures take fake as the positive class
+LABEL_NAMES = {code: name for name, code in LABELS.items()}
 SPLITS = ("train", "test")  # also names of folders
 
 FPS = 30
@@ -19,6 +20,8 @@ SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of f
 # what an index may say of a video; figures go by them
 GROUP_COLUMNS = ("manipulation", "method", "category", "source")
 
+# what the network says of a chunk: columns of tables, rows of arrays
+CHUNK_SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")
 POLARITY = "higher is more fake"  # of dissimilarity and MDS, as files say it
 DECISION = f"{POLARITY}; fake from the threshold on"
 

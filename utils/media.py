@@ -30,7 +30,7 @@ MAX_UNDECLARED_S = 0.5  # a file that ends earlier than it declares by more than
 
 
 @dataclass
-class Gap:
+class StillPicture:
     """A picture stands still for longer than its own time."""
 
     first: int  # output frame that shows it beyond its time
@@ -45,7 +45,7 @@ class Loss:
     first: int
     stop: int | None = None  # None: not over yet
     is_certain: bool = False
-    gaps: list[Gap] = field(default_factory=list)
+    gaps: list[StillPicture] = field(default_factory=list)
 
 
 class Losses:
@@ -60,7 +60,7 @@ class Losses:
         """Note that a packet with this time was damaged."""
         self._lost_at = time
 
-    def note(self, frame: av.VideoFrame, index: int, time: Fraction, gap: Gap) -> None:
+    def note(self, frame: av.VideoFrame, index: int, time: Fraction, gap: StillPicture) -> None:
         """Begin a loss before a frame, or end one with a key frame.
 
         The frame is shown from output frame `index` on, at `time`. `gap` lies between it and the one before,
@@ -81,7 +81,7 @@ class Losses:
             loss.stop, lost_at = index, None
         self._lost_at = lost_at
 
-    def spans(self, n_frames: int, is_lost: Callable[[Gap], bool]) -> list[tuple[int, int]]:
+    def spans(self, n_frames: int, is_lost: Callable[[StillPicture], bool]) -> list[tuple[int, int]]:
         """The damaged ones of `n_frames` output frames, as (first, stop), once all are noted.
 
         Args:
@@ -156,7 +156,7 @@ class Source:
             index = self._index(time)
             if frame is not None:
                 own_stop = min(index, max(held_index + 1, self._index(end)))
-                self._losses.note(frame, index, time, Gap(own_stop, end, time))
+                self._losses.note(frame, index, time, StillPicture(own_stop, end, time))
             end = time + duration
             self._check_time(max(time, end), end)
             if held is not None and index > held_index:
@@ -239,7 +239,7 @@ class Source:
         """
         return self._losses.spans(self._n_frames, self._lacks_sound)
 
-    def _lacks_sound(self, gap: Gap) -> bool:
+    def _lacks_sound(self, gap: StillPicture) -> bool:
         times = (gap.begin, gap.end)
         start, stop = (round_half_up((time - self.sound.origin) * SAMPLE_RATE_HZ) for time in times)
         stop = min(stop, start + SAMPLE_RATE_HZ)

@@ -193,7 +193,7 @@ def method_flags(group: argparse._ArgumentGroup) -> None:
         type=number(float, 0),
         nargs="+",
         metavar="WEIGHT",
-        help="the paper's lambda of the terms contrastive, video_ce, audio_ce (default: 1 1 1)",
+        help="the paper's lambda: a weight for each term in engine.py's LOSSES, in order (default: 1 each)",
     )
     add(
         "--heads",

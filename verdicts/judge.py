@@ -29,7 +29,7 @@ from verdicts.annotate import write_annotated
 from verdicts.facts import read_facts
 from verdicts.page import make_cards, write_verdict_page
 from verdicts.schema import Identity, JudgeIdentity, MadeBy, MapCheck, Verdict
-from verdicts.scoring import JudgeSettings, ScoredVideo, Scorer
+from verdicts.scoring import JudgeSettings, ScoredVideo, VideoScorer
 from verdicts.timeline import plot_timeline
 from verdicts.verdict import WHY, TrackScores, give_verdict
 from verdicts.words import in_words
@@ -78,7 +78,7 @@ class Judge:
     ):
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
         self._facts = read_facts(checkpoint, path, settings.threshold)
-        self._scorer = Scorer(model, self._facts.config, device, settings)
+        self._scorer = VideoScorer(model, self._facts.config, device, settings)
         self._faces, self._settings = faces, settings
         self._made_by: MadeBy = {"git_commit": git_commit(), "device": device_name(device)}
         self._identity: JudgeIdentity = {

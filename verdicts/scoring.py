@@ -58,7 +58,7 @@ class Second:
     """A chunk that is shown on the page."""
 
     place: Place
-    scores: np.ndarray  # (3,) of `engine.SCORES`
+    scores: np.ndarray  # (3,) of `CHUNK_SCORES`
     maps: Tensor  # (2, 8, h, w) of `gradcam.MAPS`
 
 
@@ -73,7 +73,7 @@ class ScoredVideo:
     seconds: list[Second]  # those that do not overlap
 
 
-class Scorer:
+class VideoScorer:
     """A network that scores the chunks of videos."""
 
     def __init__(self, model: TwoStreamNet, config: dict, device: torch.device, settings: JudgeSettings):

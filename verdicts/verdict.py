@@ -30,7 +30,7 @@ class TrackScores:
         first_frame: at 30 fps.
         boxes: (n_frames, 4) float64 x1 y1 x2 y2 in pixels.
         start_s: (n,) float64, of its chunks of one second, which may overlap, rising.
-        scores: (n, 3) float64, `engine.SCORES` of each.
+        scores: (n, 3) float64, `CHUNK_SCORES` of each.
         is_second: (n,) bool, the chunks that follow each other without overlap; the MDS is the mean of these.
         left_out: first frame and kind (a key of `WHY`) of chunks that can't be judged.
         smooth_s: of the curve, see `curve.smooth`.
