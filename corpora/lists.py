@@ -123,7 +123,7 @@ def part_leaks(parts: dict[str, dict[str, Entry]], on_leak: str) -> list[str]:
 
 
 def by_own_splits(listing: Listing, dev: str | None) -> dict[str, list[Entry]]:
-    """The data set's own splits; UserError if it has none.
+    """The data set's own splits; UserError if it has none. What they share goes to `listing.notes`.
 
     Args:
         dev: where its split dev or val goes: train, test or none; None: to test if it has no test split.
@@ -143,4 +143,12 @@ def by_own_splits(listing: Listing, dev: str | None) -> dict[str, list[Entry]]:
             listing.notes.append(f"{held} goes to {dev}")
         elif own[name]:
             listing.notes.append(f"{held} is left out; --dev train or test takes it in")
-    return {split: own[split] for split in SPLITS}
+    if n_without := len(own[""]):
+        listing.notes.append(f"{n_without} videos are in none of its splits, and left out")
+    parts = {split: own[split] for split in SPLITS}
+    listing.notes += part_leaks({split: {e.name: e for e in part} for split, part in parts.items()}, "keep")
+    people = [{person for entry in part for person in entry.identity} for part in parts.values()]
+    if both := sorted(set.intersection(*people)):
+        apart = "--split with --group_by identity keeps them apart"
+        listing.notes.append(f"{len(both)} people are in both splits, the first {both[0]}; {apart}")
+    return parts
