@@ -5,14 +5,16 @@ opens no video.  Each file beside this one that reads a data set names the traps
 """
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.cli import UserError
 from utils.jsonfiles import read_json
+from utils.listing import is_video_name, walk
 
 SOURCE_FPS = 25.0  # of FakeAVCeleb, DF-TIMIT, LAV-DF and AV-Deepfake1M, by their descriptions
 
@@ -78,6 +80,7 @@ class Corpus:
     flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # under which key a line of a list, or a name without suffix, is looked up; and in which part it is missed
     listed: Callable[[str], tuple[str, str]] = by_folder
+    from_descriptions: bool = False  # the reader was never run on the data set itself
 
 
 CORPORA: dict[str, Corpus] = {}  # by name; filled as the package is imported
@@ -115,6 +118,27 @@ class OnDisk:
             except OSError:
                 self._known[folder] = set()
         return name in self._known[folder]
+
+
+def videos_below(root: Path) -> list[Path]:
+    """All files below a folder that are videos by their names, sorted; see `utils.listing.walk`."""
+    return [Path(folder, file) for folder, _, files in walk(root) for file in files if is_video_name(file)]
+
+
+def plain_spelling(name: str) -> str:
+    """One spelling of a folder's name: "Asian (East)" and "asian_east" are the same, "fo" and "FO" too."""
+    return re.sub(r"[-_ ()]+", "_", name).strip("_").lower()
+
+
+def folders_in(root: Path, names: Collection[str]) -> dict[str, Path]:
+    """Which of these folders lie in a root, in any spelling, by name; UserError if one is there in two."""
+    spelt = {plain_spelling(name): name for name in names}
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob("*")):
+        name = spelt.get(plain_spelling(path.name))
+        if name and path.is_dir() and found.setdefault(name, path) != path:
+            raise UserError(f"{root} has {found[name].name} and {path.name}; move one of them away.")
+    return found
 
 
 def records_of(path: Path, expected: str, kind: type) -> list[tuple[str, dict[str, Any]]]:

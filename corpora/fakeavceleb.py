@@ -4,11 +4,20 @@ Traps: the last column of meta_data.csv has no name, and `path` is the file's na
 are spelt differently from release to release and from type to type; some files are listed twice.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
-from corpora.base import SOURCE_FPS, Corpus, Entry, Listing, OnDisk, register, relative, wrong_root
+from corpora.base import (
+    SOURCE_FPS,
+    Corpus,
+    Entry,
+    Listing,
+    OnDisk,
+    plain_spelling,
+    register,
+    relative,
+    wrong_root,
+)
 from utils.cli import UserError
 from utils.tables import Schema, read_rows
 
@@ -36,7 +45,7 @@ def read_fakeavceleb(root: Path) -> Listing:
         expected = f"{', '.join(HEADER)} and one without a name"
         raise UserError(f"{path} has the columns {', '.join(header)}, expected {expected}.")
     folders = [inner for kind in TYPES for inner in (root / kind).glob("*") if inner.is_dir()]
-    spelt = {(inner.parent.name, plain_race(inner.name)): inner.name for inner in folders}
+    spelt = {(inner.parent.name, plain_spelling(inner.name)): inner.name for inner in folders}
     methods: dict[str, str] = {}  # by the names of videos
     real: dict[str, str] = {}  # names of real videos, missing ones too, by their plain spelling
     for line, cells in rows:
@@ -70,13 +79,8 @@ def table_of(root: Path) -> Path:
     return path
 
 
-def plain_race(name: str) -> str:
-    """One spelling of a folder's name: "Asian (East)" and "Asian_East" are the same."""
-    return re.sub(r"[ _()]+", "_", name).strip("_").lower()
-
-
 def plain_path(name: str) -> str:
-    return "/".join(map(plain_race, name.split("/")))
+    return "/".join(map(plain_spelling, name.split("/")))
 
 
 def folder_of(record: dict[str, str], spelt: dict[tuple[str, str], str], where: str) -> str:
@@ -89,7 +93,7 @@ def folder_of(record: dict[str, str], spelt: dict[tuple[str, str], str], where: 
         expected = f"expected one of {', '.join(TYPES)} in both"
         raise UserError(f"{where} has the type {kind!r} and the folder {folder!r}, {expected}.")
     _, race, *rest = parts[parts.index(kind) :]
-    return "/".join([kind, spelt.get((kind, plain_race(race)), race), *rest])
+    return "/".join([kind, spelt.get((kind, plain_spelling(race)), race), *rest])
 
 
 def celeb_entry(record: dict[str, str], folder: str, name: str, source: Path) -> Entry:
