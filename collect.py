@@ -34,12 +34,17 @@ from utils.tables import write_table
 
 MISSING = "missing.csv"
 MAX_NOTES = 20
+FROM_DESCRIPTIONS = (
+    "read from descriptions, never tried on the data set itself: compare the counts with its own"
+)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
     add = parser.add_argument
-    add("--dataset", choices=corpora.DATASETS, help="what lies below --root")
+    untried = ", ".join(name for name, corpus in CORPORA.items() if corpus.from_descriptions)
+    what = f"what lies below --root; known from descriptions alone: {untried}"
+    add("--dataset", choices=corpora.DATASETS, help=what)
     table = "for folder also a CSV file with the columns file and label"
     add("--root", type=to_path, help=f"folder of the data set; {table}")
     add("--out_dir", type=to_path, default=Path("."), help="where train/ and test/ are made")
@@ -80,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     listing = corpus.read(args.root, **{name: vars(args)[name] for name in corpus.flags})
     if not listing.entries:
         raise nothing_there(args.root, listing.missing)
+    if corpus.from_descriptions:
+        listing.notes.insert(0, FROM_DESCRIPTIONS)
 
     given = {"train": args.train_list, "test": args.test_list} if args.train_list else {}
     if args.split:

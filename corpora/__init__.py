@@ -7,6 +7,10 @@ since other files lie beside them.
 
 from importlib import import_module
 
-DATASETS = ("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m", "folder")
+DATASETS = (
+    *("dfdc", "dfdc_preview", "fakeavceleb", "dftimit", "lavdf", "avdeepfake1m"),
+    *("deepspeak", "kodf", "avlips", "idforge", "mavosdd"),
+    "folder",
+)
 for _name in DATASETS:
     import_module(f"corpora.{_name}")

@@ -41,7 +41,7 @@ MAX_README_WORDS = 1500
 MAX_CELL_WORDS = 40
 TO_COME: set[str] = set()  # may be linked before they are there
 # what a reader may lack, and this suite does: at the end of a command's line, or above all of a block's
-DATA = "DFDC|DFDC-preview|FakeAVCeleb|DF-TIMIT|LAV-DF|AV-Deepfake1M"
+DATA = "DFDC|DFDC-preview|FakeAVCeleb|DF-TIMIT|LAV-DF|AV-Deepfake1M|DeepSpeak|KoDF|AVLips|IDForge|MAVOS-DD"
 NEEDS = re.compile(rf"# needs (a GPU|GPUs|a network connection|(?:{DATA})(?: and a GPU)?)(?=[:,]|$)")
 SET_UP = ("git clone", "cd", "python3 -m venv", ".", "pip install")  # what comes before any test can run
 CHECKS = ("python -m pytest", "ruff", "mypy")  # .ci/run runs them on everything

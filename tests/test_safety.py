@@ -198,7 +198,7 @@ def test_videos_that_are_no_files(tmp_path, scripts, fixed_detector, monkeypatch
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "dataset", ["dfdc", "dfdc_preview", "fakeavceleb", "lavdf", "avdeepfake1m", "folder"]
+    "dataset", ["dfdc", "dfdc_preview", "fakeavceleb", "lavdf", "avdeepfake1m", "mavosdd", "folder"]
 )
 def test_data_sets_whose_records_are_no_files(tmp_path, dataset, kind):
     name = {
@@ -207,6 +207,7 @@ def test_data_sets_whose_records_are_no_files(tmp_path, dataset, kind):
         "fakeavceleb": "meta_data.csv",
         "lavdf": "metadata.json",
         "avdeepfake1m": "train/x.json",
+        "mavosdd": "metadata.csv",
         "folder": "videos.csv",
     }[dataset]
     path = tmp_path / name
