@@ -314,7 +314,7 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
 
 # flags
 
-SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize")
+SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize", "perturb")
 NUMBERS = ("", "x", "nan", "inf", "-inf", "1e999", "-1", "0x10", "1_0", "9" * 5000, "1e400", " ")
 N_ROWS = min(10_000, 2_500 * FACTOR)  # of pages
 PATHS = (
@@ -361,7 +361,7 @@ def minimal(parser: argparse.ArgumentParser) -> list[str]:
     needed = []
     for action in parser._actions:
         if action.required:
-            needed += [*action.option_strings[:1], "given"]
+            needed += [*action.option_strings[:1], next(iter(action.choices or ()), "given")]
     return needed
 
 
@@ -410,6 +410,7 @@ def test_every_path_flag_with_something_else_there(name, value, odd_files, capsy
         "write_csv": ["--out_dir", "folder"],
         "train": ["--out_dir", "folder", "--epochs", "1", "--num_workers", "0"],
         "test": [],
+        "perturb": ["--out_dir", "folder", "--kind", "blur", "--workers", "0"],
         "localize": ["file", "--model", "file", "--out", "folder/out", "--detector", "yunet"],
     }[name]
     for action in typed(parser, numeric=False):

@@ -1,0 +1,1 @@
+"""Videos written again with one perturbation each, to measure how robust a detector is."""
