@@ -4,12 +4,13 @@
     python test.py --scores a.csv --versus b.csv       # is one model better than another on the same videos?
     python test.py --shortcuts --out_dir .             # what trivial cues of the videos give away
     python test.py --proposals p.json --labels l.json  # are the fake spans found? AP and AR
+    python test.py --robustness test_perturbed         # how AUC and coverage fall where videos are perturbed
 
 Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold)
 and chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes
 versus.json; --shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and
-shortcuts.json; --proposals writes metrics.json.  Fake is the positive class, MDS the score: higher is more
-fake.
+shortcuts.json; --proposals writes metrics.json; --robustness reads the scores of what perturb.py wrote, and
+writes robustness.json, .md and .png.  Fake is the positive class, MDS the score: higher is more fake.
 """
 
 import argparse
@@ -27,6 +28,11 @@ def mistakes(args: argparse.Namespace) -> list[str]:
     """What is wrong with a command line whose flags are right one by one: those that don't go together."""
     of_scores = args.scores or args.versus or args.threshold is not None
     checks = (
+        (
+            args.robustness
+            and (args.versus or args.threshold is not None or args.shortcuts or args.proposals),
+            "--robustness goes without --versus, --threshold, --shortcuts and --proposals",
+        ),
         (
             args.proposals and (of_scores or args.shortcuts),
             "--proposals are scored alone: without --scores, --versus, --shortcuts and --threshold",
@@ -69,6 +75,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     proposals = "score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop"
     truth = "the truth, a list of records with file and fake_periods or fake_segments"
     shortcuts = "measure what trivial cues of the videos give away, and stop"
+    perturbed = (
+        "tell AUC and coverage of each kind and level that perturb.py wrote to this folder, and stop; "
+        "--scores are then those of the videos as they are"
+    )
     official = "with --proposals: as the published evaluators, whose AP stays below 1"
     add_path(
         "--scores",
@@ -84,6 +94,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_path("--proposals", metavar="JSON", help=proposals)
     add_path("--labels", metavar="JSON", help=f"with --proposals: {truth}")
     add("--official", action="store_true", help=official)
+    add_path("--robustness", metavar="FOLDER", help=perturbed)
     args = parser.parse_args(argv)
     for words in mistakes(args)[:1]:
         parser.error(words)
@@ -162,6 +173,28 @@ def report_proposals(proposals: Path, labels: Path, split: str | None, official:
     print(f"written: {path}")
 
 
+def report_robustness(perturbed: Path, unperturbed: Path | None, folder: Path) -> None:
+    """Print and write how AUC and coverage fall with each kind and level of perturbation."""
+    from evaluation.robustness import (
+        measure_robustness,
+        plot_robustness,
+        robustness_lines,
+        robustness_markdown,
+    )
+    from utils.files import replacing
+    from utils.jsonfiles import write_json
+
+    result, without = measure_robustness(perturbed, unperturbed)
+    figures, table, plot = (folder / f"robustness.{suffix}" for suffix in ("json", "md", "png"))
+    write_json(figures, dict(result))
+    with replacing(table) as path:
+        path.write_text(robustness_markdown(result), encoding="utf-8")
+    with replacing(plot) as path:
+        plot_robustness(result, path)
+    print(*robustness_lines(result, without), sep="\n")
+    print(f"written: {figures}, {table}, {plot}")
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     folder = args.scores_dir
@@ -170,6 +203,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     if args.shortcuts:
         report_shortcuts(args.out_dir, args.split or "test", folder or args.out_dir)
+        return
+    if args.robustness:
+        report_robustness(args.robustness, args.scores, folder or args.robustness)
         return
     scores = args.scores or (folder or Path(".")) / SCORE_FILE
     if args.versus:

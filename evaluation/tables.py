@@ -30,12 +30,12 @@ CHUNKS = Schema(
 )
 
 
-def read_scores(path: Path) -> pd.DataFrame:
+def read_scores(path: Path, needs_both: bool = True) -> pd.DataFrame:
     """Read and check scores.csv.
 
     Raises:
-        UserError: missing, not CSV, empty, a column or a value missing, a label other than 0 and 1, one class
-            only, a video twice.
+        UserError: missing, not CSV, empty, a column or a value missing, a label other than 0 and 1, a video
+            twice, or one class only where it `needs_both`.
     """
     if not path.is_file():
         command = f"python train.py --test --out_dir . --scores_dir {path.parent}"
@@ -48,7 +48,7 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: {wrong}; a diverged model gives NaN: look at its training loss.")
     if scores.video.duplicated().any():
         raise UserError(f"{path} lists {scores.video[scores.video.duplicated()].iloc[0]} twice.")
-    if scores.label.nunique() < 2:
+    if needs_both and scores.label.nunique() < 2:
         only = LABEL_NAMES[scores.label.iloc[0]]
         raise UserError(f"{path} has only {only} videos ({len(scores)}); an AUC needs real and fake ones.")
     return scores
