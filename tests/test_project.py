@@ -31,7 +31,7 @@ from tests.conftest import ROOT, load_script
 from tests.training.tiny_train import TINY
 from utils.train_flags import PRESETS
 
-SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize")
+SCRIPTS = ("collect", "pre-process", "write_csv", "train", "test", "localize", "perturb")
 # in the order in which their commands are run, so that a page can go on from what those before it made
 ORDER = ("preprocessing", "training", "figures", "verdicts", "data_sets")
 OTHERS = sorted({path.stem for path in (ROOT / "docs").glob("*.md")} - set(ORDER))
@@ -330,6 +330,7 @@ def test_errors_are_one_line_and_status_2(tmp_path):
             "test": [],
             "localize": ["none.mp4", "--model", "none.pth"],
             "collect": ["--dataset", "dfdc", "--root", "none"],
+            "perturb": ["--out_dir", ".", "--kind", "all"],
         }.get(script, ["--out_dir", "."])
         command = [sys.executable, str(ROOT / f"{script}.py"), *arguments]
         started[script] = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
