@@ -65,10 +65,12 @@ from engine import (
     train_epoch,
     video_auc,
 )
+from evaluation.calibration import fit_calibration
 from evaluation.curves import plot_curves
 from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
+from utils.calibration import calibrated
 from utils.checkpoint import (
     FOREIGN,
     Checkpoint,
@@ -80,11 +82,12 @@ from utils.checkpoint import (
     load_checkpoint,
     refuse_other_network,
     save_checkpoint,
+    stored_calibration,
     stored_threshold,
     threshold_videos,
 )
 from utils.cli import UserError, n_cores, run
-from utils.constants import AUGMENTATIONS, GROUP_COLUMNS, LABEL_NAMES, POLARITY
+from utils.constants import AUGMENTATIONS, COLLECTED_COLUMNS, LABEL_NAMES, POLARITY
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json
@@ -554,10 +557,14 @@ def store_threshold(
         load_state(model, checkpoint["state_dict"], best)
         checkpoint["threshold_from"] = origin
         of_whom = threshold_videos(checkpoint).split(",")[0]
-        means = mean_mds(video_scores(scorer(model, known, f"threshold from the {of_whom}")))
+        videos = video_scores(scorer(model, known, f"threshold from the {of_whom}"))
+        means = mean_mds(videos)
         if not np.isfinite(list(means.values())).all():
             raise UserError(not_finite(list(means.values()), list(means), f"the scores of the {of_whom}"))
         checkpoint |= cast(Checkpoint, means)
+        # scores of training videos are no guide to those of others, and foreign sounds are no fakes
+        if origin == "held-out" and (calibration := fit_calibration(videos)):
+            checkpoint["calibration"] = calibration
         if training.ranks.is_main:
             save_checkpoint(best, checkpoint)
     of_whom = threshold_videos(checkpoint).split(",")[0]
@@ -565,6 +572,7 @@ def store_threshold(
         f"best: {best}  mean MDS of {of_whom}: real {checkpoint['mean_mds_real']:.4f}, "
         f"fake {checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}"
     )
+    training.say(f"probability of fake: {stored_calibration(checkpoint)[1]}")
 
 
 def score_test_split(
@@ -593,15 +601,22 @@ def write_scores(
 ) -> None:
     """Write the three score tables and scores.json, and say what could not be scored."""
     groups = index.drop_duplicates("video")[
-        ["video", *(column for column in GROUP_COLUMNS if column in index)]
+        ["video", *(column for column in COLLECTED_COLUMNS if column in index)]
     ]
     videos = video_scores(chunks).merge(groups, on="video")
     threshold, origin = stored_threshold(checkpoint)
+    calibration, valid_for = stored_calibration(checkpoint)
+    if calibration:
+        videos["p_fake_calibrated"] = calibrated(videos.mds.to_numpy(), calibration)
     summary = {
         "checkpoint": checkpoint_path,
         "threshold": threshold,
         "threshold_origin": origin,
         "polarity": POLARITY,
+        "distance": checkpoint.get("config", {}).get("distance"),  # these two: not known of old checkpoints
+        "margin": checkpoint.get("args", {}).get("hyper_param"),
+        "calibration": calibration,
+        "calibration_origin": valid_for,
     }
     write_json(scores_dir / "scores.json", summary)
     tables = (

@@ -30,11 +30,10 @@ from utils.chunkfiles import (
     track_of,
 )
 from utils.cli import HelpFormatter, UserError, legible, run, to_path
-from utils.constants import CHUNK_FRAMES, FPS, GROUP_COLUMNS, LABELS, SPLITS
+from utils.constants import CHUNK_FRAMES, COLLECTED_COLUMNS, FPS, LABELS, SPLITS
 from utils.tables import read_table, write_table
 
 COLLECTED = "index.csv"  # of a split, by collect.py
-COLLECTED_COLUMNS = ("original", "identity", *GROUP_COLUMNS)  # which are taken over
 REJECTS = "rejects.csv"
 N_THREADS = 8  # they wait for the disk and for the decoder, which works outside Python's lock
 N_SHOWN = 10  # rejects

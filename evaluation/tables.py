@@ -1,13 +1,15 @@
 """Tables of scores as `train.py --test` writes them, read and checked."""
 
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
 from mds import video_scores
+from utils.calibration import Calibration, checked_calibration
 from utils.cli import UserError
-from utils.constants import CHUNK_SCORES, LABEL_NAMES
+from utils.constants import AUTHORS_DISTANCE, AUTHORS_MARGIN, CHUNK_SCORES, LABEL_NAMES
 from utils.files import MAX_RECORD_BYTES
 from utils.jsonfiles import load_json
 from utils.tables import Schema, read_frame
@@ -28,6 +30,29 @@ CHUNKS = Schema(
     if_none="was the test split empty?",
     numbers=CHUNK_SCORES,
 )
+
+
+class Summary(TypedDict):
+    """What is known of the model that scored."""
+
+    threshold: float | None  # None: it has none
+    threshold_origin: str  # where it is from, or why there is none, in words
+    checkpoint: str | None  # its file
+    authors_scale: bool  # whether its distances can be on the authors' scale
+    calibration: Calibration | None  # None: it gives no probabilities
+    calibration_origin: str  # for which videos they hold, or why there are none; empty if nothing is known
+
+
+def unknown_summary(why: str) -> Summary:
+    """What is said where there is no scores.json."""
+    return {
+        "threshold": None,
+        "threshold_origin": f"none: {why}",
+        "checkpoint": None,
+        "authors_scale": True,
+        "calibration": None,
+        "calibration_origin": "",
+    }
 
 
 def read_scores(path: Path, needs_both: bool = True) -> pd.DataFrame:
@@ -78,22 +103,31 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
     return chunks
 
 
-def read_summary(path: Path) -> dict:
-    """Read scores.json: threshold (None: the model has none), threshold_origin, perhaps checkpoint.
+def read_summary(path: Path) -> Summary:
+    """Read scores.json. Where there is no such file, nothing is known of the model, and the summary says so.
 
-    Where there is no such file, the threshold is None and its origin says so.
+    A file of an older version does not tell of margin, distance and calibration.
 
     Raises:
         UserError: it is something else.
     """
     if not path.is_file():
-        return {"threshold": None, "threshold_origin": f"none: {path} does not exist"}
+        return unknown_summary(f"{path} does not exist")
     try:
         stored = load_json(path, MAX_RECORD_BYTES)
         threshold = None if stored["threshold"] is None else float(stored["threshold"])
         if threshold is not None and not np.isfinite(threshold):
             raise ValueError(f"threshold {threshold}")
-        return stored | {"threshold": threshold, "threshold_origin": str(stored["threshold_origin"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        calibration, checkpoint = stored.get("calibration"), stored.get("checkpoint")
+        distance, margin = stored.get("distance"), stored.get("margin")
+        return {
+            "threshold": threshold,
+            "threshold_origin": str(stored["threshold_origin"]),
+            "checkpoint": None if checkpoint is None else str(checkpoint),
+            "authors_scale": distance in (None, AUTHORS_DISTANCE) and margin in (None, AUTHORS_MARGIN),
+            "calibration": None if calibration is None else checked_calibration(calibration),
+            "calibration_origin": str(stored.get("calibration_origin", "")),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         wrong = f"is not what train.py --test writes ({error})"
         raise UserError(f"{path} {wrong}; score again or delete it.") from error

@@ -15,6 +15,7 @@ from typing import Any, TypedDict, cast
 import torch
 from torch import Tensor
 
+from utils.calibration import MIN_VIDEOS, Calibration, calibration_words, checked_calibration
 from utils.cli import UserError
 from utils.files import replacing
 from utils.weights import read_weights, why_unreadable
@@ -67,6 +68,7 @@ class Checkpoint(TypedDict, total=False):
     mean_mds_fake: float
     threshold: float  # the paper's: their midpoint
     threshold_from: str  # which videos: training or held-out, perhaps `FOREIGN`
+    calibration: Calibration  # of held-out videos; not there if they are too few
 
 
 TRAINING = (
@@ -189,6 +191,8 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
     for name, kind in PARTS.items():
         if not isinstance(checkpoint.get(name) or kind(), kind):
             raise TypeError(f"{name} is no {kind.__name__}")
+    if "calibration" in checkpoint:
+        checkpoint["calibration"] = checked_calibration(checkpoint["calibration"])
     if not isinstance(checkpoint.get("env", {}).get("processes", 1), int):
         raise TypeError("the number of processes in env is none")
     figures = [pair for record in checkpoint.get("log") or () for pair in record.items()]
@@ -321,8 +325,20 @@ def stored_threshold(checkpoint: Checkpoint) -> tuple[float | None, str]:
     return None, "none: the checkpoint holds none"
 
 
+def stored_calibration(checkpoint: Checkpoint) -> tuple[Calibration | None, str]:
+    """What makes probabilities of the MDS, see `utils.calibration.calibrated`, and for which videos they
+    hold; None, and why, if a checkpoint has nothing.
+    """
+    if "calibration" in checkpoint:
+        return checkpoint["calibration"], calibration_words(checkpoint["calibration"])
+    if checkpoint.get("threshold_from") != "held-out":
+        return None, "none: it takes real and fake held-out videos (train.py --val_fraction)"
+    too_few = f"fewer than {MIN_VIDEOS} real or {MIN_VIDEOS} fake videos were held out"
+    return None, f"none: {too_few}, or the model is of an older version"
+
+
 def export_weights(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the weights alone, in half precision, with the configuration and the threshold.
+    """Write the weights alone, in half precision, with configuration, threshold and calibration.
 
     Biases, batch normalisation and its statistics, which are small, stay in float32.
 

@@ -19,6 +19,7 @@ SILENCE_DBFS = -60  # a sound begins with the first sample above it (1/1000 of f
 
 # what an index may say of a video; figures go by them
 GROUP_COLUMNS = ("manipulation", "method", "category", "source")
+COLLECTED_COLUMNS = ("original", "identity", *GROUP_COLUMNS)  # by collect.py; go through to the scores
 
 # what the network says of a chunk: columns of tables, rows of arrays
 CHUNK_SCORES = ("dissimilarity", "p_fake_video", "p_fake_audio")
@@ -30,6 +31,7 @@ NETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200
 PRECISIONS = ("off", "bf16", "fp16")
 INITS = ("authors", "torch")
 DISTANCES = ("authors", "standardised")
+AUTHORS_DISTANCE, AUTHORS_MARGIN = "authors", 0.99  # what their fixed threshold belongs to
 NORMS = ("batch", "clip")
 PAIRS = ("dataset", "twins", "cross")
 AUGMENTATIONS = ("hflip", "jitter", "crop", "jpeg", "noise", "gain")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from utils.cli import UserError
-from utils.constants import GROUP_COLUMNS, LABELS
+from utils.constants import COLLECTED_COLUMNS, LABELS
 from utils.files import MAX_TABLE_BYTES, open_regular, replacing
 
 if TYPE_CHECKING:  # else where it is used, so that who reads no table starts at once
@@ -30,7 +30,7 @@ class Schema:
     required: tuple[str, ...] = ()  # columns; `label` among them must be 0 or 1 in a frame
     remedy: str = MEND  # what to do about a table that is none
     if_none: str = ""  # what to do about one without rows; empty: the same
-    text: tuple[str, ...] = ("video", "chunk", "path", "original", *GROUP_COLUMNS)  # never read as numbers
+    text: tuple[str, ...] = ("video", "chunk", "path", *COLLECTED_COLUMNS)  # never read as numbers
     numbers: tuple[str, ...] = ()  # read as numbers in a frame; NaN where a cell holds none
 
 

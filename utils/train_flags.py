@@ -13,7 +13,7 @@ from utils.cli import (
     parse_asked,
     to_path,
 )
-from utils.constants import AUGMENTATIONS, DISTANCES, INITS, NETS, NORMS, PAIRS, PRECISIONS
+from utils.constants import AUGMENTATIONS, AUTHORS_MARGIN, DISTANCES, INITS, NETS, NORMS, PAIRS, PRECISIONS
 
 DESCRIPTION = """Train the two-stream network, resume a run, export it, or score the test split.
 
@@ -168,7 +168,12 @@ def method_flags(group: argparse._ArgumentGroup) -> None:
     )
     add("--width", type=number(float, 0.05, 1), default=1.0, help="of all layers, as a share of the paper's")
     add("--dropout", type=number(float, 0, 1), default=0.5, help="before the classifiers")
-    add("--hyper_param", type=number(float, 0, open_low=True), default=0.99, help="contrastive margin")
+    add(
+        "--hyper_param",
+        type=number(float, 0, open_low=True),
+        default=AUTHORS_MARGIN,
+        help="contrastive margin",
+    )
     add(
         "--distance",
         choices=DISTANCES,

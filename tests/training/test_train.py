@@ -23,6 +23,7 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 import dataset
+import evaluation.calibration
 import model
 import utils.runs
 from augmentation import normalize
@@ -33,7 +34,13 @@ from mds import video_scores
 from model import TwoStreamNet, dissimilarity
 from tests.conftest import ROOT, load_script, take_step
 from tests.training import tiny_train
-from utils.checkpoint import keep_checkpoint, list_checkpoints, load_checkpoint, stored_threshold
+from utils.checkpoint import (
+    keep_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    stored_calibration,
+    stored_threshold,
+)
 from utils.cli import UserError
 from utils.ranks import Ranks, StopSignal
 from utils.runs import lock_run
@@ -1007,6 +1014,28 @@ def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, 
     real, fake = (videos.mds[videos.label == label].item() for label in (1, 0))
     assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
     assert stored_threshold(checkpoint)[1] == "midpoint of the mean MDS of real and fake held-out videos"
+    assert "calibration" not in checkpoint and "probability of fake: none: fewer than 10 real" in printed
+
+
+def test_probabilities_go_with_the_checkpoint_into_the_scores(chunk_tree, scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation.calibration, "MIN_VIDEOS", 1)
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--val_fraction", "0.3"]
+    flags += ["--log_dir", str(tmp_path), "--scores_dir", str(tmp_path / "scores")]
+    scripts["train"].main(flags)
+    (best,) = tmp_path.rglob("model_best*")
+    stored, words = stored_calibration(load_checkpoint(best, {}))
+    assert (stored["n_real"], stored["n_fake"]) == (1, 1)
+    assert "fitted on 1 real and 1 fake held-out training videos" in words
+    scripts["train"].main([*flags, "--export", str(tmp_path / "exported.pth.tar")])
+    assert stored_calibration(load_checkpoint(tmp_path / "exported.pth.tar", {}))[0] == stored
+    scripts["train"].main([*flags, "--test"])
+    scores = pd.read_csv(tmp_path / "scores" / "scores.csv")
+    chances = 1 / (1 + np.exp(-(stored["slope"] * scores.mds + stored["intercept"])))
+    assert scores.p_fake_calibrated.to_numpy() == pytest.approx(chances.to_numpy())
+    summary = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert (summary["calibration"], summary["calibration_origin"]) == (stored, words)
+    assert (summary["distance"], summary["margin"]) == ("authors", 0.99)
+    assert read_summary(tmp_path / "scores" / "scores.json")["calibration"] == stored
 
 
 def test_curves_are_there_after_the_first_epoch(chunk_tree, scripts, tmp_path, monkeypatch):
