@@ -2,15 +2,17 @@
 
     python test.py                                     # scores.csv -> figures, plot, page
     python test.py --scores a.csv --versus b.csv       # is one model better than another on the same videos?
+    python test.py --clusters identity                 # intervals that hold where videos share people
     python test.py --shortcuts --out_dir .             # what trivial cues of the videos give away
     python test.py --proposals p.json --labels l.json  # are the fake spans found? AP and AR
     python test.py --robustness test_perturbed         # how AUC and coverage fall where videos are perturbed
 
-Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (the threshold)
-and chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html; --versus writes
-versus.json; --shortcuts reads the index, the videos and their chunks, and writes shortcuts.csv and
-shortcuts.json; --proposals writes metrics.json; --robustness reads the scores of what perturb.py wrote, and
-writes robustness.json, .md and .png.  Fake is the positive class, MDS the score: higher is more fake.
+Reads scores.csv as `train.py --test` writes it, and beside it, if they are there, scores.json (threshold,
+probabilities) and chunk_scores.csv.  Prints the figures and writes metrics.json, roc.png and report.html;
+--versus writes versus.json; --shortcuts reads the index, the videos and their chunks, and writes
+shortcuts.csv and shortcuts.json; --proposals writes metrics.json; --robustness reads the scores of what
+perturb.py wrote, and writes robustness.json, .md and .png.  Fake is the positive class, MDS the score: higher
+is more fake.
 """
 
 import argparse
@@ -58,6 +60,10 @@ def mistakes(args: argparse.Namespace) -> list[str]:
             "--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir",
         ),
         (
+            args.clusters and (args.proposals or args.shortcuts),
+            "--clusters is about the scores of videos: it goes without --proposals and --shortcuts",
+        ),
+        (
             args.versus and args.threshold is not None,
             "--versus compares scores over all thresholds: it goes without --threshold",
         ),
@@ -71,6 +77,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     companions = "under another name its companions are not read"
     other = "compare with another model's score table of the same videos, and stop"
     threshold = "MDS from which on a video is called fake, besides that in scores.json"
+    clusters = (
+        "which videos are not independent, for intervals that hold: original (a real video with the fakes "
+        "made from it), identity, another column of the scores, or none (default: original, if it is known)"
+    )
     split = "train or test (default: test); with --proposals: take the labels of this split alone"
     proposals = "score proposals {file: [[score, begin_s, end_s], ...]} of anybody's localization, and stop"
     truth = "the truth, a list of records with file and fake_periods or fake_segments"
@@ -88,6 +98,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_path("--scores_dir", help="folder to write to (default: that of --scores, else --out_dir, else .)")
     add("--threshold", type=number(float, 0), help=threshold)
     add_path("--versus", metavar="FILE", help=other)
+    add("--clusters", metavar="COLUMN", help=clusters)
     add("--shortcuts", action="store_true", help=shortcuts)
     add_path("--out_dir", help="with --shortcuts: folder with the index and with train/ and test/ in it")
     add("--split", help=f"with --shortcuts: {split}")
@@ -101,41 +112,42 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> None:
-    """Print and write the figures of a score table; `threshold` is one besides that in scores.json."""
+def report_scores(scores_path: Path, folder: Path, threshold: float | None, by: str | None) -> None:
+    """Print and write the figures of a score table; `threshold` is one besides that in scores.json, `by` says
+    what makes a cluster.
+    """
     from evaluation.metrics import as_json, report_figures
-    from evaluation.report import metric_lines, plot_roc, write_test_page
-    from evaluation.tables import read_chunk_scores, read_scores, read_summary
+    from evaluation.page import write_test_page
+    from evaluation.plots import plot_roc
+    from evaluation.report import metric_lines
+    from evaluation.tables import read_chunk_scores, read_scores, read_summary, unknown_summary
     from utils.files import replacing
     from utils.jsonfiles import write_json
 
     scores = read_scores(scores_path)
-    chunks, known, checkpoint = None, None, None
-    origin = f"none: {scores_path.name} has no scores.json of its own"
+    chunks, summary = None, unknown_summary(f"{scores_path.name} has no scores.json of its own")
     if scores_path.name == SCORE_FILE:  # else its companions may be another model's
         chunks = read_chunk_scores(scores_path.with_name("chunk_scores.csv"), scores)
         summary = read_summary(scores_path.with_name("scores.json"))
-        known, origin = summary["threshold"], summary["threshold_origin"]
-        checkpoint = summary.get("checkpoint")
     thresholds = {} if threshold is None else {"given on the command line": threshold}
-    if known is not None:
-        thresholds[origin] = known
-    report = report_figures(scores, chunks, thresholds, unknown=origin)
+    if summary["threshold"] is not None:
+        thresholds[summary["threshold_origin"]] = summary["threshold"]
+    report = report_figures(scores, chunks, thresholds, summary, by)
     figures, plot, page = folder / "metrics.json", folder / "roc.png", folder / "report.html"
     write_json(figures, as_json(report))
     with replacing(plot) as path:
-        plot_roc(scores, report, path)
-    write_test_page(page, report, plot, str(scores_path), checkpoint)
+        plot_roc(scores, report, path, report["calibration"])
+    write_test_page(page, report, scores, scores_path, summary["checkpoint"])
     print(*metric_lines(report), sep="\n")
     print(f"written: {figures}, {plot}, {page}")
 
 
-def report_versus(scores_path: Path, versus: Path, folder: Path) -> None:
+def report_versus(scores_path: Path, versus: Path, folder: Path, by: str | None) -> None:
     """Print and write which of two score tables of the same videos is better."""
     from evaluation.versus import compare_scores, versus_lines
     from utils.jsonfiles import write_json
 
-    result = compare_scores(scores_path, versus)
+    result = compare_scores(scores_path, versus, by)
     write_json(folder / "versus.json", dict(result))
     print(*versus_lines(result), sep="\n")
     print(f"written: {folder / 'versus.json'}")
@@ -209,14 +221,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     scores = args.scores or (folder or Path(".")) / SCORE_FILE
     if args.versus:
-        report_versus(scores, args.versus, folder or scores.parent)
+        report_versus(scores, args.versus, folder or scores.parent, args.clusters)
     else:
-        report_scores(scores, folder or scores.parent, args.threshold)
+        report_scores(scores, folder or scores.parent, args.threshold, args.clusters)
 
 
 if __name__ == "__main__":
     stop_quietly()
     parse_args()  # --help and mistakes end here, at once
-    import evaluation.report  # noqa: F401  # the libraries of all figures, while Ctrl-C still ends this quietly
+    import evaluation.page  # noqa: F401  # the libraries of all figures, while Ctrl-C still ends this quietly
 
     run(main)

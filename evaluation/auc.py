@@ -5,7 +5,7 @@ DeLong, DeLong, Clarke-Pearson, Biometrics 44 (1988) 837-845, by ranks as in Sun
 Processing Letters 21 (2014) 1389-1393.  Fake is the positive class, and the higher score the more fake.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -56,6 +56,24 @@ def delong_variance(below: np.ndarray, above: np.ndarray) -> float | None:
     return None if min(m, n) < 2 else float(np.var(below / n, ddof=1) / m + np.var(above / m, ddof=1) / n)
 
 
+def wider(first: Interval, second: Interval) -> Interval:
+    """The wider of two intervals."""
+    return max(first, second, key=lambda interval: interval[1] - interval[0])
+
+
+def logit_interval(auc: float, variance: float, quantile: float = Z) -> Interval:
+    """The interval of an AUC that is neither 0 nor 1, `quantile` standard errors wide on the logit scale."""
+    logit, spread = np.log(auc / (1 - auc)), quantile * np.sqrt(variance) / (auc * (1 - auc))
+    low, high = 1 / (1 + np.exp(-(logit + spread * np.array([-1, 1]))))
+    return float(low), float(high)
+
+
+def binomial_interval(auc: float, n_pairs: int) -> Interval:
+    """The interval (Clopper-Pearson) of an AUC of 0 or 1 that so many independent pairs agree on."""
+    bound = float(((1 - LEVEL) / 2) ** (1 / n_pairs))
+    return (bound, 1.0) if auc else (0.0, 1 - bound)
+
+
 def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, Interval | None]:
     """The AUC and its 95 % interval: DeLong's variance, on the logit scale, so that the interval stays within
     0..1.
@@ -69,14 +87,9 @@ def delong_auc(is_fake: np.ndarray, score: np.ndarray) -> tuple[float, Interval 
     below, above = placements(fake, real)
     auc = float(below.sum() / (len(fake) * len(real)))
     if auc in (0, 1):
-        bound = float(((1 - LEVEL) / 2) ** (1 / min(len(fake), len(real))))
-        return auc, (bound, 1.0) if auc else (0.0, 1 - bound)
+        return auc, binomial_interval(auc, min(len(fake), len(real)))
     variance = delong_variance(below, above)
-    if not variance:
-        return auc, None
-    logit, spread = np.log(auc / (1 - auc)), Z * np.sqrt(variance) / (auc * (1 - auc))
-    low, high = 1 / (1 + np.exp(-(logit + spread * np.array([-1, 1]))))
-    return auc, (float(low), float(high))
+    return auc, logit_interval(auc, variance) if variance else None
 
 
 def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> PairedTest:
@@ -88,15 +101,25 @@ def delong_test(is_fake: np.ndarray, first: np.ndarray, second: np.ndarray) -> P
     below_2, above_2 = placements(second[is_fake], second[~is_fake])
     n_pairs = len(below) * len(above)
     auc, auc_2 = float(below.sum() / n_pairs), float(below_2.sum() / n_pairs)
+    return paired_test(auc, auc_2, delong_variance(below - below_2, above - above_2), norm)
+
+
+def paired_test(auc: float, auc_2: float, variance: float | None, errors: Any) -> PairedTest:
+    """Test whether two AUCs are equal, by the variance of their difference.
+
+    Args:
+        errors: the distribution, one of SciPy's, of a difference over its standard error: normal or, where
+            the variance is known by few clusters, Student's.
+    """
     difference = auc - auc_2
-    variance = delong_variance(below - below_2, above - above_2)
     interval, z, p = None, None, None
     if variance:
-        spread = Z * np.sqrt(variance)
+        error = np.sqrt(variance)
+        spread = errors.ppf((1 + LEVEL) / 2) * error
         low, high = np.clip([difference - spread, difference + spread], -1, 1)
         interval = float(low), float(high)
-        z = float(difference / np.sqrt(variance))
-        p = float(2 * norm.sf(abs(z)))
+        z = float(difference / error)
+        p = float(2 * errors.sf(abs(z)))
     elif variance == 0 and difference == 0:
         interval, z, p = (0.0, 0.0), 0.0, 1.0
     return {

@@ -11,9 +11,18 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from evaluation.auc import Interval, bootstrap_auc, delong_auc
+from evaluation.auc import Interval, bootstrap_auc, delong_auc, wider
+from evaluation.calibration import CalibrationFigures, calibration_figures
+from evaluation.clusters import (
+    CODE,
+    ClusterFigures,
+    cluster_column,
+    cluster_figures,
+    clustered_delong,
+    with_clusters,
+)
 from evaluation.figures import FIGURES, FPRS, tpr_at_fpr
-from evaluation.tables import HEADS
+from evaluation.tables import HEADS, Summary
 from utils.constants import GROUP_COLUMNS, LABELS
 
 AUTHORS_THRESHOLD = 0.6
@@ -41,6 +50,7 @@ class AucFigures(TypedDict):
 
     auc: float
     auc_ci95_delong: Interval | None  # `delong_auc`
+    auc_ci95_clustered: Interval | None  # `clustered_delong`; None: no clusters, or too few
 
 
 class GroupFigures(AucFigures):
@@ -66,6 +76,7 @@ class Metrics(TypedDict):
     auc_ci95: Interval  # by bootstrap over the videos
     auc_ci95_delong: Interval | None  # `delong_auc`
     auc_ci95_wider: Interval | None  # the wider of the two; None where DeLong's is
+    clusters: ClusterFigures | None  # None: nothing says which videos belong together
     figures: dict[str, float]  # those of `FIGURES`, by key; metrics.json has them without a name for them all
     tpr_at_fpr: dict[str, float]  # by the false positive rate as text
     threshold: float | None  # the MDS from which on `accuracy` calls a video fake
@@ -74,6 +85,7 @@ class Metrics(TypedDict):
     authors_auc: float  # AUC of the decisions at that threshold, which is the balanced accuracy there
     heads: dict[str, AucFigures]  # `head_figures`
     groups: list[GroupFigures]  # `group_figures`
+    groupings: dict[str, list[str]]  # `telling_columns`
     n_chunks: int | None  # None, as the next: the chunks' scores are not known
     chunk_auc: float | None  # each chunk under its video's label, though parts of a fake may be real
 
@@ -82,7 +94,11 @@ class Report(Metrics):
     """What test.py says of a score table."""
 
     threshold_origin: str  # where `threshold` is from, or why there is none, in words
-    thresholds: list[Decisions]  # the one of the command line, the model's and the authors', as far as known
+    # the one of the command line, the model's and, if the distances are theirs, the authors', as far as known
+    thresholds: list[Decisions]
+    authors_scale: bool  # whether the distances can be the authors', so that their threshold means something
+    calibration: CalibrationFigures | None  # None: the model gives no probabilities
+    calibration_origin: str  # for which videos they hold, or why there are none; empty if nothing is known
 
 
 def calls_all_alike(mds: pd.Series, threshold: float) -> str:
@@ -126,8 +142,10 @@ def head_scores(scores: pd.DataFrame, chunks: pd.DataFrame) -> pd.DataFrame:
 def auc_figures(table: pd.DataFrame, column: str) -> AucFigures:
     """How well a column of a table with real and fake rows parts them."""
     is_fake = (table.label == LABELS["fake"]).to_numpy()
-    auc, interval = delong_auc(is_fake, table[column].to_numpy(np.float64))
-    return {"auc": auc, "auc_ci95_delong": interval}
+    score = table[column].to_numpy(np.float64)
+    auc, interval = delong_auc(is_fake, score)
+    clustered = clustered_delong(is_fake, score, table[CODE].to_numpy())[1] if CODE in table else None
+    return {"auc": auc, "auc_ci95_delong": interval, "auc_ci95_clustered": clustered}
 
 
 def head_figures(table: pd.DataFrame) -> dict[str, AucFigures]:
@@ -136,16 +154,29 @@ def head_figures(table: pd.DataFrame) -> dict[str, AucFigures]:
     return {name: auc_figures(table, column) for name, column in columns.items()}
 
 
-def figures_of_group(table: pd.DataFrame, column: str, value: str) -> GroupFigures:
-    """The fakes with a value in a column against the real videos with the same value (those of the same data
-    set, say) or, where no real video has it (a manipulation), against all of them.
+def in_group(table: pd.DataFrame, column: str, value: str) -> tuple[pd.Series, bool]:
+    """Which videos a group's figures are of, and whether it has real ones of its own.
+
+    They are the fakes with a value in a column against the real videos with the same value (those of the same
+    data set, say) or, where no real video has it (a manipulation), against all of them.
 
     This is also FakeAVCeleb's convention for its categories.
     """
     is_fake, has_value = table.label == LABELS["fake"], table[column] == value
     has_own = bool((has_value & ~is_fake).any())
-    n_fake = int((has_value & is_fake).sum())
-    part = table[has_value | ~is_fake & ~has_own]
+    return has_value | ~is_fake & ~has_own, has_own
+
+
+def group_values(table: pd.DataFrame, column: str) -> list[str]:
+    """What a column says of the fakes."""
+    return sorted(set(table[column][table.label == LABELS["fake"]]) - {""})
+
+
+def figures_of_group(table: pd.DataFrame, column: str, value: str) -> GroupFigures:
+    """The figures of a group, see `in_group`."""
+    is_in, has_own = in_group(table, column, value)
+    part = table[is_in]
+    n_fake = int((part.label == LABELS["fake"]).sum())
     n_real = len(part) - n_fake
     heads = head_figures(part)
     return {
@@ -164,23 +195,36 @@ def group_figures(table: pd.DataFrame) -> list[GroupFigures]:
     """The figures of each value that a column of `GROUP_COLUMNS` has among the fakes, the lowest AUC of a
     column first.
     """
-    fakes = table[table.label == LABELS["fake"]]
     groups = []
     for column in GROUP_COLUMNS:
         if column in table:
-            values = sorted(set(fakes[column]) - {""})
-            of_column = [figures_of_group(table, column, value) for value in values]
+            of_column = [figures_of_group(table, column, value) for value in group_values(table, column)]
             groups += sorted(of_column, key=lambda group: group["auc"])
     return groups
 
 
-def wider(first: Interval, second: Interval) -> Interval:
-    """The wider of two intervals."""
-    return max(first, second, key=lambda interval: interval[1] - interval[0])
+def telling_columns(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The columns whose groups say something of their own, each with those that part the videos just as it
+    does.
+
+    A column whose only group is all videos tells nothing.
+    """
+    same: dict[str, list[str]] = {}
+    first_of: dict[frozenset[bytes], str] = {}  # by which videos the groups are
+    for column in GROUP_COLUMNS:
+        if column in table:
+            groups = [in_group(table, column, value)[0] for value in group_values(table, column)]
+            parts = frozenset(is_in.to_numpy().tobytes() for is_in in groups)
+            if all(is_in.all() for is_in in groups):
+                continue
+            first = first_of.setdefault(parts, column)
+            same.setdefault(first, [])
+            same[first] += [column] if column != first else []
+    return same
 
 
 def video_metrics(
-    scores: pd.DataFrame, threshold: float | None, chunks: pd.DataFrame | None = None
+    scores: pd.DataFrame, threshold: float | None, chunks: pd.DataFrame | None = None, by: str | None = None
 ) -> Metrics:
     """The figures of a checked score table.
 
@@ -188,13 +232,16 @@ def video_metrics(
         scores: as `read_scores` gives it.
         threshold: MDS from which on a video is called fake; None leaves the accuracy out.
         chunks: as `read_chunk_scores` gives it; None leaves out chunk_auc and the heads.
+        by: what makes a cluster, see `cluster_column`.
     """
     is_fake = (scores.label == LABELS["fake"]).to_numpy()
     mds = scores.mds.to_numpy(np.float64)
     by_bootstrap, (_, by_delong) = bootstrap_auc(is_fake, mds), delong_auc(is_fake, mds)
     n_fake = int(is_fake.sum())
     n_real = len(scores) - n_fake
-    table = scores if chunks is None else head_scores(scores, chunks)
+    column, table = cluster_column(scores, by), with_clusters(scores, by)
+    clusters = cluster_figures(is_fake, mds, table[CODE].to_numpy(), column) if column else None
+    table = table if chunks is None else head_scores(table, chunks)
     return {
         "n_videos": len(scores),
         "n_real": n_real,
@@ -204,6 +251,7 @@ def video_metrics(
         "auc_ci95": by_bootstrap,
         "auc_ci95_delong": by_delong,
         "auc_ci95_wider": by_delong and wider(by_bootstrap, by_delong),
+        "clusters": clusters,
         "figures": {figure.key: float(figure.compute(is_fake, mds)) for figure in FIGURES},
         "tpr_at_fpr": {str(fpr): tpr_at_fpr(is_fake, mds, fpr) for fpr in FPRS},
         "threshold": threshold,
@@ -212,26 +260,37 @@ def video_metrics(
         "authors_auc": float(balanced_accuracy_score(is_fake, mds >= AUTHORS_THRESHOLD)),
         "heads": head_figures(table),
         "groups": group_figures(table),
+        "groupings": telling_columns(table),
         "n_chunks": None if chunks is None else len(chunks),
         "chunk_auc": None if chunks is None else auc_figures(chunks, "dissimilarity")["auc"],
     }
 
 
 def report_figures(
-    scores: pd.DataFrame, chunks: pd.DataFrame | None, thresholds: dict[str, float], unknown: str
+    scores: pd.DataFrame,
+    chunks: pd.DataFrame | None,
+    thresholds: dict[str, float],
+    summary: Summary,
+    by: str | None = None,
 ) -> Report:
-    """`video_metrics` with the first threshold, and the decisions at each and at the authors'.
+    """`video_metrics` with the first threshold, the decisions at each and, if the distances can be theirs, at
+    the authors', and how right the probabilities are, if the model gives any.
 
     Args:
         thresholds: by where they are from, in words.
-        unknown: why there is none, for when there is none.
+        summary: of the model, which says why there is no threshold, for when there is none.
+        by: what makes a cluster, see `cluster_column`.
     """
-    origin, threshold = next(iter(thresholds.items()), (unknown, None))
-    tried = thresholds | {"the authors', fixed": AUTHORS_THRESHOLD}
+    origin, threshold = next(iter(thresholds.items()), (summary["threshold_origin"], None))
+    is_theirs, calibration = summary["authors_scale"], summary["calibration"]
+    tried = thresholds | ({"the authors', fixed": AUTHORS_THRESHOLD} if is_theirs else {})
     return {
-        **video_metrics(scores, threshold, chunks),
+        **video_metrics(scores, threshold, chunks, by),
         "threshold_origin": origin,
         "thresholds": [decisions(scores, value, name) for name, value in tried.items()],
+        "authors_scale": is_theirs,
+        "calibration": calibration_figures(scores, calibration) if calibration else None,
+        "calibration_origin": summary["calibration_origin"],
     }
 
 

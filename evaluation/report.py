@@ -1,20 +1,13 @@
-"""The figures of a score table as people read them: a picture, lines on the screen, a page."""
+"""The figures of a score table as lines on the screen."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Picture
-from sklearn.metrics import roc_curve
-
-from evaluation.auc import interval_text
+from evaluation.auc import Interval, interval_text
+from evaluation.clusters import MIN_CLUSTERS, ClusterFigures
 from evaluation.figures import FIGURES, FPRS
-from evaluation.metrics import MIN_GROUP, Decisions, GroupFigures, Metrics, Report, calls_all_alike
+from evaluation.metrics import MIN_GROUP, AucFigures, Decisions, GroupFigures, Metrics, Report
+from utils.calibration import calibration_words
 from utils.cli import legible
-from utils.constants import LABELS
-from utils.pages import FAKE_COLOUR, REAL_COLOUR, data_uri, write_page
 
 
 def video_counts(metrics: Metrics) -> str:
@@ -23,9 +16,44 @@ def video_counts(metrics: Metrics) -> str:
     return f"{metrics['n_videos']} videos: {metrics['n_real']} real, {metrics['n_fake']} fake{few}"
 
 
+def main_interval(metrics: Metrics) -> Interval | None:
+    """The interval of the AUC to go by: that by clusters, if there is one, else the one over videos."""
+    clusters = metrics["clusters"]
+    return (clusters and clusters["auc_ci95_wider"]) or metrics["auc_ci95_wider"]
+
+
 def headline(metrics: Metrics) -> str:
-    """The AUC with the wider of its two intervals."""
-    return f"AUC {metrics['auc']:.3f} (95 % interval {interval_text(metrics['auc_ci95_wider'], '.3f')})"
+    """The AUC with the interval to go by, of which each is the wider of two."""
+    return f"AUC {metrics['auc']:.3f} (95 % interval {interval_text(main_interval(metrics), '.3f')})"
+
+
+def cluster_words(clusters: ClusterFigures) -> str:
+    """What the clusters are."""
+    return f"{clusters['n_clusters']} clusters by {legible(clusters['by'])}"
+
+
+def has_clusters(metrics: Metrics) -> bool:
+    """Whether there are intervals by clusters."""
+    return metrics["clusters"] is not None and not metrics["clusters"]["why_none"]
+
+
+def own_interval(figures: AucFigures, metrics: Metrics) -> str:
+    """The interval of a head or group to go by, with a * where clusters, though there are some, give none."""
+    clustered = figures["auc_ci95_clustered"]
+    mark = " *" if has_clusters(metrics) and not clustered else ""
+    return interval_text(clustered or figures["auc_ci95_delong"]) + mark
+
+
+def how_intervals(metrics: Metrics) -> str:
+    """What the intervals of heads and groups are, in words; empty if there are none."""
+    shown = [*metrics["heads"].values()] if metrics["chunk_auc"] is not None else []
+    shown += [group for group in metrics["groups"] if group["column"] in metrics["groupings"]]
+    if not shown or not has_clusters(metrics):
+        return "as if videos were independent" if shown and metrics["clusters"] else ""
+    has_few = any(own_interval(figures, metrics).endswith("*") for figures in shown)
+    return "by clusters" + (
+        f"; *: under {MIN_CLUSTERS} clusters, as if videos were independent" if has_few else ""
+    )
 
 
 def fpr_note(fpr: float, n_real: int) -> str:
@@ -35,64 +63,37 @@ def fpr_note(fpr: float, n_real: int) -> str:
     return f"no false alarm at all: of {n_real} real videos {100 * fpr:.0f} % is less than one"
 
 
-# the picture
-
-
-def draw_roc(axes: Axes, scores: pd.DataFrame, metrics: Metrics) -> None:
-    """Draw the ROC curve."""
-    fpr, tpr, _ = roc_curve(scores.label == LABELS["fake"], scores.mds, drop_intermediate=False)
-    axes.plot(fpr, tpr, color="black", label=headline(metrics))
-    axes.plot([0, 1], [0, 1], ":", color="grey", label="chance")
-    axes.set(xlabel="false positive rate (real called fake)", ylabel="true positive rate (fake called fake)")
-    axes.set_title(video_counts(metrics), fontsize="medium")
-    axes.set_aspect("equal")
-    axes.legend(loc="lower right")
-
-
-def draw_distributions(axes: Axes, scores: pd.DataFrame, threshold: float | None) -> None:
-    """Draw how the MDS of real and of fake videos are distributed, and the threshold, if there is one."""
-    bins = np.histogram_bin_edges(scores.mds, bins=min(30, max(8, len(scores) // 3))).tolist()
-    for name, colour in (("real", REAL_COLOUR), ("fake", FAKE_COLOUR)):
-        mds = scores.mds[scores.label == LABELS[name]]
-        # of its class, else a few real videos vanish beside many fake ones
-        weights = np.full(len(mds), 1 / len(mds))
-        axes.hist(mds, bins, weights=weights, color=colour, alpha=0.6, label=name)
-    if threshold is not None:
-        words = calls_all_alike(scores.mds, threshold).split(" of ")[0]
-        label = f"threshold {threshold:.3f}" + (f": {words} fake" if words else "")
-        axes.axvline(threshold, color="black", ls="--", label=label)
-    axes.set_xlabel("MDS (higher: more fake)")
-    axes.set_ylabel("share of the class's videos")
-    axes.set_title("Modality dissonance score")
-    axes.legend()
-
-
-def plot_roc(scores: pd.DataFrame, metrics: Metrics, path: Path) -> None:
-    """Write the ROC curve beside the distribution of MDS of real and fake videos, as a PNG."""
-    picture = Picture(figsize=(9, 4), layout="constrained")
-    left, right = picture.subplots(1, 2)
-    draw_roc(left, scores, metrics)
-    draw_distributions(right, scores, metrics["threshold"])
-    picture.savefig(path, dpi=120, format="png")
-
-
-# the screen
-
-
 def figure_line(name: str, value: float, note: str = "") -> str:
     """A figure as a line."""
     return f"{name:<33} {value:.4f}   {note}".rstrip()
 
 
+def interval_lines(metrics: Metrics) -> Iterator[str]:
+    """The AUC with all its intervals, the one to go by first."""
+    name, clusters = "AUC (video-wise)", metrics["clusters"]
+    over_videos = [
+        (metrics["auc_ci95_wider"], "the wider of the next two"),
+        (metrics["auc_ci95"], "bootstrap over videos"),
+        (metrics["auc_ci95_delong"], "DeLong"),
+    ]
+    if clusters and not clusters["why_none"]:
+        over_videos[0] = over_videos[0][0], "as if videos were independent: the wider of the next two"
+        over_videos = [
+            (clusters["auc_ci95_wider"], f"{cluster_words(clusters)}: the wider of the next two"),
+            (clusters["auc_ci95_bootstrap"], "bootstrap over clusters"),
+            (clusters["auc_ci95_delong"], "DeLong by clusters"),
+            *over_videos,
+        ]
+    notes = [f"95 % interval {interval_text(interval)} ({how})" for interval, how in over_videos]
+    yield figure_line(name, metrics["auc"], notes[0])
+    yield from (" " * 43 + note for note in notes[1:])
+    if clusters and clusters["why_none"]:
+        yield f"  no interval by clusters of {legible(clusters['by'])}: {clusters['why_none']}"
+
+
 def overall_lines(metrics: Metrics) -> Iterator[str]:
     """The figures over all thresholds."""
-    wider, bootstrap, delong = (
-        f"95 % interval {interval_text(interval)}"
-        for interval in (metrics["auc_ci95_wider"], metrics["auc_ci95"], metrics["auc_ci95_delong"])
-    )
-    yield figure_line("AUC (video-wise)", metrics["auc"], f"{wider} (the wider of the next two)")
-    yield " " * 43 + f"{bootstrap} (bootstrap over videos)"
-    yield " " * 43 + f"{delong} (DeLong)"
+    yield from interval_lines(metrics)
     fake_share = metrics["n_fake"] / metrics["n_videos"]
     for figure in FIGURES:
         remark = figure.remark.format(fake_share=fake_share)
@@ -122,8 +123,22 @@ def threshold_lines(report: Report) -> Iterator[str]:
         yield f"accuracy                          no threshold ({why}); give one with --threshold"
     for row in report["thresholds"]:
         yield from decision_lines(row)
-    note = "decisions at their fixed MDS >= 0.6: balanced accuracy there"
-    yield figure_line("authors' thresholded AUC", report["authors_auc"], note)
+    if report["authors_scale"]:
+        note = "decisions at their fixed MDS >= 0.6: balanced accuracy there"
+        yield figure_line("authors' thresholded AUC", report["authors_auc"], note)
+
+
+def calibration_lines(report: Report) -> Iterator[str]:
+    """How right the probabilities are, or why there are none."""
+    figures = report["calibration"]
+    if figures is None:
+        if report["calibration_origin"]:
+            yield f"{'probability of fake':<33} {legible(report['calibration_origin'])}"
+        return
+    remark = f"0 is best; {figures['brier_of_share']:.4f} for calling each {figures['fake_share']:.2f}"
+    yield figure_line("Brier score (probability of fake)", figures["brier"], remark)
+    yield figure_line("  mean probability", figures["p_fake"], f"{figures['fake_share']:.4f} are fake")
+    yield f"  the probability was {calibration_words(figures)}"
 
 
 def chunk_lines(metrics: Metrics) -> Iterator[str]:
@@ -136,18 +151,20 @@ def chunk_lines(metrics: Metrics) -> Iterator[str]:
     yield "which part of the network sees it (AUC over videos, higher score: more fake)"
     for name, figures in metrics["heads"].items():
         name = f"  {name}" if name == "dissonance" else f"  {name} head"
-        yield figure_line(name, figures["auc"], f"{interval_text(figures['auc_ci95_delong'])} (DeLong)")
+        yield figure_line(name, figures["auc"], f"{own_interval(figures, metrics)} (DeLong)")
 
 
-def group_columns(metrics: Metrics) -> list[str]:
-    """The columns by which there are groups."""
-    return list(dict.fromkeys(group["column"] for group in metrics["groups"]))
+def grouping_name(metrics: Metrics, column: str) -> str:
+    """A grouping, with the columns that say the same."""
+    same = metrics["groupings"][column]
+    return f"{column} (the same by {' and '.join(same)})" if same else column
 
 
-def group_line(group: GroupFigures, width: int, heads: list[str]) -> str:
-    """A group with a name of `width` characters; the AUC of these heads too."""
+def group_line(group: GroupFigures, width: int, metrics: Metrics) -> str:
+    """A group with a name of `width` characters; the AUC of the heads too."""
+    heads = [name for name in metrics["heads"] if name != "dissonance"]
     head_aucs = "".join(f"  {group['heads'][name]['auc']:<10.4f}" for name in heads)
-    figures = f"{group['auc']:.4f}  {interval_text(group['auc_ci95_delong']):<16}  {head_aucs}"
+    figures = f"{group['auc']:.4f}  {own_interval(group, metrics):<18}{head_aucs}"
     counts = f"{group['n_fake']:>7}{group['n_real']:>7}"
     against = "(all)" if group["real"] == "all" else " " * 5
     note = "  few: read with care" if group["small"] else ""
@@ -158,13 +175,14 @@ def group_lines(metrics: Metrics) -> Iterator[str]:
     """The groups, a table per column."""
     heads = [name for name in metrics["heads"] if name != "dissonance"]
     names = "".join(f"  {name + ' head':<10}" for name in heads)
-    for column in group_columns(metrics):
+    for column in metrics["groupings"]:
         groups = [group for group in metrics["groups"] if group["column"] == column]
-        width = max(30, *(len(legible(group["value"])) for group in groups))
+        title = f"by {grouping_name(metrics, column)}"
+        width = max(30, len(title) - 2, *(len(legible(group["value"])) for group in groups))
         yield ""
-        yield f"{'by ' + column:<{width + 2}}  AUC     95 % (DeLong)     {names}   fake   real"
+        yield f"{title:<{width + 2}}  AUC     95 % (DeLong)     {names}   fake   real"
         for group in groups:
-            yield group_line(group, width, heads)
+            yield group_line(group, width, metrics)
 
 
 def metric_lines(report: Report) -> Iterator[str]:
@@ -172,33 +190,8 @@ def metric_lines(report: Report) -> Iterator[str]:
     yield video_counts(report)
     yield from overall_lines(report)
     yield from threshold_lines(report)
+    yield from calibration_lines(report)
     yield from chunk_lines(report)
     yield from group_lines(report)
-
-
-# the page
-
-
-def write_test_page(path: Path, report: Report, plot: Path, source: str, checkpoint: str | None) -> None:
-    """Write the report as a page with a PNG of `plot_roc` in it.
-
-    `source` is the score file, `checkpoint` the model that scored, if known.
-    """
-    write_page(
-        path,
-        Path(__file__).parent / "templates" / "report.html",
-        title=f"Test report: {legible(source)}",
-        metrics=report,
-        figures=FIGURES,
-        fake_share=report["n_fake"] / report["n_videos"],
-        source=legible(source),
-        checkpoint=checkpoint and legible(checkpoint),
-        plot=data_uri(plot.read_bytes(), "image/png"),
-        interval_text=interval_text,
-        fpr_notes={str(fpr): fpr_note(fpr, report["n_real"]) for fpr in FPRS},
-        min_group=MIN_GROUP,
-        columns=group_columns(report),
-        legible=legible,
-        headline=headline(report),
-        counts=video_counts(report),
-    )
+    if how := how_intervals(report):
+        yield f"intervals of {'heads and ' if report['chunk_auc'] is not None else ''}groups: {how}"

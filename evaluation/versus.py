@@ -7,9 +7,18 @@ import numpy as np
 import pandas as pd
 
 from evaluation.auc import PairedTest, delong_test, interval_text
+from evaluation.clusters import CODE, cluster_column, clustered_test, why_no_clusters, with_clusters
 from evaluation.tables import read_scores
 from utils.cli import UserError
 from utils.constants import LABEL_NAMES, LABELS
+
+
+class ClusteredTest(PairedTest):
+    """The test if clusters, not videos, are independent."""
+
+    by: str  # the column that says which videos belong together
+    n_clusters: int
+    why_none: str  # why there is no test; empty if there is one
 
 
 class Versus(PairedTest):
@@ -22,6 +31,7 @@ class Versus(PairedTest):
     n_fake: int
     only_scores: list[str]  # videos of the first file alone, left out
     only_versus: list[str]  # and of the second
+    clustered: ClusteredTest | None  # None: nothing says which videos belong together
 
 
 def shared_videos(first: Path, second: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> pd.DataFrame:
@@ -45,8 +55,28 @@ def shared_videos(first: Path, second: Path, tables: tuple[pd.DataFrame, pd.Data
     return both
 
 
-def compare_scores(first: Path, second: Path) -> Versus:
-    """Hold two score files against each other on the videos that both have; UserError if they can't be."""
+def paired_by_clusters(both: pd.DataFrame, is_fake: np.ndarray, by: str | None) -> ClusteredTest | None:
+    """The paired test of mds and mds_2 by clusters, see `cluster_column`."""
+    column = cluster_column(both, by)
+    if column is None:
+        return None
+    code = with_clusters(both, by)[CODE].to_numpy()
+    first, second = both.mds.to_numpy(np.float64), both.mds_2.to_numpy(np.float64)
+    result, why_none = clustered_test(is_fake, first, second, code), why_no_clusters(is_fake, code)
+    if why_none:
+        result |= {"difference_ci95": None, "z": None, "p": None}
+    return {**result, "by": column, "n_clusters": len(np.unique(code)), "why_none": why_none}
+
+
+def compare_scores(first: Path, second: Path, by: str | None = None) -> Versus:
+    """Hold two score files against each other on the videos that both have.
+
+    Args:
+        by: what makes a cluster, see `cluster_column`.
+
+    Raises:
+        UserError: they can't be compared, or have no column `by`.
+    """
     tables = read_scores(first), read_scores(second)
     both = shared_videos(first, second, tables)
     is_fake = (both.label == LABELS["fake"]).to_numpy()
@@ -60,6 +90,7 @@ def compare_scores(first: Path, second: Path) -> Versus:
         "n_fake": int(is_fake.sum()),
         "only_scores": only_first,
         "only_versus": only_second,
+        "clustered": paired_by_clusters(both, is_fake, by),
     }
 
 
@@ -72,7 +103,18 @@ def versus_lines(result: Versus) -> Iterator[str]:
             yield f"{len(names)} only in {file}, left out: {', '.join(names[:5])}{more}"
     yield f"AUC (video-wise)                  {result['auc']:.4f}   {result['scores']}"
     yield f"AUC (video-wise)                  {result['auc_versus']:.4f}   {result['versus']}"
-    interval = f"95 % interval {interval_text(result['difference_ci95'], '+.4f')} (DeLong, paired)"
+    clustered = result["clustered"]
+    if clustered and not clustered["why_none"]:
+        yield from paired_lines(clustered, f"{clustered['n_clusters']} clusters by {clustered['by']}, paired")
+        yield "as if all videos were independent:"
+    elif clustered:
+        yield f"no test by clusters of {clustered['by']}: {clustered['why_none']}"
+    yield from paired_lines(result, "DeLong, paired")
+
+
+def paired_lines(result: PairedTest, how: str) -> Iterator[str]:
+    """The lines of a test."""
+    interval = f"95 % interval {interval_text(result['difference_ci95'], '+.4f')} ({how})"
     yield f"difference                        {result['difference']:+.4f}  {interval}"
     if result["p"] is None:
         yield "no test: the difference does not vary from video to video, or a class has one video"

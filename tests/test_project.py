@@ -237,6 +237,8 @@ def test_commands_that_need_nothing_run(tmp_path, monkeypatch):
         if command.needs or command.is_set_up or command.text in RUN_BY:
             continue
         if command.page == "docs/figures.md" and not Path("a").exists():  # the scores of two models
+            first, *rows = Path("scores.csv").read_text().splitlines()  # of people whom an index names
+            Path("scores.csv").write_text("\n".join([f"{first},identity", *(f"{row},Ann" for row in rows)]))
             for folder in ("a", "b"):
                 Path(folder).mkdir()
                 shutil.copy("scores.csv", folder)

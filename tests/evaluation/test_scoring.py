@@ -15,7 +15,8 @@ from dataset import read_index
 from evaluation.auc import LEVEL, bootstrap_auc, delong_auc, delong_test, delong_variance, placements
 from evaluation.figures import FIGURES, Figure, equal_error_rate, tpr_at_fpr
 from evaluation.metrics import calls_all_alike, decisions, group_figures, head_scores, video_metrics
-from evaluation.report import fpr_note, headline, plot_roc
+from evaluation.plots import plot_roc
+from evaluation.report import fpr_note, headline
 from evaluation.tables import read_chunk_scores, read_scores, read_summary
 from evaluation.versus import compare_scores
 from mds import mean_mds, track_scores, video_scores
@@ -565,7 +566,7 @@ def test_help_and_mistakes_wait_for_no_library():
 
 def test_a_new_figure_is_one_entry(tmp_path, scripts, monkeypatch, capsys):
     figure = Figure("best", "best of fakes", lambda is_fake, mds: mds[is_fake].max(), "of {fake_share:.2f}")
-    for module in ("metrics", "report"):
+    for module in ("metrics", "report", "page"):
         monkeypatch.setattr(f"evaluation.{module}.FIGURES", (*FIGURES, figure))
     table([1, 2, 3], [4, 5, 6]).to_csv(tmp_path / "scores.csv", index=False)
     scripts["test"].main(["--scores_dir", str(tmp_path)])
