@@ -60,8 +60,8 @@ def mistakes(args: argparse.Namespace) -> list[str]:
             "--out_dir and --split go with --shortcuts; the figures of scores need --scores or --scores_dir",
         ),
         (
-            args.clusters and (args.proposals or args.shortcuts),
-            "--clusters is about the scores of videos: it goes without --proposals and --shortcuts",
+            args.clusters and (args.proposals or args.shortcuts or args.robustness),
+            "--clusters is about one score table: it goes without --proposals, --shortcuts and --robustness",
         ),
         (
             args.versus and args.threshold is not None,
