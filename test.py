@@ -17,8 +17,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from utils.cli import HelpFormatter, number, run, stop_quietly, to_path
-from utils.constants import SPLITS
+from utils.cli import HelpFormatter, legible, number, run, stop_quietly, to_path
+from utils.constants import SCORE_NAMES, SPLITS
 
 # Libraries that compute are imported by the function that needs them: --help must not wait for them.
 SCORE_FILE = "scores.csv"
@@ -112,20 +112,24 @@ def report_scores(scores_path: Path, folder: Path, threshold: float | None) -> N
     scores = read_scores(scores_path)
     chunks, known, checkpoint = None, None, None
     origin = f"none: {scores_path.name} has no scores.json of its own"
+    usual = score = SCORE_NAMES["both"]
     if scores_path.name == SCORE_FILE:  # else its companions may be another model's
         chunks = read_chunk_scores(scores_path.with_name("chunk_scores.csv"), scores)
         summary = read_summary(scores_path.with_name("scores.json"))
         known, origin = summary["threshold"], summary["threshold_origin"]
-        checkpoint = summary.get("checkpoint")
+        checkpoint, score = summary.get("checkpoint"), str(summary.get("score", usual))
     thresholds = {} if threshold is None else {"given on the command line": threshold}
     if known is not None:
         thresholds[origin] = known
     report = report_figures(scores, chunks, thresholds, unknown=origin)
     figures, plot, page = folder / "metrics.json", folder / "roc.png", folder / "report.html"
-    write_json(figures, as_json(report))
+    write_json(figures, as_json(report) | {"score": score})
+    source = f"{scores_path}" if score == usual else f"{scores_path} (here the MDS is the mean {score})"
     with replacing(plot) as path:
         plot_roc(scores, report, path)
-    write_test_page(page, report, plot, str(scores_path), checkpoint)
+    write_test_page(page, report, plot, source, checkpoint)
+    if score != usual:
+        print(f"the MDS of these videos is the mean {legible(score)}")
     print(*metric_lines(report), sep="\n")
     print(f"written: {figures}, {plot}, {page}")
 

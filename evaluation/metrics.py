@@ -119,7 +119,8 @@ def head_scores(scores: pd.DataFrame, chunks: pd.DataFrame) -> pd.DataFrame:
     """A score table with p_fake_video and p_fake_audio of each video: like MDS the mean of a track, and of
     those the largest.
     """
-    means = chunks.groupby(["video", "track"])[list(HEADS.values())].mean().groupby("video").max()
+    known = [column for column in HEADS.values() if column in chunks]
+    means = chunks.groupby(["video", "track"])[known].mean().groupby("video").max()
     return scores.join(means, on="video")
 
 

@@ -56,7 +56,8 @@ def read_scores(path: Path, needs_both: bool = True) -> pd.DataFrame:
 
 def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
     """Read chunk_scores.csv for the videos of a score table that was made of it; None if there is no such
-    file.
+    file.  Where one head's column is empty and the other's is the score, the network has one stream, and both
+    columns are left out.
 
     Raises:
         UserError: not CSV, empty, a column missing, a value that is no finite number, or other scores than in
@@ -66,7 +67,11 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
         return None
     chunks = read_frame(path, CHUNKS)
     chunks = chunks[chunks.video.isin(scores.video)].reset_index(drop=True)
-    bad = chunks.video[~np.isfinite(chunks[list(CHUNK_SCORES)]).all(axis=1)]
+    heads = chunks[list(HEADS.values())].dropna(axis=1, how="all")
+    if heads.shape[1] == 1 and heads.iloc[:, 0].equals(chunks.dissimilarity.rename(heads.columns[0])):
+        chunks = chunks.drop(columns=list(HEADS.values()))
+    known = [column for column in CHUNK_SCORES if column in chunks]
+    bad = chunks.video[~np.isfinite(chunks[known]).all(axis=1)]
     if len(bad):
         wrong = f"{len(bad)} rows hold no finite number, the first of {bad.iloc[0]}"
         raise UserError(f"{path}: {wrong}; {CHUNKS.remedy}.")
@@ -79,7 +84,7 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def read_summary(path: Path) -> dict:
-    """Read scores.json: threshold (None: the model has none), threshold_origin, perhaps checkpoint.
+    """Read scores.json: threshold (None: the model has none), threshold_origin, perhaps checkpoint and score.
 
     Where there is no such file, the threshold is None and its origin says so.
 
