@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from augmentation import Augmentation
 from utils.chunkfiles import INDEX_COLUMNS, index_path, read_video, read_wav
 from utils.cli import UserError
-from utils.constants import CHUNK_FRAMES, LABELS
+from utils.constants import CHUNKS_S, LABELS, SECOND, ChunkLength
 from utils.mfcc import chunk_mfcc
 from utils.tables import Schema, read_frame
 
@@ -43,12 +43,12 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
 
     Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is
     0), chunk (name), path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav
-    added), start_s (of the chunk in the video); perhaps others, of which `original` is used by `hold_out` and
-    `GROUP_COLUMNS` by the report on the test split.
+    added), start_s (of the chunk in the video); perhaps others, of which `original` is used by `hold_out`,
+    `chunk_s` by `chunk_length` and `GROUP_COLUMNS` by the report on the test split.
 
     Raises:
-        UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, or paths
-            outside `out_dir`.
+        UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, paths outside
+            `out_dir`, or chunks of several lengths.
     """
     path = index_path(out_dir, split)
     if not path.is_file():
@@ -68,7 +68,26 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     for column in schema.numbers:
         if not np.isfinite(index[column].to_numpy(np.float64)).all():
             raise UserError(f"{path} has a {column} that is no number; {schema.remedy}.")
+    chunk_length(index, path)
     return index
+
+
+def chunk_length(index: pd.DataFrame, path: Path | str = "the index") -> ChunkLength:
+    """How long the chunks of an index are: what its column chunk_s says, a second where there is none.
+
+    Raises:
+        UserError: they have several lengths, or one that no chunk has.
+    """
+    if "chunk_s" not in index:
+        return SECOND
+    lengths = index.chunk_s.unique().tolist()
+    if len(lengths) != 1 or lengths[0] not in CHUNKS_S:
+        listed = ", ".join(str(length)[:20] or "nothing" for length in lengths[:5])
+        raise UserError(
+            f"{path} has chunks of several or unknown lengths (chunk_s is {listed}), expected one of "
+            f"{', '.join(f'{length:g}' for length in CHUNKS_S)} s throughout; run write_csv.py again."
+        )
+    return ChunkLength.of(lengths[0])
 
 
 def digest(name: str) -> bytes:
@@ -89,7 +108,7 @@ def with_foreign_sound(index: pd.DataFrame) -> pd.DataFrame:
     """The rows of real videos, and as fakes the same pictures with the sound of another second of their
     track.
 
-    A track of one second has no other sound and gives no fake. The column `sound` names the chunk whose sound
+    A track of one chunk has no other sound and gives no fake. The column `sound` names the chunk whose sound
     it is.
     """
     real = index[index.label == LABELS["real"]].sort_values(["video", "track", "start_s"], kind="stable")
@@ -215,7 +234,8 @@ class ChunkDataset(Dataset):
 
     An item is a dict: video (T=30, H, W, 3) uint8 RGB, audio (1, F=13, L=99) float32 MFCC, label (fake 0,
     real 1), track, the number of its face track, row, its position in the index, and bad, a list of
-    (row, why) of chunks that could not be read; if none could, it has bad alone.
+    (row, why) of chunks that could not be read; if none could, it has bad alone.  T and L are those of
+    `length`.
 
     Args:
         index: as `read_index` or `with_foreign_sound` gives it.
@@ -238,6 +258,7 @@ class ChunkDataset(Dataset):
         replace_bad: bool = False,
     ):
         self.root = root
+        self.length = chunk_length(index)
         self.paths = index.path.tolist()
         self.sounds = index.sound.tolist() if "sound" in index else self.paths  # chunks whose sound is taken
         self.tracks = track_numbers(index)
@@ -257,8 +278,8 @@ class ChunkDataset(Dataset):
             taken = (row + i) % len(self)
             folder = self.root / self.paths[taken]
             try:
-                video = torch.from_numpy(read_video(folder, self.img_dim))
-                samples = read_wav(self.root / f"{self.sounds[taken]}.wav")
+                video = torch.from_numpy(read_video(folder, self.img_dim, self.length))
+                samples = read_wav(self.root / f"{self.sounds[taken]}.wav", self.length)
                 break
             except (OSError, ValueError) as error:
                 bad.append((taken, f"{folder}: {str(error).splitlines()[0]}"))
@@ -310,11 +331,13 @@ def _end_workers() -> None:
         process.kill()
 
 
-def check_shared_memory(batch_size: int, n_batches: int, img_dim: int, num_workers: int) -> None:
+def check_shared_memory(
+    batch_size: int, n_batches: int, img_dim: int, num_workers: int, length: ChunkLength = SECOND
+) -> None:
     """UserError if the batches that wait for training, two for each loader process, have no room."""
     if not num_workers or not SHARED_MEMORY.is_dir():
         return
-    batch_bytes = batch_size * 3 * CHUNK_FRAMES * img_dim**2  # of uint8; the sound is a thousandth
+    batch_bytes = batch_size * 3 * length.n_frames * img_dim**2  # of uint8; the sound is a thousandth
     free = shutil.disk_usage(SHARED_MEMORY).free
     needed = min(2 * num_workers, n_batches) * batch_bytes
     if needed > free:
@@ -335,7 +358,8 @@ def build_loader(
     Raises:
         UserError: its processes would lack shared memory.
     """
-    check_shared_memory(max(map(len, batches), default=0), len(batches), dataset.img_dim, num_workers)
+    largest = max(map(len, batches), default=0)
+    check_shared_memory(largest, len(batches), dataset.img_dim, num_workers, dataset.length)
     atexit.unregister(_end_workers)
     atexit.register(_end_workers)  # after, and so called before, multiprocessing's own
     cv2.setNumThreads(

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from augmentation import normalize
-from dataset import MAX_BAD_SHARE, mixed_seed
+from dataset import MAX_BAD_SHARE, chunk_length, mixed_seed
 from mds import mean_mds, video_scores
 from model import TwoStreamNet, contrastive_loss, cross_contrastive_loss, dissimilarity, synchronise_norms
 from utils.checkpoint import (
@@ -39,7 +39,7 @@ from utils.checkpoint import (
     merged_groups,
 )
 from utils.cli import UserError
-from utils.constants import CHUNK_S, CHUNK_SCORES, LABELS
+from utils.constants import CHUNK_SCORES, LABELS
 from utils.environment import peak_memory_mb
 from utils.ranks import Ranks, Stopped, StopSignal
 
@@ -101,6 +101,12 @@ class Objective:
     class_weight: Tensor | None = None  # (2,) weights of the chunks by label
     weights: Tensor | None = None  # (n_terms,), the paper's lambda; None: 1 each
     pairs: str = "dataset"  # cross: a picture with every sound of its track in the batch; else with its own
+    streams: str = "both"  # which the network has; of one alone its cross-entropy is the only term
+
+    @property
+    def names(self) -> list[str]:
+        """Of the terms of the network's streams."""
+        return list(LOSSES) if self.streams == "both" else [f"{self.streams}_ce"]
 
     def targets(self, batch: dict, device: torch.device) -> Targets:
         """What the objective needs to know of a batch of the loader."""
@@ -108,8 +114,9 @@ class Objective:
         return Targets(label, batch["track"].to(device, non_blocking=True) if self.pairs == "cross" else None)
 
     def __call__(self, out: dict[str, Tensor], targets: Targets) -> Tensor:
-        """The terms, in the order of `LOSSES`: (n_terms,), means over the batch, without `weights`."""
-        terms = torch.stack([term(out, targets, self.margin) for term in LOSSES.values()])  # (n_terms, B)
+        """The terms, in the order of `names`: (n_terms,), means over the batch, without `weights`."""
+        every = [LOSSES[name](out, targets, self.margin) for name in self.names]
+        terms = torch.stack(every)  # (n_terms, B)
         return (terms if self.class_weight is None else terms * self.class_weight[targets.label]).mean(1)
 
     def total(self, terms: Tensor) -> Tensor:
@@ -148,7 +155,8 @@ def build_model(checkpoint: Checkpoint, path: Path) -> TwoStreamNet:
 
 def channels_last(model: TwoStreamNet) -> TwoStreamNet:
     """The network with its visual stream laid out in memory as `normalize` gives its input: faster."""
-    model.netcnnlip.to(memory_format=torch.channels_last_3d)
+    if hasattr(model, "netcnnlip"):  # not where the audio stream is alone
+        model.netcnnlip.to(memory_format=torch.channels_last_3d)
     return model
 
 
@@ -166,12 +174,27 @@ def forward(net: nn.Module, batch: dict, device: torch.device, amp: str) -> dict
     return {name: values.float() for name, values in out.items()}
 
 
-def chunk_values(out: dict[str, Tensor]) -> Tensor:
-    """What the network says of each chunk, `CHUNK_SCORES`: (3, B), the dissimilarity and the two heads'
-    probability of fake, 0..1.
+def p_fake(out: dict[str, Tensor], stream: str) -> Tensor:
+    """The probability of fake, 0..1, by the classifier of a stream: (B,), NaN if it is not there."""
+    if f"{stream}_logits" not in out:
+        return torch.full_like(next(iter(out.values()))[:, 0], math.nan)
+    return out[f"{stream}_logits"].softmax(1)[:, LABELS["fake"]]
+
+
+def chunk_score(out: dict[str, Tensor]) -> Tensor:
+    """The score of each chunk, (B,), higher is more fake: the dissimilarity, or in a network of one stream
+    its classifier's probability of fake.
     """
-    p_fake = [out[f"{head}_logits"].softmax(1)[:, LABELS["fake"]] for head in ("video", "audio")]
-    return torch.stack([dissimilarity(out["video_emb"], out["audio_emb"]), *p_fake])
+    if {"video_emb", "audio_emb"} <= out.keys():
+        return dissimilarity(out["video_emb"], out["audio_emb"])
+    return p_fake(out, "video" if "video_logits" in out else "audio")
+
+
+def chunk_values(out: dict[str, Tensor]) -> Tensor:
+    """What the network says of each chunk, `CHUNK_SCORES`: (3, B), its score and the two heads' probability
+    of fake, 0..1, NaN for one that is not there.
+    """
+    return torch.stack([chunk_score(out), p_fake(out, "video"), p_fake(out, "audio")])
 
 
 class Trainer:
@@ -259,21 +282,31 @@ class Epoch:
         ranks: this process and its companions.
         seed: of the epoch: order, dropout.
         saved: what `gathered` gave, to go on from.
+        terms: names of the loss terms, see `Objective.names`; None: all.
 
     Raises:
         ValueError, TypeError, LookupError, RuntimeError and the like: `saved` is something else.
     """
 
-    def __init__(self, index: pd.DataFrame, ranks: Ranks, seed: int = 0, saved: UnderWay | None = None):
+    def __init__(
+        self,
+        index: pd.DataFrame,
+        ranks: Ranks,
+        seed: int = 0,
+        saved: UnderWay | None = None,
+        terms: Sequence[str] | None = None,
+    ):
         self.index, self.ranks, self.seed = index, ranks, seed
+        self.terms = list(LOSSES if terms is None else terms)
         self.position = self.n_steps = 0  # chunks taken by all ranks, steps taken
-        self.sums = torch.zeros(len(LOSSES), dtype=torch.float64, device=ranks.device)
-        self.distances = torch.full((len(index),), -1.0, device=ranks.device)  # of the chunks seen, by row
+        self.sums = torch.zeros(len(self.terms), dtype=torch.float64, device=ranks.device)
+        # the scores of the chunks seen, by row
+        self.distances = torch.full((len(index),), -1.0, device=ranks.device)
         self.bad: dict[int, str] = {}  # rows that can't be read, and why
         self.seconds = self.wait_s = 0.0  # spent in all, and waiting for the loader
         # step, terms and rows; left on the device to not wait for it at each step
         self.unchecked: list[tuple[int, Tensor, Tensor]] = []
-        self._terms = torch.zeros(len(LOSSES), device=ranks.device)  # of the step under way
+        self._terms = torch.zeros(len(self.terms), device=ranks.device)  # of the step under way
         self._rows: list[Tensor] = []
         if saved:
             self._take_up(saved)
@@ -349,8 +382,8 @@ class Epoch:
         self.seconds += time.perf_counter() - start
 
     def note(self, rows: Tensor, distances: Tensor, terms: Tensor) -> None:
-        """Take note of a batch of the step under way: (B,) rows of the index and their dissimilarities,
-        (n_terms,) its share of the step's loss terms.
+        """Take note of a batch of the step under way: (B,) rows of the index and their scores, (n_terms,) its
+        share of the step's loss terms.
         """
         self._terms += terms.detach()
         self._rows.append(rows)
@@ -373,7 +406,7 @@ class Epoch:
         found: list[tuple[int, str]] = []  # step and words of this rank's first bad step
         for (step, _, rows), terms in zip(self.unchecked, values, strict=True):
             if not found and not np.isfinite(terms).all():
-                what = not_finite(terms, list(LOSSES), f"the loss in epoch {number}, step {step}")
+                what = not_finite(terms, self.terms, f"the loss in epoch {number}, step {step}")
                 found.append(
                     (step, f"{what}; the batch held {', '.join(self.index.path.iloc[rows.tolist()])}")
                 )
@@ -409,9 +442,7 @@ def train_epoch(
                         terms = trainer.objective(out, targets)  # (n_terms,)
                         loss = trainer.objective.total(terms) / accumulate
                         trainer.scaler.scale(loss).backward()
-                    epoch.note(
-                        batch["row"], dissimilarity(out["video_emb"], out["audio_emb"]), terms / accumulate
-                    )
+                    epoch.note(batch["row"], chunk_score(out), terms / accumulate)
                 trainer.update()
             after_step()
 
@@ -440,7 +471,7 @@ def epoch_figures(
     whole: UnderWay, index: pd.DataFrame, device: torch.device, objective: Objective
 ) -> dict[str, float]:
     """The figures of an epoch, in training mode, from what `Epoch.gathered` gives: loss and its terms, by
-    label avg_score (mean dissimilarity of chunks) and mean_mds, train_auc, speed, memory, chunks that could
+    label avg_score (mean score of chunks) and mean_mds, train_auc, speed, memory, chunks that could
     not be read.
     """
     means = whole["sums"] / whole["n_steps"]
@@ -451,7 +482,7 @@ def epoch_figures(
     by_label = {name: scores.dissimilarity[scores.label == code].mean() for name, code in LABELS.items()}
     return {
         "loss": objective.total(means).item(),
-        **dict(zip(LOSSES, means.tolist(), strict=True)),
+        **dict(zip(objective.names, means.tolist(), strict=True)),
         **{f"avg_score_{name}": float(mean) for name, mean in by_label.items()},
         "train_auc": video_auc(videos),
         **{f"mean_mds_{name}": mds[f"mean_mds_{name}"] for name in LABELS},
@@ -511,4 +542,4 @@ def score_chunks(
     taken, *columns = zip(*rows, strict=True)
     scores = index.iloc[list(taken)][["video", "label", "track", "chunk", "start_s"]].reset_index(drop=True)
     values = dict(zip(CHUNK_SCORES, map(list, columns), strict=True))
-    return scores.assign(end_s=scores.start_s + CHUNK_S, **values)
+    return scores.assign(end_s=scores.start_s + chunk_length(index).chunk_s, **values)

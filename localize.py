@@ -65,7 +65,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=number(float, 1 / FPS, 1),
         default=0.2,
         metavar="S",
-        help="seconds from one chunk to the next, 1 for no overlap",
+        help="seconds from one chunk to the next, 1 for no overlap of chunks of a second",
     )
     add(
         "--smooth_s",

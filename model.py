@@ -4,14 +4,15 @@ loss.
     python -c "import model; print(model.TwoStreamNet())"
 
 Shape letters, here and everywhere in this project: B batch, C channels, T frames, H W pixels, F cepstral
-coefficients, L MFCC frames, D embedding.  A chunk is T = 30 frames (1 s) of video and (F, L) = (13, 99) MFCC.
+coefficients, L MFCC frames, D embedding.  A chunk is T = 30 frames (1 s) of video and (F, L) = (13, 99) MFCC;
+in networks for other lengths (`chunk_s`) T, L and what follows from them differ.
 Labels are the authors': fake = 0, real = 1.
 
 Parameter names and shapes are those of the authors' checkpoints, which therefore load as they are.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -31,9 +32,9 @@ RESNETS = {  # depth -> (bottleneck?, blocks in layer1 .. layer4)
 }
 WIDTHS = (64, 128, 256, 256)  # of layer1 .. layer4; the last is 256, not ResNet's usual 512
 HIDDEN_DIM = 4096
-AUDIO_FRAMES = 99  # L of a chunk
-AUDIO_CHANNELS = 512  # left of its MFCC by the audio convolutions, at so many positions:
-AUDIO_POSITIONS = ((AUDIO_FRAMES - 3) // 2 + 1 - 3) // 2 + 1 - 3
+AUDIO_FRAMES = {0.5: 49, 1.0: 99, 2.0: 199}  # L of a chunk, by its length in seconds
+AUDIO_CHANNELS = 512  # left of its MFCC by the audio convolutions, at `audio_positions`
+STREAMS = ("both", "video", "audio")
 INITS = ("authors", "torch")
 NORMS = ("batch", "clip")
 DISTANCES = ("authors", "standardised")
@@ -244,6 +245,11 @@ class VisualNet(nn.Module):
 BACKBONES: dict[str, Callable[[float], nn.Module]] = {net: partial(VisualNet, net) for net in RESNETS}
 
 
+def audio_positions(chunk_s: float) -> int:
+    """How many places in time the audio convolutions leave of the MFCC of a chunk: 21 of a second."""
+    return ((AUDIO_FRAMES[chunk_s] - 3) // 2 + 1 - 3) // 2 + 1 - 3
+
+
 def audio_net(width: float = 1.0) -> nn.Sequential:
     """The audio convolutions: (B, 1, F=13, L=99) MFCC -> (B, 512, 1, 21) at full width."""
 
@@ -293,6 +299,9 @@ class TwoStreamNet(nn.Module):
             by those of each clip alone, as in evaluation ("clip").
         width: of all layers but the embeddings, as a share of the paper's.
         detach_heads: train the classifiers on the embeddings as they are, without shaping these.
+        streams: "both", or the one that is there, with its classifier and without the other ("video",
+            "audio"; paper, section 4).
+        chunk_s: length of a chunk in seconds, a key of `AUDIO_FRAMES`.
     """
 
     def __init__(
@@ -306,33 +315,43 @@ class TwoStreamNet(nn.Module):
         norm: str = "batch",
         width: float = 1.0,
         detach_heads: bool = False,
+        streams: str = "both",
+        chunk_s: float = 1.0,
     ):
         super().__init__()
-        choices = {"net": (net, BACKBONES), "init": (init, INITS), "distance": (distance, DISTANCES)}
-        for name, (value, known) in (choices | {"norm": (norm, NORMS)}).items():
+        choices: dict[str, tuple[Any, Collection]] = {"net": (net, BACKBONES), "init": (init, INITS)}
+        choices |= {"distance": (distance, DISTANCES), "norm": (norm, NORMS), "streams": (streams, STREAMS)}
+        choices |= {"chunk_s": (chunk_s, AUDIO_FRAMES)}
+        for name, (value, known) in choices.items():
             if value not in known:
-                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, known))}")
         self.img_dim, self.detach_heads = img_dim, detach_heads
-        visual_net: Any = BACKBONES[net](width)
-        hidden_dim, side = scaled(HIDDEN_DIM, width), math.ceil(img_dim / visual_net.stride)
-        for module in visual_net.modules():
-            if isinstance(module, ClipNorm3d):
-                module.per_clip = norm == "clip"
+        self.chunk_s, self.streams = chunk_s, streams
+        self.has_video, self.has_audio = streams != "audio", streams != "video"
+        hidden_dim = scaled(HIDDEN_DIM, width)
+        visual_net: Any = BACKBONES[net](width) if self.has_video else None
         # in the authors' order, which their saved optimisers count on
-        self.netcnnaud = audio_net(width)
-        self.netfcaud = embedding_head(AUDIO_POSITIONS * scaled(AUDIO_CHANNELS, width), hidden_dim, final_dim)
-        self.netcnnlip = visual_net
-        self.netfclip = embedding_head(visual_net.out_channels * side**2, hidden_dim, final_dim)
-        self.final_bn_lip = nn.BatchNorm1d(final_dim)
-        self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
-        self.final_bn_aud = nn.BatchNorm1d(final_dim)
-        self.final_fc_aud = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
+        if self.has_audio:
+            n_features = audio_positions(chunk_s) * scaled(AUDIO_CHANNELS, width)
+            self.netcnnaud = audio_net(width)
+            self.netfcaud = embedding_head(n_features, hidden_dim, final_dim)
+        if self.has_video:
+            n_features = visual_net.out_channels * math.ceil(img_dim / visual_net.stride) ** 2
+            self.netcnnlip = visual_net
+            self.netfclip = embedding_head(n_features, hidden_dim, final_dim)
+            self.final_bn_lip = nn.BatchNorm1d(final_dim)
+            self.final_fc_lip = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
+        if self.has_audio:
+            self.final_bn_aud = nn.BatchNorm1d(final_dim)
+            self.final_fc_aud = nn.Sequential(nn.Dropout(dropout), nn.Linear(final_dim, 2))
         self.standardise = None
-        if distance == "standardised":
+        if distance == "standardised" and streams == "both":
             self.standardise = nn.ModuleDict(
                 {name: nn.BatchNorm1d(final_dim, affine=False) for name in ("video", "audio")}
             )
         for module in self.modules():
+            if isinstance(module, ClipNorm3d):
+                module.per_clip = norm == "clip"
             is_conv = isinstance(module, (nn.Conv2d, nn.Conv3d))
             if is_conv or (init == "authors" and isinstance(module, nn.Linear)):
                 initialise(module)
@@ -346,26 +365,29 @@ class TwoStreamNet(nn.Module):
 
         Returns:
             video_emb, audio_emb: (B, D), for `dissimilarity`; video_logits, audio_logits: (B, 2), columns
-            fake, real.
+            fake, real.  Those of a stream that is not there are left out.
         """
-        return self.compare(self.netcnnlip(video), audio)
+        return self.compare(self.netcnnlip(video) if self.has_video else video, audio)
 
     def compare(self, video_features: Tensor, audio: Tensor) -> dict[str, Tensor]:
         """What `forward` returns, from the visual features: (B, C, 8, h, w), the last layer that knows where
         in the frame.
         """
-        video_emb = self.netfclip(video_features.mean(2).flatten(1))  # (B, C, 8, h, w) -> (B, C*h*w)
-        audio_emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
-        judged = [emb.detach() if self.detach_heads else emb for emb in (video_emb, audio_emb)]
-        logits = {
-            "video_logits": self.final_fc_lip(self.final_bn_lip(judged[0])),
-            "audio_logits": self.final_fc_aud(self.final_bn_aud(judged[1])),
-        }
+        out: dict[str, Tensor] = {}
+        if self.has_video:
+            emb = self.netfclip(video_features.mean(2).flatten(1))  # (B, C, 8, h, w) -> (B, C*h*w)
+            judged = emb.detach() if self.detach_heads else emb
+            out |= {"video_emb": emb, "video_logits": self.final_fc_lip(self.final_bn_lip(judged))}
+        if self.has_audio:
+            emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
+            judged = emb.detach() if self.detach_heads else emb
+            out |= {"audio_emb": emb, "audio_logits": self.final_fc_aud(self.final_bn_aud(judged))}
         if self.standardise is not None:
-            scale = math.sqrt(2 * video_emb.shape[1])  # of two unrelated standardised vectors' distance
-            video_emb = self.standardise["video"](video_emb) / scale
-            audio_emb = self.standardise["audio"](audio_emb) / scale
-        return {"video_emb": video_emb, "audio_emb": audio_emb, **logits}
+            # of two unrelated standardised vectors' distance
+            scale = math.sqrt(2 * out["video_emb"].shape[1])
+            for name, norm in self.standardise.items():
+                out[f"{name}_emb"] = norm(out[f"{name}_emb"]) / scale
+        return out
 
 
 def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Find the faces in videos, track and crop them, and cut them with their sound into 1-second chunks.
+"""Find the faces in videos, track and crop them, and cut them with their sound into chunks of a second.
 
     python pre-process.py --out_dir train
     torchrun --nproc_per_node=8 pre-process.py --out_dir train    # several GPUs or machines
@@ -47,7 +47,7 @@ from utils.cli import (
     run,
     to_path,
 )
-from utils.constants import LABELS
+from utils.constants import CHUNKS_S, LABELS, SECOND
 from utils.launch import Group
 
 MAX_UNEXPECTED = 20  # failures in a row that no video explains: something else is broken
@@ -77,6 +77,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "<video>/<track>_<chunk>"
     )
     add("--tracks", choices=TRACKS, default="longest", help=words)
+    words = "seconds of a chunk, as in the paper's ablation; the network is then made for that length"
+    add("--chunk_s", type=float, choices=CHUNKS_S, default=SECOND.chunk_s, help=words)
     add("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     words = (
         "processes that decode videos, of each rank under torchrun (default: the cores available; "

@@ -19,8 +19,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from utils.cli import HelpFormatter, number, run, stop_quietly, to_path
-from utils.constants import SPLITS
+from utils.cli import HelpFormatter, legible, number, run, stop_quietly, to_path
+from utils.constants import SCORE_NAMES, SPLITS
 
 # Libraries that compute are imported by the function that needs them: --help must not wait for them.
 SCORE_FILE = "scores.csv"
@@ -138,6 +138,8 @@ def report_scores(scores_path: Path, folder: Path, threshold: float | None, by: 
     with replacing(plot) as path:
         plot_roc(scores, report, path, report["calibration"])
     write_test_page(page, report, scores, scores_path, summary["checkpoint"])
+    if report["score"] != SCORE_NAMES["both"]:
+        print(f"the MDS of these videos is the mean {legible(report['score'])}")
     print(*metric_lines(report), sep="\n")
     print(f"written: {figures}, {plot}, {page}")
 

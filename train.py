@@ -24,6 +24,7 @@ if __name__ == "__main__":  # --help and mistakes are answered before the import
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from augmentation import Augmentation
 from dataset import (
     ChunkDataset,
     build_loader,
+    chunk_length,
     class_weights,
     digest,
     epoch_batches,
@@ -72,6 +74,7 @@ from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
 from utils.calibration import calibrated
 from utils.checkpoint import (
+    EARLIER,
     FOREIGN,
     Checkpoint,
     UnderWay,
@@ -80,14 +83,16 @@ from utils.checkpoint import (
     keep_checkpoint,
     list_checkpoints,
     load_checkpoint,
+    refuse_other_chunks,
     refuse_other_network,
     save_checkpoint,
     stored_calibration,
     stored_threshold,
     threshold_videos,
 )
+from utils.chunkfiles import index_path
 from utils.cli import UserError, n_cores, run
-from utils.constants import AUGMENTATIONS, COLLECTED_COLUMNS, LABEL_NAMES, POLARITY
+from utils.constants import AUGMENTATIONS, COLLECTED_COLUMNS, LABEL_NAMES, POLARITY, SCORE_NAMES, SECOND
 from utils.environment import describe_environment
 from utils.files import make_folder, replacing
 from utils.jsonfiles import plain, write_json
@@ -124,6 +129,7 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: SplitSc
     """Train to the last epoch, or until a signal asks to stop; the exit status."""
     per_step = args.batch_size * args.accumulate * scorer.ranks.size
     data = training_data(args, per_step)
+    network = network | {"chunk_s": data.dataset.length.chunk_s}
     objective = training_objective(args, data.dataset.labels, scorer.ranks.device)
     with ExitStack() as held:
         training, trainer = begin(args, network, folder, data, objective, scorer, held)
@@ -207,12 +213,12 @@ def begin(
         load_state(model, checkpoint["state_dict"], start.path)
     how = {"execution": scorer.execution, "accumulate": args.accumulate, "sync_bn": args.sync_bn}
     trainer = Trainer(model, ranks, objective, lr=args.lr, weight_decay=args.wd, **how)
-    training = Run(start.folder, ranks, vars(args), network, data.order_digest)
+    training = Run(start.folder, ranks, vars(args), network, data.order_digest, objective.names)
     if checkpoint and start.path:
         training.take_up(start, checkpoint, trainer, args.reset_lr)
         # only to see that it fits, before anything is written
         with fitting(start.path, "a training to go on with: its epoch under way"):
-            Epoch(data.index, ranks, saved=training.under_way)
+            Epoch(data.index, ranks, saved=training.under_way, terms=objective.names)
     elif args.resume:
         training.say(f"nothing to resume in {training.model_dir}, so this run starts with epoch 1")
     training.open()
@@ -227,9 +233,19 @@ class Run:
         folder: of the run.
         settings: all flags. `network`: those of them that are arguments of `TwoStreamNet`.
         order_digest: of the chunks and their order.
+        terms: names of the loss terms.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, settings: dict, network: dict, order_digest: str):
+    def __init__(
+        self,
+        folder: Path,
+        ranks: Ranks,
+        settings: dict,
+        network: dict,
+        order_digest: str,
+        terms: Sequence[str],
+    ):
+        self.terms = terms
         self.folder, self.model_dir, self.ranks = folder, folder / "model", ranks
         self.settings, self.network, self.order_digest = settings, network, order_digest
         self.environment = describe_environment(ranks.device, ranks.size)
@@ -307,7 +323,7 @@ class Run:
     def begin_epoch(self, index: pd.DataFrame) -> Epoch:
         """The next epoch, or what is left of the one under way."""
         saved, self.under_way = self.under_way, None
-        return Epoch(index, self.ranks, self.settings["seed"] + self.n_epochs, saved)
+        return Epoch(index, self.ranks, self.settings["seed"] + self.n_epochs, saved, self.terms)
 
     def save(self, trainer: Trainer, under_way: UnderWay | None = None, is_best: bool = False) -> None:
         """Write a checkpoint, after the epochs done and what is under way of the next one."""
@@ -363,7 +379,7 @@ class Run:
     def draw_curves(self) -> None:
         if self.ranks.is_main and self.records:
             with replacing(self.folder / "curves.png") as partial:
-                plot_curves(self.records, partial, list(LOSSES))
+                plot_curves(self.records, partial, self.terms)
             self._curves_drawn_at = time.monotonic()
 
 
@@ -417,7 +433,7 @@ class Watch:
     def print_losses(self, values: list[float]) -> None:
         if self.run.scalars is None:
             return
-        named = "  ".join(f"{name} {value:.4f}" for name, value in zip(LOSSES, values, strict=True))
+        named = "  ".join(f"{name} {value:.4f}" for name, value in zip(self.run.terms, values, strict=True))
         loss = self.trainer.objective.total(torch.tensor(values, dtype=torch.float64)).item()
         self._progress.write(
             f"epoch {self.number} step {self.epoch.n_steps}/{self.n_steps}  loss {loss:.4f}  {named}  "
@@ -438,7 +454,10 @@ def forecast(step_s: float, n_steps: int, img_dim: int) -> str:
 def describe(training: Run, data: TrainingData, per_step: int) -> str:
     """What is trained on, where."""
     ranks, n_chunks, n_out = training.ranks, len(data.index), len(data.index) % per_step
-    words = f"run folder {training.folder}, {n_chunks} chunks of {data.index.video.nunique()} videos"
+    length, streams = data.dataset.length, training.network["streams"]
+    of_s = "" if length == SECOND else f" of {length.chunk_s:g} s"
+    words = f"run folder {training.folder}, {n_chunks} chunks{of_s} of {data.index.video.nunique()} videos"
+    words += "" if streams == "both" else f", for the {streams} stream alone"
     words += f", on {ranks.device}" + (f", {ranks.size} processes" if ranks.size > 1 else "")
     words += f"; {data.held_out.video.nunique()} videos held out" if len(data.held_out) else ""
     return words + (
@@ -517,7 +536,7 @@ def training_objective(args: argparse.Namespace, labels: np.ndarray, device: tor
             f"of {', '.join(LOSSES)}."
         )
     weights = torch.tensor(args.loss_weights, device=device) if args.loss_weights else None
-    return Objective(args.hyper_param, class_weight, weights, args.pairs)
+    return Objective(args.hyper_param, class_weight, weights, args.pairs, args.streams)
 
 
 @dataclass(frozen=True)
@@ -584,6 +603,9 @@ def score_test_split(
     index = read_index(scorer.out_dir, "test")
     checkpoint = load_checkpoint(path, network)
     refuse_other_network(path, checkpoint, asked)
+    refuse_other_chunks(
+        path, checkpoint, chunk_length(index).chunk_s, f"{index_path(scorer.out_dir, 'test')}"
+    )
     ranks.decide(lambda: make_folder(scores_dir))  # before the work of hours
     if ranks.is_main:
         print(f"scoring {len(index)} chunks of {index.video.nunique()} videos with {path}, on {ranks.device}")
@@ -617,6 +639,7 @@ def write_scores(
         "margin": checkpoint.get("args", {}).get("hyper_param"),
         "calibration": calibration,
         "calibration_origin": valid_for,
+        "score": SCORE_NAMES[checkpoint.get("config", EARLIER)["streams"]],
     }
     write_json(scores_dir / "scores.json", summary)
     tables = (

@@ -25,12 +25,13 @@ from utils.chunkfiles import (
     IndexRow,
     check_chunk,
     index_path,
+    length_of,
     list_chunks,
     read_record,
     track_of,
 )
 from utils.cli import HelpFormatter, UserError, legible, run, to_path
-from utils.constants import CHUNK_FRAMES, COLLECTED_COLUMNS, FPS, LABELS, SPLITS
+from utils.constants import COLLECTED_COLUMNS, LABELS, SECOND, SPLITS, ChunkLength
 from utils.tables import read_table, write_table
 
 COLLECTED = "index.csv"  # of a split, by collect.py
@@ -52,21 +53,25 @@ class Checked:
     rows: list[IndexRow] = field(default_factory=list)  # of the good chunks
     rejects: list[tuple[str, str]] = field(default_factory=list)  # path of each other chunk, and why
     settings: set[str] = field(default_factory=set)  # hashes of those that the videos were made with
+    lengths: dict[ChunkLength, str] = field(default_factory=dict)  # of the chunks, each with a video of it
 
     def add(self, other: "Checked") -> None:
         self.rows += other.rows
         self.rejects += other.rejects
         self.settings |= other.settings
+        self.lengths = other.lengths | self.lengths
 
 
 def check_video(out_dir: Path, label: str, video: Path) -> Checked:
     """Check the chunks in a video's folder."""
     found, record = Checked(), read_record(video)
+    length = length_of(record)
     for name, start_s in list_chunks(video, record):
         path = (video / name).relative_to(out_dir).as_posix()
-        why = check_chunk(video / name)
+        why = check_chunk(video / name, length)
         if why is None:
             video_name, track = f"{label}/{video.name}", track_of(name)
+            found.lengths[length] = video_name
             found.rows.append(IndexRow(video_name, LABELS[label], track, name, path, round(start_s, 3)))
         else:
             found.rejects.append((path, why))
@@ -107,8 +112,21 @@ def find_splits(out_dir: Path) -> list[str]:
     return splits
 
 
-def write_index(out_dir: Path, split: str, rows: list[IndexRow]) -> None:
-    """Write the index of a split, with what collect.py knows of its videos."""
+def one_length(out_dir: Path, split: str, found: Checked) -> ChunkLength:
+    """How long the chunks of a split are; UserError if they are not all as long."""
+    if len(found.lengths) > 1:
+        listed = ", ".join(f"{length.chunk_s:g} s in {video}" for length, video in found.lengths.items())
+        raise UserError(
+            f"the chunks in {out_dir / split / 'pytmp'} are of several lengths ({listed}), expected one; "
+            "make all with one --chunk_s (pre-process.py --overwrite), or delete the folders of the others."
+        )
+    return next(iter(found.lengths), SECOND)
+
+
+def write_index(out_dir: Path, split: str, rows: list[IndexRow], length: ChunkLength) -> None:
+    """Write the index of a split, with what collect.py knows of its videos; the length of its chunks is in it
+    where that is not a second.
+    """
     path = out_dir / split / COLLECTED
     known = {row.get("video", ""): row for row in read_table(path)}
     if "" in known:
@@ -116,18 +134,19 @@ def write_index(out_dir: Path, split: str, rows: list[IndexRow]) -> None:
     first_known = next(iter(known.values()), {})
     columns = [name for name in COLLECTED_COLUMNS if name in first_known]
     more = ([known.get(row.video, {}).get(name, "") for name in columns] for row in rows)
-    cells = ([*row, *others] for row, others in zip(rows, more, strict=True))
-    write_table(index_path(out_dir, split), [*INDEX_COLUMNS, *columns], cells)
+    lengths = {} if length == SECOND else {"chunk_s": length.chunk_s}
+    cells = ([*row, *lengths.values(), *others] for row, others in zip(rows, more, strict=True))
+    write_table(index_path(out_dir, split), [*INDEX_COLUMNS, *lengths, *columns], cells)
     unknown = sorted({row.video for row in rows} - known.keys()) if known else []
     if unknown:
         print(legible(f"note: {len(unknown)} videos are not in {path}, the first {unknown[0]}"))
 
 
-def print_counts(split: str, rows: list[IndexRow]) -> None:
+def print_counts(split: str, rows: list[IndexRow], length: ChunkLength) -> None:
     for label, code in LABELS.items():
         videos = [row.video for row in rows if row.label == code]
         n_chunks = len(videos)
-        n_s = n_chunks * CHUNK_FRAMES // FPS
+        n_s = int(n_chunks * length.chunk_s)
         print(f"{split:<6} {label:<6} {len(set(videos)):>7} {n_chunks:>8} {n_s:>8}")
 
 
@@ -156,8 +175,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'split':<6} {'label':<6} {'videos':>7} {'chunks':>8} {'seconds':>8}")
     for split in splits:
         found = check_split(args.out_dir, split)
-        write_index(args.out_dir, split, found.rows)
-        print_counts(split, found.rows)
+        length = one_length(args.out_dir, split, found)
+        write_index(args.out_dir, split, found.rows, length)
+        print_counts(split, found.rows, length)
         every.add(found)
     write_table(args.out_dir / REJECTS, ("path", "reason"), every.rejects)
     for split in set(SPLITS) - set(splits):

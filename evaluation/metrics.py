@@ -96,6 +96,7 @@ class Report(Metrics):
     threshold_origin: str  # where `threshold` is from, or why there is none, in words
     # the one of the command line, the model's and, if the distances are theirs, the authors', as far as known
     thresholds: list[Decisions]
+    score: str  # what the score of a chunk is, in words
     authors_scale: bool  # whether the distances can be the authors', so that their threshold means something
     calibration: CalibrationFigures | None  # None: the model gives no probabilities
     calibration_origin: str  # for which videos they hold, or why there are none; empty if nothing is known
@@ -135,7 +136,8 @@ def head_scores(scores: pd.DataFrame, chunks: pd.DataFrame) -> pd.DataFrame:
     """A score table with p_fake_video and p_fake_audio of each video: like MDS the mean of a track, and of
     those the largest.
     """
-    means = chunks.groupby(["video", "track"])[list(HEADS.values())].mean().groupby("video").max()
+    known = [column for column in HEADS.values() if column in chunks]
+    means = chunks.groupby(["video", "track"])[known].mean().groupby("video").max()
     return scores.join(means, on="video")
 
 
@@ -288,6 +290,7 @@ def report_figures(
         **video_metrics(scores, threshold, chunks, by),
         "threshold_origin": origin,
         "thresholds": [decisions(scores, value, name) for name, value in tried.items()],
+        "score": summary["score"],
         "authors_scale": is_theirs,
         "calibration": calibration_figures(scores, calibration) if calibration else None,
         "calibration_origin": summary["calibration_origin"],

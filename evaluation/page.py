@@ -21,6 +21,7 @@ from evaluation.report import (
 )
 from utils.calibration import calibration_words
 from utils.cli import legible
+from utils.constants import SCORE_NAMES
 from utils.pages import data_uri, write_page
 
 N_PARTS = {"scores": 2, "model": 3}  # of a path, from its end, that say which file it is
@@ -49,6 +50,7 @@ def write_test_page(
         source=short_path(source, N_PARTS["scores"]),
         checkpoint=checkpoint and short_path(PurePath(checkpoint), N_PARTS["model"]),
         plots={name: data_uri(panel_png(draw), "image/png") for name, draw in pictures.items()},
+        usual_score=SCORE_NAMES["both"],
         interval_text=interval_text,
         fpr_notes={str(fpr): fpr_note(fpr, report["n_real"]) for fpr in FPRS},
         min_group=MIN_GROUP,

@@ -147,6 +147,8 @@ def chunk_lines(metrics: Metrics) -> Iterator[str]:
         return
     note = f"{metrics['n_chunks']} chunks, each under its video's label"
     yield figure_line("AUC (chunk-wise)", metrics["chunk_auc"], note)
+    if len(metrics["heads"]) == 1:
+        return
     yield ""
     yield "which part of the network sees it (AUC over videos, higher score: more fake)"
     for name, figures in metrics["heads"].items():

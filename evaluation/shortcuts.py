@@ -20,9 +20,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
 from evaluation.auc import Interval, delong_auc, interval_text
-from utils.chunkfiles import RECORD, read_record, read_wav
+from utils.chunkfiles import RECORD, length_of, read_record, read_wav
 from utils.cli import legible, n_cores
-from utils.constants import LABELS, SILENCE_DBFS
+from utils.constants import LABELS, SECOND, SILENCE_DBFS, ChunkLength
 from utils.containers import VideoError, open_container, pick_stream, reason
 from utils.sound import decode_sound
 
@@ -115,11 +115,11 @@ def source_cues(path: Path) -> dict[str, float]:
         }
 
 
-def loudness(wavs: list[Path]) -> float:
+def loudness(wavs: list[Path], length: ChunkLength = SECOND) -> float:
     """The RMS of chunks' sound in dB of full scale, at least `FLOOR_DBFS`; OSError or ValueError if one can't
     be read.
     """
-    power = np.mean([np.mean((read_wav(path) / 32768.0) ** 2) for path in wavs])
+    power = np.mean([np.mean((read_wav(path, length) / 32768.0) ** 2) for path in wavs])
     return max(FLOOR_DBFS, 10 * np.log10(power)) if power else FLOOR_DBFS
 
 
@@ -128,11 +128,11 @@ def measure_video(video: str, chunks: pd.DataFrame, out_dir: Path, split: str) -
     cues: dict[str, object] = {**dict.fromkeys(CUES, float("nan")), "n_chunks": len(chunks), "problem": ""}
     label, name = video.split("/", 1)
     wavs = [out_dir / f"{path}.wav" for path in chunks.path]
+    record = read_record(out_dir / split / "pytmp" / label / name)
     try:
-        cues["loudness_dbfs"] = loudness(wavs)
+        cues["loudness_dbfs"] = loudness(wavs, length_of(record))
     except (OSError, ValueError) as error:
         cues["problem"] = f"a chunk's sound can't be read: {reason(error)}"
-    record = read_record(out_dir / split / "pytmp" / label / name)
     if record is None:
         return cues | {"problem": f"no {RECORD} names its file"}
     try:

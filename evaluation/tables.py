@@ -9,7 +9,7 @@ import pandas as pd
 from mds import video_scores
 from utils.calibration import Calibration, checked_calibration
 from utils.cli import UserError
-from utils.constants import AUTHORS_DISTANCE, AUTHORS_MARGIN, CHUNK_SCORES, LABEL_NAMES
+from utils.constants import AUTHORS_DISTANCE, AUTHORS_MARGIN, CHUNK_SCORES, LABEL_NAMES, SCORE_NAMES
 from utils.files import MAX_RECORD_BYTES
 from utils.jsonfiles import load_json
 from utils.tables import Schema, read_frame
@@ -38,6 +38,7 @@ class Summary(TypedDict):
     threshold: float | None  # None: it has none
     threshold_origin: str  # where it is from, or why there is none, in words
     checkpoint: str | None  # its file
+    score: str  # what the score of a chunk is, in words
     authors_scale: bool  # whether its distances can be on the authors' scale
     calibration: Calibration | None  # None: it gives no probabilities
     calibration_origin: str  # for which videos they hold, or why there are none; empty if nothing is known
@@ -49,6 +50,7 @@ def unknown_summary(why: str) -> Summary:
         "threshold": None,
         "threshold_origin": f"none: {why}",
         "checkpoint": None,
+        "score": SCORE_NAMES["both"],
         "authors_scale": True,
         "calibration": None,
         "calibration_origin": "",
@@ -81,7 +83,8 @@ def read_scores(path: Path, needs_both: bool = True) -> pd.DataFrame:
 
 def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
     """Read chunk_scores.csv for the videos of a score table that was made of it; None if there is no such
-    file.
+    file.  Where one head's column is empty and the other's is the score, the network has one stream, and both
+    columns are left out.
 
     Raises:
         UserError: not CSV, empty, a column missing, a value that is no finite number, or other scores than in
@@ -91,7 +94,11 @@ def read_chunk_scores(path: Path, scores: pd.DataFrame) -> pd.DataFrame | None:
         return None
     chunks = read_frame(path, CHUNKS)
     chunks = chunks[chunks.video.isin(scores.video)].reset_index(drop=True)
-    bad = chunks.video[~np.isfinite(chunks[list(CHUNK_SCORES)]).all(axis=1)]
+    heads = chunks[list(HEADS.values())].dropna(axis=1, how="all")
+    if heads.shape[1] == 1 and heads.iloc[:, 0].equals(chunks.dissimilarity.rename(heads.columns[0])):
+        chunks = chunks.drop(columns=list(HEADS.values()))
+    known = [column for column in CHUNK_SCORES if column in chunks]
+    bad = chunks.video[~np.isfinite(chunks[known]).all(axis=1)]
     if len(bad):
         wrong = f"{len(bad)} rows hold no finite number, the first of {bad.iloc[0]}"
         raise UserError(f"{path}: {wrong}; {CHUNKS.remedy}.")
@@ -120,11 +127,15 @@ def read_summary(path: Path) -> Summary:
             raise ValueError(f"threshold {threshold}")
         calibration, checkpoint = stored.get("calibration"), stored.get("checkpoint")
         distance, margin = stored.get("distance"), stored.get("margin")
+        score = str(stored.get("score", SCORE_NAMES["both"]))
         return {
             "threshold": threshold,
             "threshold_origin": str(stored["threshold_origin"]),
             "checkpoint": None if checkpoint is None else str(checkpoint),
-            "authors_scale": distance in (None, AUTHORS_DISTANCE) and margin in (None, AUTHORS_MARGIN),
+            "score": score,
+            "authors_scale": score == SCORE_NAMES["both"]
+            and distance in (None, AUTHORS_DISTANCE)
+            and margin in (None, AUTHORS_MARGIN),
             "calibration": None if calibration is None else checked_calibration(calibration),
             "calibration_origin": str(stored.get("calibration_origin", "")),
         }

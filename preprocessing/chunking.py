@@ -1,4 +1,4 @@
-"""One video in, its 1-second chunks of face crops and sound out (spec: `<video>/<chunk:05d>/<frame:06d>.jpg`
+"""One video in, its chunks of face crops and sound out (spec: `<video>/<chunk:05d>/<frame:06d>.jpg`
 and .wav).
 
 The file is read once. A crop is cut out as soon as its window is final, so that only the frames that some
@@ -23,14 +23,14 @@ from preprocessing.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, cro
 from preprocessing.settings import Settings
 from preprocessing.speech import FaceMotion, choose_speaker, faces_at_once, overlap
 from utils.chunkfiles import chunk_name, frame_path, write_frames
-from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, FPS, SAMPLES_PER_FRAME
+from utils.constants import FPS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, SECOND, ChunkLength
 from utils.containers import VideoError
 from utils.media import Source
 from utils.pictures import rgb_patch, to_rgb
 from utils.sound import Sound
 from utils.timing import Stopwatch
 
-MAX_MISSING_SAMPLES = CHUNK_SAMPLES // 10  # of a chunk's sound that may be filled with silence
+MAX_MISSING_SAMPLES = SAMPLE_RATE_HZ // 10  # of a chunk's sound that may be filled with silence
 MAX_BATCH_BYTES = 128 * 2**20  # of decoded frames in a batch for the detector; up to three batches wait
 
 
@@ -215,10 +215,10 @@ def find_faces(
 class ChunkWriter:
     """Cuts out the face of one track and writes it chunk by chunk: <folder>/<chunk:05d>/<frame:06d>.jpg."""
 
-    def __init__(self, track: Track, folder: Path, quality: int, clock: Stopwatch):
+    def __init__(self, track: Track, folder: Path, settings: Settings, clock: Stopwatch):
         self.track = track
         self.folder = folder
-        self._quality = quality
+        self._quality, self._n_frames = settings.jpeg_quality, settings.length.n_frames  # of a chunk
         self._clock = clock
         self.motion = FaceMotion()
         self._n_cropped = self._n_written = 0
@@ -233,7 +233,7 @@ class ChunkWriter:
         """Crop i, counted from the track's first frame, of a track that has ended; also of the tail that
         fills no chunk.
         """
-        chunk, number = divmod(i, CHUNK_FRAMES)
+        chunk, number = divmod(i, self._n_frames)
         if chunk == self._n_written:
             return self._jpegs[number]
         return frame_path(self.folder / chunk_name(chunk), number).read_bytes()
@@ -258,10 +258,10 @@ class ChunkWriter:
             self._clock.lap("encode")
 
     def write(self) -> None:
-        """Write the chunks that are complete; a tail of less than 30 frames is never written."""
-        while len(self._jpegs) >= CHUNK_FRAMES:
-            write_frames(self.folder / chunk_name(self._n_written), self._jpegs[:CHUNK_FRAMES])
-            del self._jpegs[:CHUNK_FRAMES]
+        """Write the chunks that are complete; a tail that fills none is never written."""
+        while len(self._jpegs) >= self._n_frames:
+            write_frames(self.folder / chunk_name(self._n_written), self._jpegs[: self._n_frames])
+            del self._jpegs[: self._n_frames]
             self._n_written += 1
         self._clock.lap("write")
 
@@ -308,7 +308,7 @@ class FaceFollower:
         for track in self._tracker.live:
             if track not in self._writers:
                 folder = self._folder / str(track.number)
-                self._writers[track] = ChunkWriter(track, folder, self._settings.jpeg_quality, self._clock)
+                self._writers[track] = ChunkWriter(track, folder, self._settings, self._clock)
         self._clock.lap("track")
         self._end(ended)
         for track in self._tracker.live:
@@ -388,21 +388,24 @@ def keep_speaker(found: FoundTracks, sound: Sound) -> None:
     found.tracks = [found.tracks[chosen]]
 
 
-def cut_sound(source: Source, first_frame: int, damaged: Sequence[tuple[int, int]]) -> tuple[np.ndarray, str]:
+def cut_sound(
+    source: Source, first_frame: int, damaged: Sequence[tuple[int, int]], length: ChunkLength = SECOND
+) -> tuple[np.ndarray, str]:
     """The sound of the chunk from `first_frame` on, and whether the chunk is of use, once the source is read.
 
     Args:
         damaged: as `Source.damaged` gives it.
 
     Returns:
-        (48000,) int16, and "chunks" if it is, else what it is: "without_sound" or "damaged".
+        (n_samples,) int16, and "chunks" if it is, else what it is: "without_sound" or "damaged".
     """
-    samples, n_missing = source.sound.read(first_frame * SAMPLES_PER_FRAME, CHUNK_SAMPLES)
+    samples, n_missing = source.sound.read(first_frame * SAMPLES_PER_FRAME, length.n_samples)
     # DEVIATION: up to 0.1 s of missing sound becomes silence; a chunk that lacks more is left out and counted
     if n_missing > MAX_MISSING_SAMPLES:
         return samples, "without_sound"
     # DEVIATION: seconds with damaged frames are left out and named
-    is_damaged = any(begin < first_frame + CHUNK_FRAMES and first_frame < stop for begin, stop in damaged)
+    end = first_frame + length.n_frames
+    is_damaged = any(begin < end and first_frame < stop for begin, stop in damaged)
     return samples, "damaged" if is_damaged else "chunks"
 
 

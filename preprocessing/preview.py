@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from utils.chunkfiles import VideoRecord, frame_path, read_crop, read_wav, sound_path, track_of
+from utils.chunkfiles import VideoRecord, frame_path, length_of, read_crop, read_wav, sound_path, track_of
 from utils.cli import legible
-from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, CROP_SIZE_PX, FPS, SAMPLE_RATE_HZ
+from utils.constants import CROP_SIZE_PX, FPS, SAMPLE_RATE_HZ, ChunkLength
 from utils.files import replacing
 from utils.media import open_source
 from utils.pictures import to_rgb
@@ -39,31 +39,35 @@ def frame_at(path: Path, number: int) -> np.ndarray:
 
 @dataclass
 class Cell:
-    """One second of a track on the sheet."""
+    """One chunk of a track on the sheet."""
 
     first_frame: int  # in the video
     chunk: str  # its name
     why: str  # it is left out; empty if it is not
+    length: ChunkLength
 
     def picture(self, folder: Path) -> np.ndarray:
         return BLANK if self.why else read_crop(frame_path(folder / self.chunk, 0))
 
     def sound(self, folder: Path) -> np.ndarray:
-        return np.zeros(CHUNK_SAMPLES, np.int16) if self.why else read_wav(sound_path(folder / self.chunk))
+        if self.why:
+            return np.zeros(self.length.n_samples, np.int16)
+        return read_wav(sound_path(folder / self.chunk), self.length)
 
 
-Row = tuple[int, list[Cell]]  # the number of a track and some of its seconds
+Row = tuple[int, list[Cell]]  # the number of a track and some of its chunks
 
 
 def arrange(record: VideoRecord) -> list[Row]:
-    """All seconds of all tracks, kept or left out, in rows."""
+    """All chunks of all tracks, kept or left out, in rows."""
     kinds = {
         "": record["chunks"],
         "no sound": record.get("without_sound", ()),
         "damaged": record.get("damaged", ()),
         "never moves": record.get("still", ()),
     }
-    cells = [Cell(c["first_frame"], c["chunk"], why) for why, chunks in kinds.items() for c in chunks]
+    length = length_of(record)
+    cells = [Cell(c["first_frame"], c["chunk"], why, length) for why, chunks in kinds.items() for c in chunks]
     cells.sort(key=lambda cell: (cell.first_frame, cell.chunk))
     rows: list[Row] = []
     for i in range(len(record["tracks"])):
@@ -90,7 +94,7 @@ def write_on(axes: Axes, x: float, y: float, words: str, track: int) -> None:
 
 
 def draw_crops(axes: Axes, row: Row, folder: Path, n_columns: int) -> None:
-    """Draw the first crop of each second of a row, side by side, with its time."""
+    """Draw the first crop of each chunk of a row, side by side, with its time."""
     track, cells = row
     pictures = [cell.picture(folder) for cell in cells]
     axes.imshow(np.hstack(pictures + [WHITE] * (n_columns - len(pictures))))
@@ -100,13 +104,13 @@ def draw_crops(axes: Axes, row: Row, folder: Path, n_columns: int) -> None:
     axes.set(xticks=[], yticks=[], ylabel=f"track {track}")
 
 
-def draw_wave(axes: Axes, samples: np.ndarray, loudest: int, n_columns: int) -> None:
-    """Draw the sound of a row, (n,) int16."""
+def draw_wave(axes: Axes, samples: np.ndarray, loudest: int, row_s: float) -> None:
+    """Draw the sound of a row, (n,) int16, which takes at most `row_s` seconds."""
     step = max(1, len(samples) // WAVE_POINTS)
     blocks = samples[: len(samples) // step * step].reshape(-1, step)
     at_s = np.arange(len(blocks)) * step / SAMPLE_RATE_HZ  # from the row's first second on
     axes.fill_between(at_s, blocks.min(1), blocks.max(1), lw=0, color="black")
-    axes.set(xlim=(0, n_columns * CHUNK_FRAMES / FPS), ylim=(-loudest, loudest), xticks=[], yticks=[])
+    axes.set(xlim=(0, row_s), ylim=(-loudest, loudest), xticks=[], yticks=[])
 
 
 def sheet_title(record: VideoRecord, number: int, rows: Sequence[Row]) -> str:
@@ -147,7 +151,7 @@ def draw_preview(source: Path, folder: Path, record: VideoRecord, path: Path) ->
     loudest = max(LEAST_LOUD, *(int(np.abs(samples.astype(int)).max()) for samples in sounds))
     for row, samples, crops, wave in zip(rows, sounds, others[::2], others[1::2], strict=True):
         draw_crops(crops, row, folder, n_columns)
-        draw_wave(wave, samples, loudest, n_columns)
+        draw_wave(wave, samples, loudest, n_columns * length_of(record).chunk_s)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=80, format="jpg")

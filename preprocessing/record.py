@@ -2,7 +2,6 @@
 at all.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -30,7 +29,7 @@ from utils.chunkfiles import (
     write_record,
     write_wav,
 )
-from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES
+from utils.constants import FPS, SAMPLE_RATE_HZ, ChunkLength
 from utils.containers import VideoError
 from utils.files import discard
 from utils.media import Source, open_source
@@ -67,7 +66,8 @@ def process_video(
         if settings.tracks == "longest":
             keep_speaker(found, source.sound)
             clock.lap("motion")
-        chunks = take_chunks(found.tracks, source, result, settings.tracks == "all", clock)
+        check_length(found.tracks, settings.length)
+        chunks = take_chunks(found.tracks, source, result, settings, clock)
         if not chunks["chunks"]:
             raise no_chunk(chunks, source.sound)
         record = record_of(path, settings, found, chunks, source)
@@ -77,23 +77,31 @@ def process_video(
     return record, dict(clock.seconds)
 
 
+def check_length(writers: Sequence[ChunkWriter], length: ChunkLength) -> None:
+    """VideoError if none of the kept tracks fills a chunk, as may be where that is longer than a second."""
+    longest = max(writer.track.n_frames for writer in writers)
+    if longest < length.n_frames:
+        least = f"a chunk of {length.chunk_s:g} s takes {length.n_frames}"
+        raise VideoError("track", f"the longest face track has {longest} frames at {FPS} fps, {least}")
+
+
 def take_chunks(
-    writers: Sequence[ChunkWriter], source: Source, folder: Path, is_numbered: bool, clock: Stopwatch
+    writers: Sequence[ChunkWriter], source: Source, folder: Path, settings: Settings, clock: Stopwatch
 ) -> ChunksByKind:
     """Move the chunks of the kept tracks that are of use to `folder`, and write their sound beside them.
 
-    Args:
-        is_numbered: whether the names of chunks begin with the number of their track.
+    Where all tracks are kept, the names of chunks begin with the number of their track.
     """
+    length, is_numbered = settings.length, settings.tracks == "all"
     chunks: dict[str, list[ChunkRecord]] = {"chunks": [], "without_sound": [], "damaged": []}
     damaged = source.damaged()
     # DEVIATION: a face that never moves (a photograph in the picture) is left out where another does
     all_still = all(writer.motion.is_still for writer in writers)
     for i, writer in enumerate(writers):
         is_left_out = writer.motion.is_still and not all_still
-        for number in range(writer.track.n_frames // CHUNK_FRAMES):
-            first_frame = writer.track.first_frame + number * CHUNK_FRAMES
-            samples, kind = cut_sound(source, first_frame, damaged)
+        for number in range(writer.track.n_frames // length.n_frames):
+            first_frame = writer.track.first_frame + number * length.n_frames
+            samples, kind = cut_sound(source, first_frame, damaged, length)
             kind = "still" if is_left_out else kind
             clock.lap("audio")
             name = chunk_name(number, i if is_numbered else None)
@@ -107,7 +115,7 @@ def take_chunks(
 
 def no_chunk(chunks: ChunksByKind, sound: Sound) -> VideoError:
     """What to say of a video of which no chunk is of use."""
-    sound_s = sound.n_decoded / CHUNK_SAMPLES
+    sound_s = sound.n_decoded / SAMPLE_RATE_HZ
     silent = f"{len(chunks['without_sound'])} without sound (there are {sound_s:.2f} s of it)"
     n_still = len(chunks.get("still", ()))
     still = f", {n_still} of a face that never moves" if n_still else ""
@@ -135,7 +143,7 @@ def record_of(
         "source": path.name,
         "source_bytes": path.stat().st_size,
         "settings_hash": settings.hash,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.written,
         "n_frames": found.n_frames,
         "shots": found.shots,
         "n_tracks_found": found.n_tracks,

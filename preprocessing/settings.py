@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 
+from utils.constants import SECOND, ChunkLength
+
 TRACKS = ("longest", "all")
 
 
@@ -18,7 +20,22 @@ class Settings:
     detect_every: int = 1
     jpeg_quality: int = 95
     tracks: str = "longest"
+    chunk_s: float = SECOND.chunk_s
+
+    @property
+    def length(self) -> ChunkLength:
+        return ChunkLength.of(self.chunk_s)
+
+    @property
+    def written(self) -> dict:
+        """As files have it: without the length of a chunk where it is a second, as before there were others,
+        so that what was made then stays complete.
+        """
+        fields = dataclasses.asdict(self)
+        if self.length == SECOND:
+            del fields["chunk_s"]
+        return fields
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.written, sort_keys=True).encode()).hexdigest()[:16]

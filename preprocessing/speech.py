@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from preprocessing.faces import Track
-from utils.constants import CHUNK_FRAMES, FPS, SAMPLES_PER_FRAME
+from utils.constants import FPS, SAMPLES_PER_FRAME
 from utils.sound import Sound
 
 GRID = 32  # a crop is looked at as so many cells a side
@@ -16,7 +16,7 @@ MIN_CONTRAST = 1.0  # grey levels
 SMOOTH_FRAMES = 5  # of motion and loudness: about a syllable, so that of n values some n / 5 are independent
 MAX_LAG_FRAMES = 4  # of the sound behind the picture or before it
 MIN_MARGIN = 0.1  # between the evidence of two mouths, for one to be called the speaker's
-MIN_SHARED = CHUNK_FRAMES  # tracks that share less than a second do not overlap
+MIN_SHARED = FPS  # tracks that share less than a second do not overlap
 STILL_FRAMES = FPS // 2  # apart: two pictures that are compared to see whether a face moves at all
 # real talking faces: 0.03 and more, also in strongly compressed video; photographs, also in noisy video:
 # 0.014 and less

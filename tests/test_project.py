@@ -176,6 +176,8 @@ def write_videos() -> None:
         Path("videos").mkdir(exist_ok=True)
         shutil.copy(video, Path("videos", name))
     shutil.copytree("test", "other")
+    for split in ("train", "test"):
+        shutil.copytree(split, Path("half", split))
     periods = {"video.mp4": [[0.0, 1.0]], "a.mp4": [[0.0, 2.2]], "b.mp4": []}
     records = [{"file": name, "split": "test", "fake_periods": spans} for name, spans in periods.items()]
     Path("metadata.json").write_text(json.dumps(records))

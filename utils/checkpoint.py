@@ -32,9 +32,7 @@ class UnderWay(TypedDict):
     position: int  # chunks taken
     n_steps: int  # steps taken
     sums: Tensor  # (n_terms,) float64, of the loss terms over the steps
-    distances: (
-        Tensor  # (n,) float32, dissimilarity of each row of the index as seen in training; -1: not seen
-    )
+    distances: Tensor  # (n,) float32, score of each row of the index as seen in training; -1: not seen
     bad: dict[int, str]  # rows that could not be read, and why
     seconds: float  # spent
     wait_s: float  # of these, waiting for the loader
@@ -51,7 +49,7 @@ class Checkpoint(TypedDict, total=False):
     optimizer: dict  # Adam's state
     avg_score_real: float  # mean dissimilarity of the real chunks of the last epoch, as trained
     avg_score_fake: float
-    config: dict  # arguments of `TwoStreamNet`
+    config: dict  # arguments of `TwoStreamNet`; a file may lack `EARLIER`
     least_loss: float  # of all epochs
     best_value: (
         float  # of all epochs what chooses the best one: the loss, or minus the AUC of held-out videos
@@ -82,12 +80,12 @@ TRAINING = (
     "best_value",
 )
 FRACTION = (int, float)
-CONFIG: dict[str, Any] = {
-    "net": str,
-    "distance": str,
-    "dropout": FRACTION,
-    "width": FRACTION,
-} | dict.fromkeys(("img_dim", "final_dim"), int)
+CONFIG: dict[str, Any] = (
+    dict.fromkeys(("net", "distance", "streams"), str)
+    | dict.fromkeys(("dropout", "width", "chunk_s"), FRACTION)
+    | dict.fromkeys(("img_dim", "final_dim"), int)
+)
+EARLIER: dict[str, Any] = {"streams": "both", "chunk_s": 1.0}  # what a config that does not say it means
 WHOLE_NUMBERS = ("epoch", "iteration")
 FLOATS = (
     "least_loss",
@@ -145,8 +143,10 @@ def load_checkpoint(path: Path, config: dict) -> Checkpoint:
     try:
         found: dict = read_weights(path)
         state = {name.removeprefix("module."): tensor for name, tensor in found["state_dict"].items()}
-        final_dim = len(state["netfclip.3.bias"])
-        found = {"config": config | {"final_dim": final_dim}} | found | {"state_dict": state}
+        is_ours = "config" in found
+        own = EARLIER | (found["config"] if is_ours else config | EARLIER)
+        final_dim = len(state["netfcaud.3.bias" if own["streams"] == "audio" else "netfclip.3.bias"])
+        found |= {"config": own if is_ours else own | {"final_dim": final_dim}, "state_dict": state}
         check_parts(found, final_dim)
         tensors = [*state.values(), *moments(found.get("optimizer"))]
         if sum(x.nbytes for x in tensors) > path.stat().st_size:
@@ -214,6 +214,18 @@ def refuse_other_network(path: Path, checkpoint: Checkpoint, asked: dict) -> Non
         has, given = (" ".join(f"--{name} {values[name]}" for name in differ) for values in (config, asked))
         raise UserError(
             f"{path} holds a network of {has}, got {given}; leave that out, the checkpoint says it."
+        )
+
+
+def refuse_other_chunks(path: Path, checkpoint: Checkpoint, chunk_s: float, where: Path | str) -> None:
+    """UserError if the chunks of `where`, of `chunk_s` seconds, are not as long as those that the network in
+    the checkpoint at `path` is made for.
+    """
+    made_for = checkpoint["config"]["chunk_s"]
+    if made_for != chunk_s:
+        raise UserError(
+            f"{path} holds a network for chunks of {made_for:g} s, those of {where} have {chunk_s:g} s; take "
+            f"another checkpoint, or make chunks with pre-process.py --chunk_s {made_for:g}."
         )
 
 

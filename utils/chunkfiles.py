@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, NotRequired, TypedDict, cast
 import cv2
 import numpy as np
 
-from utils.constants import CHUNK_FRAMES, CHUNK_SAMPLES, CROP_SIZE_PX, FPS, MAX_DURATION_S, SAMPLE_RATE_HZ
+from utils.constants import CHUNKS_S, CROP_SIZE_PX, FPS, MAX_DURATION_S, SAMPLE_RATE_HZ, SECOND, ChunkLength
 from utils.files import MAX_RECORD_BYTES, open_regular, read_bytes
 from utils.jsonfiles import load_json
 
 RECORD = "video.json"  # in a video's folder; its presence says that the folder is complete
 CHUNK_NAME = re.compile(r"([0-9]+_)?[0-9]+")
-MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk, whose 30 take 187 MB; ours have 224 x 224
+MAX_FRAME_PIXELS = 1920 * 1080  # of a chunk of a second, whose 30 take 187 MB; ours have 224 x 224
 MAX_FRAME_BYTES = 3 * MAX_FRAME_PIXELS
 JPEG_END = b"\xff\xd9"
 # of a JPEG: 0xFF, marker, length; in the frame's header bits, height, width
@@ -44,7 +44,7 @@ INDEX_COLUMNS = IndexRow._fields
 
 
 class ChunkRecord(TypedDict):
-    """One second of a face track."""
+    """One chunk of a face track."""
 
     chunk: str  # its name, see `chunk_name`
     first_frame: int  # at 30 fps, from the video's first picture on
@@ -134,20 +134,21 @@ def jpeg_pixels(data: bytes) -> int:
     return 0
 
 
-def read_wav(path: Path) -> np.ndarray:
-    """Read a chunk's sound, (48000,) int16; ValueError or OSError if it is anything else."""
+def read_wav(path: Path, length: ChunkLength = SECOND) -> np.ndarray:
+    """Read a chunk's sound, (n_samples,) int16; ValueError or OSError if it is anything else."""
+    n_expected = length.n_samples
     try:
         with open_regular(path) as raw, wave.open(raw) as file:
             kind = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
             n_samples = file.getnframes()
-            is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == CHUNK_SAMPLES  # as it claims
-            data = file.readframes(CHUNK_SAMPLES) if is_right else b""
+            is_right = kind == (1, 16, SAMPLE_RATE_HZ) and n_samples == n_expected  # as it claims
+            data = file.readframes(n_expected) if is_right else b""
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path.name} is no WAV file ({error or 'cut'})") from error
-    if len(data) != 2 * CHUNK_SAMPLES:
+    if len(data) != 2 * n_expected:
         n_samples = len(data) // 2 if is_right else n_samples
         got = f"{n_samples} samples, {kind[0]} channel(s), {kind[1]} bits, {kind[2]} Hz"
-        expected = f"{CHUNK_SAMPLES} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz"
+        expected = f"{n_expected} samples, 1 channel, 16 bits, {SAMPLE_RATE_HZ} Hz"
         raise ValueError(f"{path.name} has {got}, expected {expected}")
     return np.frombuffer(data, "<i2")
 
@@ -165,6 +166,11 @@ def read_record(folder: Path) -> VideoRecord | None:
         return None
 
 
+def length_of(record: VideoRecord | None) -> ChunkLength:
+    """How long the chunks of a video are, by its record; a second if that does not say."""
+    return ChunkLength.of(record["settings"].get("chunk_s", SECOND.chunk_s)) if record else SECOND
+
+
 def is_record(record: Any) -> bool:
     """Whether a JSON value is a record; also ones of earlier versions, which lack fields.
 
@@ -172,6 +178,8 @@ def is_record(record: Any) -> bool:
     """
     kinds = {"source": str, "source_bytes": int, "settings": dict, "chunks": list}
     if not all(isinstance(record[name], kind) for name, kind in kinds.items()):
+        return False
+    if record["settings"].get("chunk_s", SECOND.chunk_s) not in CHUNKS_S:
         return False
     is_name = Path(record["source"]).name == record["source"] != ".."
     if not is_name or not isinstance(record.get("settings_hash", ""), str):
@@ -184,16 +192,16 @@ def is_record(record: Any) -> bool:
     return all(isinstance(warning, str) for warning in record.get("warnings", ()))
 
 
-def chunk_frames(folder: Path) -> list[Path]:
-    """The frame files of a chunk in order of their numbers; ValueError unless there are 30."""
+def chunk_frames(folder: Path, length: ChunkLength = SECOND) -> list[Path]:
+    """The frame files of a chunk in order of their numbers; ValueError unless there are as many as needed."""
     frames = [p for p in folder.iterdir() if p.suffix == ".jpg"]
     odd = [p.name for p in frames if not p.stem.isdecimal()]
     if odd:
         raise ValueError(f"frame {odd[0]} has no number")
     # DEVIATION: sorted by number; the authors read a folder in the order the file system lists it
     frames.sort(key=lambda p: int(p.stem))
-    if len(frames) != CHUNK_FRAMES:
-        raise ValueError(f"{len(frames)} frames, expected {CHUNK_FRAMES}")
+    if len(frames) != length.n_frames:
+        raise ValueError(f"{len(frames)} frames, expected {length.n_frames}")
     return frames
 
 
@@ -221,14 +229,15 @@ def decode_frame(data: bytes, scale: int = 1) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED.get(scale, cv2.IMREAD_COLOR))
 
 
-def read_video(folder: Path, img_dim: int | None = None) -> np.ndarray:
+def read_video(folder: Path, img_dim: int | None = None, length: ChunkLength = SECOND) -> np.ndarray:
     """Read a chunk's frames, as `decode_video` does.
 
     Raises:
         OSError: the folder or a file can't be read.
-        ValueError: not 30 frames, or what `decode_video` raises.
+        ValueError: not as many frames as it takes, or what `decode_video` raises.
     """
-    return decode_video(((path.name, frame_bytes(path)) for path in chunk_frames(folder)), img_dim)
+    jpegs = ((path.name, frame_bytes(path)) for path in chunk_frames(folder, length))
+    return decode_video(jpegs, img_dim, length)
 
 
 def read_crop(path: Path) -> np.ndarray:
@@ -239,8 +248,10 @@ def read_crop(path: Path) -> np.ndarray:
     return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
-def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None) -> np.ndarray:
-    """Decode a chunk's 30 frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
+def decode_video(
+    jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None, length: ChunkLength = SECOND
+) -> np.ndarray:
+    """Decode a chunk's frames: (T=30, H, W, 3) uint8 RGB, resized to `img_dim` pixels square if given.
 
     Args:
         jpegs: their names and contents, in order.
@@ -266,18 +277,20 @@ def decode_video(jpegs: Iterable[tuple[str, bytes]], img_dim: int | None = None)
             how = cv2.INTER_AREA if min(size[:2]) > img_dim else cv2.INTER_LINEAR
             frame = cv2.resize(frame, (img_dim, img_dim), interpolation=how)
         if video is None:
-            video = np.empty((CHUNK_FRAMES, *frame.shape), np.uint8)
+            video = np.empty((length.n_frames, *frame.shape), np.uint8)
         cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=video[i])
     if video is None:
-        raise ValueError(f"no frames, expected {CHUNK_FRAMES}")
+        raise ValueError(f"no frames, expected {length.n_frames}")
     return video
 
 
-def check_chunk(chunk: Path) -> str | None:
-    """Why a chunk can't be used, or None: 30 readable frames of one size and 48,000 samples of sound."""
+def check_chunk(chunk: Path, length: ChunkLength = SECOND) -> str | None:
+    """Why a chunk can't be used, or None: 30 readable frames of one size and 48,000 samples of sound, or what
+    another length asks for.
+    """
     try:
-        read_video(chunk)
-        read_wav(sound_path(chunk))
+        read_video(chunk, length=length)
+        read_wav(sound_path(chunk), length)
     except FileNotFoundError as error:
         return f"no {Path(error.filename).name}"
     except (OSError, ValueError) as error:
@@ -290,11 +303,12 @@ def list_chunks(video: Path, record: VideoRecord | None) -> list[tuple[str, floa
 
     Without a record (chunks made by the authors' code) a chunk's number is its second in the track.
     """
+    chunk_s = length_of(record).chunk_s
     names = {p.name for p in video.iterdir() if p.is_dir()} | {p.stem for p in video.glob("*.wav")}
     starts = {chunk["chunk"]: chunk["first_frame"] / FPS for chunk in record["chunks"]} if record else {}
     chunks = []
     for name in sorted(names | set(starts)):
         number = name.rpartition("_")[2]
-        by_name_s = float(number) * CHUNK_FRAMES / FPS if number.isdecimal() else 0.0
+        by_name_s = float(number) * chunk_s if number.isdecimal() else 0.0
         chunks.append((name, starts.get(name, by_name_s)))
     return chunks

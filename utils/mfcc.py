@@ -10,7 +10,8 @@ N_MFCC = 13  # F
 
 
 def chunk_mfcc(samples: np.ndarray) -> np.ndarray:
-    """MFCC of one chunk: (48000,) int16 at 48 kHz -> (1, F=13, L=99) float32.
+    """MFCC of one chunk: (48000,) int16 at 48 kHz -> (1, F=13, L=99) float32; L is 49 for half a second, 199
+    for two.
 
     25 ms windows every 10 ms, 26 filters, pre-emphasis 0.97, lifter 22, the energy in place of the first
     coefficient.

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from utils.checkpoint import Checkpoint, best_checkpoint, epoch_of, list_checkpoints, load_resumable
+from utils.checkpoint import (
+    Checkpoint,
+    best_checkpoint,
+    epoch_of,
+    list_checkpoints,
+    load_resumable,
+    refuse_other_chunks,
+)
 from utils.cli import UserError
 from utils.files import make_folder
 from utils.jsonfiles import load_json, plain
@@ -181,6 +188,7 @@ def find_start(
             f"{path} would take the place of the checkpoints in {model_dir}; go on from those with "
             "--resume alone, or name another --log_dir."
         )
+    refuse_other_chunks(path, checkpoint, network["chunk_s"], "the training split")
     flags = {name: value for name, value in checkpoint["config"].items() if name != "dropout"}
     if "optimizer" in checkpoint:  # else it holds initial weights, and the choice is free
         flags["val_fraction"] = checkpoint.get("args", {}).get("val_fraction", val_fraction)

@@ -13,7 +13,17 @@ from utils.cli import (
     parse_asked,
     to_path,
 )
-from utils.constants import AUGMENTATIONS, AUTHORS_MARGIN, DISTANCES, INITS, NETS, NORMS, PAIRS, PRECISIONS
+from utils.constants import (
+    AUGMENTATIONS,
+    AUTHORS_MARGIN,
+    DISTANCES,
+    INITS,
+    NETS,
+    NORMS,
+    PAIRS,
+    PRECISIONS,
+    STREAMS,
+)
 
 DESCRIPTION = """Train the two-stream network, resume a run, export it, or score the test split.
 
@@ -33,6 +43,7 @@ NETWORK_FLAGS = (
     "dropout",
     "distance",
     "width",
+    "streams",
 )  # arguments of `TwoStreamNet`, in checkpoints
 MODE_FLAGS = (
     "out_dir",
@@ -74,6 +85,8 @@ PRESETS = {
         "batch_size": 32,
     },
 }
+# what is about two streams together, so that one alone takes no such value
+OF_BOTH = {"pairs": "cross", "distance": "standardised", "heads": "detached"}
 FULL_DIM = 1024  # of the embeddings at full width
 
 
@@ -91,8 +104,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     run_flags(parser.add_argument_group("the run"))
     mode_flags(parser.add_argument_group("go on, score, export"))
     authors_flags(parser.add_argument_group("for the authors' command lines"))
-    parser.set_defaults(**PRESETS[preset_of(parser, argv)])
-    args, asked = parse_asked(parser, argv, "net", "img_dim", "final_dim", "distance", "width", "lr")
+    parser.set_defaults(**preset_values(parser, argv))
+    names = ("net", "img_dim", "final_dim", "distance", "width", "streams", "lr")
+    args, asked = parse_asked(parser, argv, *names)
     if "final_dim" not in asked:
         args.final_dim = max(1, round(FULL_DIM * args.width))
     if asked.pop("lr", None) is None and args.preset != "authors":
@@ -106,12 +120,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--balance sampler draws chunks one by one, --pairs {args.pairs} together; take one of them"
         )
+    of_both = flags_of_both(args, parser.get_default("hyper_param"))
+    if args.streams != "both" and of_both:
+        parser.error(
+            f"{of_both[0]} is about two streams together, --streams {args.streams} trains one alone; "
+            "leave one of them out"
+        )
     return args
 
 
-def preset_of(parser: argparse.ArgumentParser, argv: list[str] | None) -> str:
-    """The preset on a command line that is parsed again once its values are the defaults."""
-    return parser.parse_args(argv).preset
+def flags_of_both(args: argparse.Namespace, usual_margin: float) -> list[str]:
+    """The flags that say something about two streams together."""
+    found = [f"--{name} {value}" for name, value in OF_BOTH.items() if vars(args)[name] == value]
+    found += ["--loss_weights"] if args.loss_weights else []
+    return found + ([f"--hyper_param {args.hyper_param:g}"] if args.hyper_param != usual_margin else [])
+
+
+def preset_values(parser: argparse.ArgumentParser, argv: list[str] | None) -> dict:
+    """The values of the preset on a command line, which is parsed again once they are the defaults; for one
+    stream alone without those of `OF_BOTH`.
+    """
+    known = parser.parse_args(argv)
+    left_out = () if known.streams == "both" else OF_BOTH
+    return {name: value for name, value in PRESETS[known.preset].items() if name not in left_out}
 
 
 def preset_in_words(preset: str) -> str:
@@ -167,6 +198,12 @@ def method_flags(group: argparse._ArgumentGroup) -> None:
         help="size of the embeddings (default: 1024 x width)",
     )
     add("--width", type=number(float, 0.05, 1), default=1.0, help="of all layers, as a share of the paper's")
+    add(
+        "--streams",
+        choices=STREAMS,
+        default="both",
+        help="video or audio: that stream alone with its classifier, whose probability of fake is the score",
+    )
     add("--dropout", type=number(float, 0, 1), default=0.5, help="before the classifiers")
     add(
         "--hyper_param",

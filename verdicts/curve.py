@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from evaluation.spans import EPS, span_iou
-from utils.constants import CHUNK_S
+from utils.constants import SECOND
 
+CHUNK_S = SECOND.chunk_s  # of the chunks, unless said otherwise
 SMOOTH_S, FILL_S, MIN_SPAN_S = 0.4, 0.3, 0.2
 REACH = 4  # standard deviations, beyond which a Gaussian is nothing
 N_LEVELS = 40  # of the curve, at which spans are proposed
@@ -26,21 +28,23 @@ class Cells(NamedTuple):
     runs: list[slice]  # of chunks without a hole between them; a run reaches to the ends of its outer chunks
 
 
-def cells(start_s: np.ndarray) -> Cells:
-    """The cells of chunks that begin at `start_s`, (n,), rising; chunks may overlap, follow each other, or
-    leave holes.
+def cells(start_s: np.ndarray, chunk_s: float = CHUNK_S) -> Cells:
+    """The cells of chunks that begin at `start_s`, (n,), rising, and take `chunk_s` seconds each; chunks may
+    overlap, follow each other, or leave holes.
     """
     if not len(start_s):
         return Cells(start_s, start_s, [])
-    is_hole = np.diff(start_s) > CHUNK_S + 1e-6
-    between = (start_s[:-1] + start_s[1:] + CHUNK_S) / 2
+    is_hole = np.diff(start_s) > chunk_s + 1e-6
+    between = (start_s[:-1] + start_s[1:] + chunk_s) / 2
     begin = np.concatenate([start_s[:1], np.where(is_hole, start_s[1:], between)])
-    end = np.concatenate([np.where(is_hole, start_s[:-1] + CHUNK_S, between), start_s[-1:] + CHUNK_S])
+    end = np.concatenate([np.where(is_hole, start_s[:-1] + chunk_s, between), start_s[-1:] + chunk_s])
     bounds = [0, *(np.flatnonzero(is_hole) + 1).tolist(), len(start_s)]
     return Cells(begin, end, [slice(*pair) for pair in itertools.pairwise(bounds)])
 
 
-def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) -> np.ndarray:
+def smooth(
+    start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S, chunk_s: float = CHUNK_S
+) -> np.ndarray:
     """The scores (n,) of chunks, each run smoothed over time by a Gaussian with a standard deviation of
     `smooth_s` seconds.
 
@@ -49,7 +53,7 @@ def smooth(start_s: np.ndarray, scores: np.ndarray, smooth_s: float = SMOOTH_S) 
     smoothed = np.array(scores, np.float64)
     if smooth_s <= 0:
         return smoothed
-    begin, end, runs = cells(start_s)
+    begin, end, runs = cells(start_s, chunk_s)
     for run in runs:
         times, widths, values = start_s[run], (end - begin)[run], scores[run]
         first = np.searchsorted(times, times - REACH * smooth_s)
@@ -66,6 +70,7 @@ def find_spans(
     threshold: float,
     fill_s: float = FILL_S,
     min_s: float = MIN_SPAN_S,
+    chunk_s: float = CHUNK_S,
 ) -> list[tuple[float, float, float]]:
     """The spans in which a curve is at least `threshold`; a hole in it ends a span.
 
@@ -73,11 +78,12 @@ def find_spans(
 
     Args:
         start_s, scores: (n,) of chunks in order of time.
+        chunk_s: what each takes.
 
     Returns:
         (score, begin_s, end_s) in order of time; the score is the mean of the curve over the span.
     """
-    begin, end, runs = cells(start_s)
+    begin, end, runs = cells(start_s, chunk_s)
     spans = []
     for run in runs:
         merged: list[slice] = []  # chunks
@@ -94,7 +100,9 @@ def find_spans(
     return spans
 
 
-def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[list[float]]:
+def propose(
+    start_s: np.ndarray, scores: np.ndarray, threshold: float, chunk_s: float = CHUNK_S
+) -> list[list[float]]:
     """Proposals for the fake spans of a track: the spans at the threshold and, since their ends are
     uncertain, at other levels.
 
@@ -104,15 +112,17 @@ def propose(start_s: np.ndarray, scores: np.ndarray, threshold: float) -> list[l
 
     Args:
         start_s, scores: (n,) of chunks in order of time.
+        chunk_s: what each takes.
 
     Returns:
         [score, begin_s, end_s] of each, the best first.
     """
     if not len(scores):
         return []
-    found = find_spans(start_s, scores, threshold)
+    spans_at = partial(find_spans, start_s, scores, chunk_s=chunk_s)
+    found = spans_at(threshold)
     levels = np.quantile(scores, np.linspace(0, 1, N_LEVELS)).tolist()
-    at_levels = [span for level in levels for span in find_spans(start_s, scores, level)]
+    at_levels = [span for level in levels for span in spans_at(level)]
     means = {span[1:]: span[0] for span in at_levels + found}  # by begin and end: each span once
     spans = list(means)
     blocks = [spans[i : i + BLOCK] for i in range(0, len(spans), BLOCK)]

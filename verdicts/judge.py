@@ -3,7 +3,6 @@
 from verdicts import Judge    (localize.py does)
 """
 
-import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from engine import build_model
 from preprocessing.chunking import check_tracks, find_faces, track_and_crop
 from preprocessing.settings import Settings
 from utils.checkpoint import Checkpoint
-from utils.constants import FPS
+from utils.cli import UserError
+from utils.constants import FPS, ChunkLength
 from utils.containers import VideoError
 from utils.environment import device_name, git_commit
 from utils.files import file_digest
@@ -65,7 +65,7 @@ class Judge:
         device: where the network computes.
 
     Raises:
-        UserError: no threshold, or the weights do not fit the network.
+        UserError: no threshold, one stream alone, or the weights do not fit the network.
     """
 
     def __init__(
@@ -76,6 +76,11 @@ class Judge:
         device: torch.device,
         settings: JudgeSettings,
     ):
+        if (streams := checkpoint["config"]["streams"]) != "both":
+            raise UserError(
+                f"{path} holds the {streams} stream alone, which has no dissonance to judge by; take a model "
+                "that was trained with --streams both."
+            )
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
         self._facts = read_facts(checkpoint, path, settings.threshold)
         self._scorer = VideoScorer(model, self._facts.config, device, settings)
@@ -88,7 +93,7 @@ class Judge:
             "stride_s": round(settings.stride / FPS, 3),
             "smooth_s": settings.smooth_s,
             "amp": settings.amp,
-            "pre_processing": dataclasses.asdict(faces.settings),
+            "pre_processing": faces.settings.written,
             "brief": settings.brief,
             "check_maps": settings.check_maps,
         }
@@ -117,7 +122,7 @@ class Judge:
                 found = track_and_crop(progress, scratch / "tracks", self._faces.settings, clock)
             check_tracks(found)
             tracks, seconds = self._scorer.score(source, found.tracks, question.name)
-            check_scores(tracks)
+            check_scores(tracks, self._scorer.length)
             map_check: MapCheck = {}
             if self._settings.check_maps and seconds:
                 map_check = {"map_check": self._scorer.compare_maps(source, found.tracks, seconds)}
@@ -176,11 +181,15 @@ class Judge:
         clock.lap("pictures")
 
 
-def check_scores(tracks: Sequence[TrackScores]) -> None:
+def check_scores(tracks: Sequence[TrackScores], length: ChunkLength) -> None:
     """VideoError, with the reasons, if no chunk of a video could be judged."""
     if any(len(track.scores) for track in tracks):
         return
     kinds = [kind for track in tracks for _, kind in track.left_out]
+    if not kinds:
+        longest_s = max(len(track.boxes) for track in tracks) / FPS
+        needed = f"this model looks at {length.chunk_s:g} s at a time"
+        raise VideoError("track", f"no face is followed for longer than {longest_s:.2f} s; {needed}")
     counts = ", ".join(f"{kinds.count(kind)} with {WHY[kind]}" for kind in sorted(set(kinds)))
     raise VideoError("chunk", f"no second of a face can be judged: of {len(kinds)} chunks {counts}")
 

@@ -80,14 +80,15 @@ def write_verdict_page(
 def facts_of(verdict: Verdict, training: str) -> dict[str, str]:
     """How a verdict was made: a table's rows."""
     model, asked = verdict["model"], verdict["identity"]
-    every = f"a chunk of 1 s every {asked['stride_s']:g} s, smoothed by {asked['smooth_s']:g} s"
+    chunk_s = model["chunk_s"]
+    every = f"a chunk of {chunk_s:g} s every {asked['stride_s']:g} s, smoothed by {asked['smooth_s']:g} s"
     return {
         "file": legible(verdict["file"]),
         "network": f"{model['net']}, frames of {model['img_dim']} pixels",
         "checkpoint": f"SHA-256 {asked['model_sha256']}",
         "threshold": f"{verdict['threshold']:.6g}, {model['threshold_origin']}",
         "training": training,
-        "curve": f"{every}; the MDS is the mean over whole seconds",
+        "curve": f"{every}; the MDS is the mean over chunks without overlap",
         "face detector": asked["pre_processing"]["detector"],
         "computed on": verdict["made_by"]["device"],
     }
@@ -131,7 +132,7 @@ def crops_of(second: Second, writer: ChunkWriter) -> list[np.ndarray]:
 
 
 def draw_strip(crops: Sequence[np.ndarray], maps: np.ndarray, strongest: Sequence[float]) -> bytes:
-    """A second as a picture, JPEG: eight crops (H, W, 3) BGR; below them the same under each of the maps (2,
+    """A second as a picture, JPEG: crops (H, W, 3) BGR; below them the same under each of the maps (2,
     8, h, w), whose colours reach to the strongest value of each.
     """
     size = (TILE_PX, TILE_PX)

@@ -1,4 +1,4 @@
-"""The seconds of a video's faces through the network: scores, and maps of what raised them."""
+"""The chunks of a video's faces through the network: scores, and maps of what raised them."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from model import TwoStreamNet
 from preprocessing.chunking import ChunkWriter, cut_sound
 from utils.chunkfiles import decode_video
 from utils.cli import UserError, legible
-from utils.constants import CHUNK_FRAMES, FPS, SILENCE_DBFS
+from utils.constants import FPS, SILENCE_DBFS, ChunkLength
 from utils.media import Source
 from utils.mfcc import chunk_mfcc
 from utils.sound import Sound
@@ -21,7 +21,7 @@ from verdicts.curve import SMOOTH_S
 from verdicts.gradcam import check_maps, explain
 from verdicts.verdict import TrackScores, chunk_starts
 
-SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a second without a louder sample is silent
+SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a chunk without a louder sample is silent
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
 
 
@@ -78,6 +78,7 @@ class VideoScorer:
 
     def __init__(self, model: TwoStreamNet, config: dict, device: torch.device, settings: JudgeSettings):
         self._model, self._config, self._device, self._settings = model, config, device, settings
+        self.length = ChunkLength.of(model.chunk_s)
 
     def score(
         self, source: Source, writers: Sequence[ChunkWriter], name: str
@@ -91,7 +92,7 @@ class VideoScorer:
         rows: list[list[tuple[Place, np.ndarray]]] = [[] for _ in writers]
         seconds: list[Second] = []
         n_frames = [writer.track.n_frames for writer in writers]
-        n_chunks = sum(len(chunk_starts(n, self._settings.stride)[0]) for n in n_frames)
+        n_chunks = sum(len(chunk_starts(n, self._settings.stride, self.length)[0]) for n in n_frames)
         chunks = self._chunks(source, writers, left_out)
         with tqdm(total=n_chunks, unit="chunk", desc=legible(name)[-40:], leave=False, delay=2) as progress:
             while batch := list(itertools.islice(chunks, self._settings.batch_size)):
@@ -106,9 +107,9 @@ class VideoScorer:
                     if place.is_second:
                         seconds.append(Second(place, values, maps[:, i].clone()))
                 progress.update(len(batch))
-        smooth_s = self._settings.smooth_s
+        how = self._settings.smooth_s, self.length
         by_track = enumerate(zip(writers, rows, left_out, strict=True))
-        return [track_of(number, *of_track, smooth_s) for number, of_track in by_track], seconds
+        return [track_of(number, *of_track, *how) for number, of_track in by_track], seconds
 
     def compare_maps(
         self, source: Source, writers: Sequence[ChunkWriter], seconds: Sequence[Second]
@@ -129,9 +130,10 @@ class VideoScorer:
         """
         damaged, stride = source.damaged(), self._settings.stride
         for track, writer in enumerate(writers):
-            for start, is_second in zip(*chunk_starts(writer.track.n_frames, stride), strict=True):
+            starts = chunk_starts(writer.track.n_frames, stride, self.length)
+            for start, is_second in zip(*starts, strict=True):
                 first = writer.track.first_frame + start
-                samples, kind = hear(source, writer, first, damaged)
+                samples, kind = hear(source, writer, first, damaged, self.length)
                 if kind != "chunks":
                     left_out[track].append((first, kind))
                     continue
@@ -140,13 +142,13 @@ class VideoScorer:
 
     def _inputs(self, source: Source, writer: ChunkWriter, place: Place) -> tuple[Tensor, Tensor]:
         """Frames and MFCC of a chunk that could be judged, as a batch of one."""
-        samples, _ = cut_sound(source, writer.track.first_frame + place.start, [])
+        samples, _ = cut_sound(source, writer.track.first_frame + place.start, [], self.length)
         return self._frames(writer, place.start)[None], torch.from_numpy(chunk_mfcc(samples))[None]
 
     def _frames(self, writer: ChunkWriter, start: int) -> Tensor:
         """The frames of a track's chunk that begins at its frame `start`, as `decode_video` gives them."""
-        jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + CHUNK_FRAMES))
-        return torch.from_numpy(decode_video(jpegs, self._model.img_dim))
+        jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + self.length.n_frames))
+        return torch.from_numpy(decode_video(jpegs, self._model.img_dim, self.length))
 
     def _explain(self, videos: tuple[Tensor, ...], audios: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Scores (3, B) and maps (2, B, 8, h, w) of B chunks."""
@@ -155,10 +157,14 @@ class VideoScorer:
 
 
 def hear(
-    source: Source, writer: ChunkWriter, first_frame: int, damaged: Sequence[tuple[int, int]]
+    source: Source,
+    writer: ChunkWriter,
+    first_frame: int,
+    damaged: Sequence[tuple[int, int]],
+    length: ChunkLength,
 ) -> tuple[np.ndarray, str]:
     """The sound of a track's chunk, and "chunks" if it can be judged, else a key of `verdict.WHY`."""
-    samples, kind = cut_sound(source, first_frame, damaged)
+    samples, kind = cut_sound(source, first_frame, damaged, length)
     if writer.motion.is_still:
         return samples, "still"  # a photograph: nothing that could agree with the sound
     if kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
@@ -172,6 +178,7 @@ def track_of(
     rows: Sequence[tuple[Place, np.ndarray]],
     left_out: list[tuple[int, str]],
     smooth_s: float,
+    length: ChunkLength,
 ) -> TrackScores:
     """The scores of a track, chunk by chunk, as arrays."""
     return TrackScores(
@@ -183,4 +190,5 @@ def track_of(
         is_second=np.array([place.is_second for place, _ in rows], bool),
         left_out=left_out,
         smooth_s=smooth_s,
+        length=length,
     )

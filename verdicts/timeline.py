@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils.cli import legible
-from utils.constants import CHUNK_S
 from utils.files import replacing
 from utils.pages import FAKE_COLOUR
 from verdicts.curve import cells
@@ -45,9 +44,9 @@ def lines_of(track: TrackScores) -> Iterator[tuple[slice, np.ndarray, np.ndarray
     """The line of each run of a track's chunks: the run, times and values; a chunk's score stands at its
     middle, the first and the last one's reach to the ends of the run.
     """
-    begin, end, runs = cells(track.start_s)
+    begin, end, runs = cells(track.start_s, track.length.chunk_s)
     for run in runs:
-        middle = track.start_s[run] + CHUNK_S / 2
+        middle = track.start_s[run] + track.length.chunk_s / 2
         times = np.concatenate([begin[run][:1], middle, end[run][-1:]])
         yield run, times, np.pad(track.curve[run], 1, mode="edge")
 

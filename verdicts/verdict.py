@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from utils.constants import CHUNK_FRAMES, DECISION, FPS
+from utils.constants import DECISION, FPS, SECOND, ChunkLength
 from verdicts.curve import best_proposals, cells, find_spans, propose, smooth
 from verdicts.schema import Coverage, Curve, Findings, Gap, Head, Looks, Modalities, Span, TrackVerdict
 
@@ -16,7 +16,7 @@ WHY = {  # why there is no opinion on a moment; the upper ones prevail
     "without_sound": "no sound",
     "silent": "silence",
     "still": "a face that never moves",
-    "short": "a face for less than a second at a time",
+    "short": "a face for less than a chunk at a time",  # see `too_short`
     "face": "no face that can be followed",
 }
 
@@ -29,11 +29,12 @@ class TrackScores:
         number: 0 is the longest track.
         first_frame: at 30 fps.
         boxes: (n_frames, 4) float64 x1 y1 x2 y2 in pixels.
-        start_s: (n,) float64, of its chunks of one second, which may overlap, rising.
+        start_s: (n,) float64, of its chunks, which may overlap, rising.
         scores: (n, 3) float64, `CHUNK_SCORES` of each.
         is_second: (n,) bool, the chunks that follow each other without overlap; the MDS is the mean of these.
         left_out: first frame and kind (a key of `WHY`) of chunks that can't be judged.
         smooth_s: of the curve, see `curve.smooth`.
+        length: of each chunk.
     """
 
     number: int
@@ -44,11 +45,12 @@ class TrackScores:
     is_second: np.ndarray
     left_out: list[tuple[int, str]] = field(default_factory=list)
     smooth_s: float = 0.0
+    length: ChunkLength = SECOND
 
     @cached_property
     def curve(self) -> np.ndarray:
         """(n,) float64, the smoothed dissimilarity."""
-        return smooth(self.start_s, self.scores[:, 0], self.smooth_s)
+        return smooth(self.start_s, self.scores[:, 0], self.smooth_s, self.length.chunk_s)
 
     @property
     def means(self) -> np.ndarray:
@@ -59,24 +61,24 @@ class TrackScores:
         return self.scores[which].mean(0)
 
 
-def chunk_starts(n_frames: int, stride: int) -> tuple[list[int], list[bool]]:
+def chunk_starts(n_frames: int, stride: int, length: ChunkLength = SECOND) -> tuple[list[int], list[bool]]:
     """Where the chunks of a track of `n_frames` begin, in frames from its first one, and which of them do not
     overlap.
 
-    They come every `stride` frames, every whole second (the chunks that pre-process.py cuts), and at the last
-    full second.
+    They come every `stride` frames, at the end of one another (the chunks that pre-process.py cuts), and as
+    late as one fits.
     """
-    last = n_frames - CHUNK_FRAMES
+    last = n_frames - length.n_frames
     if last < 0:
         return [], []
-    starts = sorted({*range(0, last + 1, stride), *range(0, last + 1, CHUNK_FRAMES), last})
-    return starts, [start % CHUNK_FRAMES == 0 for start in starts]
+    starts = sorted({*range(0, last + 1, stride), *range(0, last + 1, length.n_frames), last})
+    return starts, [start % length.n_frames == 0 for start in starts]
 
 
 def score_at(track: TrackScores, n_frames: int) -> np.ndarray:
     """The curve of a track at each frame of the video: (n_frames,) float64, NaN where there is no opinion."""
     values = np.full(n_frames, np.nan)
-    of_track = cells(track.start_s)
+    of_track = cells(track.start_s, track.length.chunk_s)
     first, stop = (np.rint(time_s * FPS).astype(int) for time_s in (of_track.begin_s, of_track.end_s))
     for a, b, value in zip(first, stop, track.curve, strict=True):
         values[a:b] = value
@@ -94,7 +96,7 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
     judged = [track for track in tracks if len(track.scores)]
     of_tracks = [judge_track(track, threshold) for track in judged]
     spans = [span for track in judged for span in fake_spans(track, threshold)]
-    proposals = [best for track in judged for best in propose(track.start_s, track.curve, threshold)]
+    proposals = [best for track in judged for best in proposals_of(track, threshold)]
     worst = max(of_tracks, key=lambda track: track["mds"])
     return {
         "verdict": worst["verdict"],
@@ -131,11 +133,18 @@ def judge_track(track: TrackScores, threshold: float) -> TrackVerdict:
     }
 
 
+def proposals_of(track: TrackScores, threshold: float) -> list[list[float]]:
+    """See `propose`."""
+    return propose(track.start_s, track.curve, threshold, track.length.chunk_s)
+
+
 def fake_spans(track: TrackScores, threshold: float) -> list[Span]:
     """Where the curve of a track is at or above the threshold."""
     return [
         {"start_s": round(start_s, 3), "end_s": round(end_s, 3), "score": score, "track": track.number}
-        for score, start_s, end_s in find_spans(track.start_s, track.curve, threshold)
+        for score, start_s, end_s in find_spans(
+            track.start_s, track.curve, threshold, chunk_s=track.length.chunk_s
+        )
     ]
 
 
@@ -167,11 +176,12 @@ def written_curve(track: TrackScores) -> Curve:
 def coverage(tracks: Sequence[TrackScores], n_frames: int) -> Coverage:
     """Which part of a video was judged."""
     why = ["face"] * n_frames  # of each frame; "" if it is in a chunk that was judged
+    words = WHY | {"short": too_short(tracks)}
     for first, n, kind in marks(tracks):
         stop = min(n_frames, first + n)
         why[first:stop] = [kind] * (stop - first)
     gaps: list[Gap] = [
-        {"start_s": round(first / FPS, 3), "end_s": round(stop / FPS, 3), "why": WHY[kind]}
+        {"start_s": round(first / FPS, 3), "end_s": round(stop / FPS, 3), "why": words[kind]}
         for first, stop, kind in stretches(why)
         if kind
     ]
@@ -182,14 +192,22 @@ def coverage(tracks: Sequence[TrackScores], n_frames: int) -> Coverage:
     }
 
 
+def too_short(tracks: Sequence[TrackScores]) -> str:
+    """That a face was not there for as long as a chunk takes."""
+    length = tracks[0].length
+    least = "a second" if length == SECOND else f"{length.chunk_s:g} s"
+    return f"a face for less than {least} at a time"
+
+
 def marks(tracks: Sequence[TrackScores]) -> list[tuple[int, int, str]]:
     """What is known of frames: the first one, how many, and a kind; later ones prevail over those before."""
     known = [(track.first_frame, len(track.boxes), "short") for track in tracks]
     left_out = [chunk for track in tracks for chunk in track.left_out]
+    n_chunk = tracks[0].length.n_frames
     for kind in ("still", "silent", "without_sound", "damaged"):
-        known += [(first, CHUNK_FRAMES, kind) for first, of_kind in left_out if of_kind == kind]
+        known += [(first, n_chunk, kind) for first, of_kind in left_out if of_kind == kind]
     for track in tracks:
-        known += [(first, CHUNK_FRAMES, "") for first in np.rint(track.start_s * FPS).astype(int).tolist()]
+        known += [(first, n_chunk, "") for first in np.rint(track.start_s * FPS).astype(int).tolist()]
     return known
 
 

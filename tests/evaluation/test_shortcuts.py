@@ -20,7 +20,7 @@ from evaluation.shortcuts import (
 from tests.clips import tone, write_clip
 from tests.conftest import ROOT
 from utils.chunkfiles import INDEX_COLUMNS, RECORD, write_wav
-from utils.constants import CHUNK_SAMPLES
+from utils.constants import SECOND
 
 PICTURES = [np.full((48, 64, 3), 40 * i, np.uint8) for i in range(6)]
 SOURCE_CUES = [name for name in CUES if name not in ("loudness_dbfs", "n_chunks")]
@@ -114,7 +114,7 @@ def test_sources_that_are_not_there(split_tree, tmp_path):
     (tmp_path / "test/pytmp/real/v0" / RECORD).write_text(record)
     (tmp_path / "test/pytmp/real/v1" / RECORD).write_text(record.replace("v0.mp4", "v1.mp4"))
     (tmp_path / "test/real/v1.mp4").write_bytes(b"no video")
-    write_wav(tmp_path / "silence.wav", np.zeros(CHUNK_SAMPLES, np.int16))
+    write_wav(tmp_path / "silence.wav", np.zeros(SECOND.n_samples, np.int16))
     index.loc[index.video == "real/v1", "path"] = str(tmp_path / "silence")
     index.loc[index.video == "real/v2", "path"] = "nowhere"
     cues = measure_cues(index, tmp_path, "test").set_index("video")

@@ -216,5 +216,5 @@ def test_classes_that_are_not_there_weigh_one():
 
 
 def test_the_network_expects_the_mfcc_of_a_chunk():
-    assert chunk_mfcc(np.zeros(48_000, np.int16)).shape == (1, 13, model.AUDIO_FRAMES)
-    assert model.AUDIO_POSITIONS == 21
+    assert chunk_mfcc(np.zeros(48_000, np.int16)).shape == (1, 13, model.AUDIO_FRAMES[1.0])
+    assert model.audio_positions(1.0) == 21

@@ -283,7 +283,7 @@ def test_weights_of_the_authors_code_load(tmp_path, scripts, img_dim):
     torch.save({"state_dict": state, **numbers}, path)
     flags = {"net": "resnet18", "img_dim": img_dim, "final_dim": 1024, "dropout": 0.5}
     loaded = load_checkpoint(path, flags)
-    assert loaded["config"] == flags | {"final_dim": 32}
+    assert loaded["config"] == flags | {"final_dim": 32, "streams": "both", "chunk_s": 1.0}
     again = build_model(loaded, path).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in network.state_dict().items())
     assert stored_threshold(loaded) == (

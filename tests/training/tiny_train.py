@@ -23,7 +23,8 @@ from utils.cli import run
 
 
 def tiny_audio_net(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(1, channels, (13, 79)), nn.BatchNorm2d(channels), nn.ReLU())
+    conv = nn.Conv2d(1, channels, (13, 18), stride=(1, 4))  # gives `model.audio_positions` for every length
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU())
 
 
 TINY = {
