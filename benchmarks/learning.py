@@ -37,7 +37,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import train
 from dataset import ChunkDataset, build_loader, scoring_batches
-from demo.make_videos import RATE_HZ, Scene, speak
+from demo.faces import Scene
+from demo.speech import RATE_HZ, add_speech_flags, check_speech, draw_speaker, speak
 from engine import Execution, Trainer, score_chunks, video_auc
 from mds import video_scores
 from utils.chunkfiles import write_wav
@@ -82,20 +83,19 @@ COLUMNS = (
 )
 
 
-def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
+def make_pair(folder: Path, i: int, seconds: int, size: int, speech: str) -> None:
     """Write the chunks of real video i and of its fake to the folder of a split, `<split>_...`, 30 fps and 48
     kHz.
     """
     cv2.setNumThreads(1)
     rng = np.random.default_rng([zlib.crc32(folder.name.split("_")[0].encode()), i])
     scene = Scene(rng, size, seconds * FPS, FPS, EYE_DISTANCE)
-    spoken, other = (speak(rng, seconds, scene.pitch_hz, FPS) for _ in range(2))
-    frames = [
-        scene.finish(scene.face.speak(spoken.opening[j], spoken.width[j]), j) for j in range(seconds * FPS)
-    ]
+    speaker = draw_speaker(rng, speech)
+    spoken, other = (speak(rng, seconds, speaker, FPS) for _ in range(2))
+    frames = scene.film(spoken.mouth)
     jpegs = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for frame in frames]
-    for label, speech in (("real", spoken), ("fake", other)):
-        sound = resample_poly(speech.samples, SAMPLE_RATE_HZ // 300, RATE_HZ // 300)
+    for label, utterance in (("real", spoken), ("fake", other)):
+        sound = resample_poly(utterance.samples, SAMPLE_RATE_HZ // 300, RATE_HZ // 300)
         sound = np.clip(np.rint(sound * 32767), -32768, 32767).astype(np.int16)
         for chunk in range(seconds):
             target = folder / label / f"{i:05d}" / f"{chunk:05d}"
@@ -108,12 +108,12 @@ def make_pair(folder: Path, i: int, seconds: int, size: int) -> None:
             )
 
 
-def make_split(folder: Path, n_pairs: int, seconds: int, size: int) -> pd.DataFrame:
+def make_split(folder: Path, n_pairs: int, seconds: int, size: int, speech: str) -> pd.DataFrame:
     """Make what is missing of a split and return its index, paths relative to `folder`."""
     last_file = f"fake/{{:05d}}/{seconds - 1:05d}.wav"
     missing = [i for i in range(n_pairs) if not (folder / last_file.format(i)).exists()]
     make, progress = (
-        partial(make_pair, folder, seconds=seconds, size=size),
+        partial(make_pair, folder, seconds=seconds, size=size, speech=speech),
         {"unit": "pair", "desc": f"making {folder}"},
     )
     if len(missing) <= N_ALONE:
@@ -282,6 +282,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME",
         help=f"some of: {'; '.join(RECIPES)}. Without names all",
     )
+    add_speech_flags(parser)
     add("--amp", choices=PRECISIONS, default="bf16", help="mixed precision")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute")
     add("--num_workers", type=number(int, 0), default=n_cores(), help="loader processes")
@@ -291,9 +292,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def make_data(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The indices of the training and of the test split, whose chunks are made where they are missing."""
     crop_px, indices = args.crop_px or args.img_dim, []
-    for split, n_pairs in (("train", max(args.n_train)), ("test", args.n_test)):
-        folder = args.out / f"{split}_{crop_px}px_{args.seconds}s"
-        index = make_split(folder, n_pairs, args.seconds, crop_px)
+    splits = {
+        "train": (max(args.n_train), args.speech),
+        "test": (args.n_test, args.test_speech or args.speech),
+    }
+    for split, (n_pairs, speech) in splits.items():
+        folder = args.out / f"{split}_{crop_px}px_{args.seconds}s_{speech}"
+        index = make_split(folder, n_pairs, args.seconds, crop_px, speech)
         indices.append(index.assign(path=[f"{folder.name}/{path}" for path in index.path]))
         indices[-1].to_csv(args.out / f"{split}_split.csv", index=False)
     return indices[0], indices[1]
@@ -301,6 +306,7 @@ def make_data(args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    check_speech(args.speech, args.test_speech or args.speech)
     index, test_index = make_data(args)
     if args.make_only:
         return

@@ -80,20 +80,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def make_wide_video(path: Path, seconds: float) -> None:
     """Write a talking head in the middle of 1920x1080 pixels, 30 fps."""
-    from demo.make_videos import (  # here: a worker that measures memory imports this file too
-        Scene,
-        speak,
-        write_video,
-    )
+    # here: a worker that measures memory imports this file too
+    from demo.faces import Scene
+    from demo.make_videos import write_video
+    from demo.speech import draw_speaker, speak
 
     cv2.setNumThreads(1)
-    scene = Scene(np.random.default_rng(int(path.stem)), 540, round(seconds * FPS), FPS)
-    speech = speak(np.random.default_rng(int(path.stem)), seconds, scene.pitch_hz, FPS)
+    rng = np.random.default_rng(int(path.stem))
+    scene = Scene(rng, 540, round(seconds * FPS), FPS)
+    speech = speak(rng, seconds, draw_speaker(rng), FPS)
     ground = np.random.default_rng(0).integers(0, 256, (27, 48, 3), np.uint8)
     picture = cv2.resize(ground, (1920, 1080), interpolation=cv2.INTER_CUBIC)
     pictures = []
-    for i in range(round(seconds * FPS)):
-        face = scene.finish(scene.face.speak(speech.opening[i], speech.width[i]), i)
+    for i, mouth in enumerate(speech.mouth):
+        face = scene.frame(i, mouth)
         picture[:, 420:1500] = cv2.resize(face, (1080, 1080))
         pictures.append(picture.copy())
     write_video(path, pictures, speech.samples, FPS)

@@ -9,15 +9,15 @@ from pathlib import Path
 import av
 import numpy as np
 
-from demo.make_videos import PORTRAITS, Face
+from demo.faces import PORTRAITS, Face
 
 CLOCK = Fraction(1, 90_000)
 
 
 def face_pictures(n: int, size: int = 160) -> list[np.ndarray]:
     """n RGB pictures of a speaking face."""
-    face = Face(PORTRAITS[0], 224, mirrored=False, eye_distance=62 / 224)
-    pictures = [face.speak(0.5 + 0.5 * np.sin(i / 3), 1.0) for i in range(n)]
+    face = Face(PORTRAITS[0], 224, eye_distance=62 / 224)
+    pictures = [face.draw((0.5 + 0.5 * np.sin(i / 3), 1.0, 0.0)) for i in range(n)]
     step = 224 // size or 1
     return [np.ascontiguousarray(p[::step, ::step, ::-1]) for p in pictures]
 

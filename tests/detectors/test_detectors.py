@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from demo.make_videos import PORTRAITS
+from demo.faces import PORTRAITS
 from detectors import WeightsError, build_detector, download, s3fd, yunet
 from detectors.download import WeightsFile, fetch
 from detectors.s3fd.network import S3FDNet, decode

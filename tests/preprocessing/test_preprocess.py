@@ -21,7 +21,7 @@ from scenedetect.detectors import ContentDetector
 from scipy.io import wavfile
 
 from dataset import read_index
-from demo.make_videos import PORTRAITS
+from demo.faces import PORTRAITS
 from model import TwoStreamNet
 from preprocessing import jobs
 from preprocessing.chunking import ChunkWriter, find_faces

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.make_videos import FPS as DEMO_FPS
-from demo.make_videos import RATE_HZ, Scene, speak
+from demo.faces import CLOSED, Scene
+from demo.speech import FPS as DEMO_FPS
+from demo.speech import RATE_HZ, draw_speaker, speak
 from preprocessing.faces import Track
 from preprocessing.jobs import outcome_of
 from preprocessing.record import process_video
@@ -37,37 +38,22 @@ class Side(FixedDetector):
         return found
 
 
-def blink(scene: Scene, picture: np.ndarray, share: float) -> np.ndarray:
-    """Draw skin over the eyes of a portrait, which lie as far above its middle as the mouth lies below."""
-    size, width = picture.shape[0], scene.face.mouth_width
-    y = size - scene.face.mouth[1]
-    for x in (size / 2 - 0.5 * width, size / 2 + 0.5 * width):
-        mask = np.clip(
-            2 - 2 * np.hypot((scene.face.x - x) / (0.4 * width), (scene.face.y - y) / (0.2 * width)), 0, 1
-        )
-        mask = mask[..., None] * share
-        picture = (picture * (1 - mask) + picture[int(y + 0.4 * width), int(x)] * mask).astype(np.uint8)
-    return picture
-
-
 def two_heads(path, seed: int, speaker: int, listener: str):
     """A clip of two heads that turn and blink; that of side `speaker` (0: left) says what is heard. The other
     one's mouth is shut ("silent"), says something else ("talks"), or it is a photograph ("photo")."""
     rng = np.random.default_rng(seed)
     n = round(SECONDS * DEMO_FPS)
     scenes = [Scene(rng, SIZE, n) for _ in range(2)]
-    heard, other = (speak(rng, SECONDS, 150) for _ in range(2))
-    closed = np.clip(1.5 - np.abs(np.arange(n) % 40 - rng.integers(5, 35, (2, 1))) / 2, 0, 1)
+    voice = draw_speaker(rng)
+    heard, other = (speak(rng, SECONDS, voice) for _ in range(2))
     pictures = []
     for i in range(n):
         heads = []
         for k, scene in enumerate(scenes):
-            says = heard if k == speaker else other
-            opening, width = (
-                (0, 1) if k != speaker and listener == "silent" else (says.opening[i], says.width[i])
-            )
-            head = scene.finish(blink(scene, scene.face.speak(opening, width), closed[k][i]), i)
-            heads.append(scene.finish(scene.face.image, 0) if k != speaker and listener == "photo" else head)
+            is_shut = k != speaker and listener == "silent"
+            mouth = CLOSED if is_shut else (heard if k == speaker else other).mouth[i]
+            is_photo = k != speaker and listener == "photo"
+            heads.append(scene.frame(0) if is_photo else scene.frame(i, mouth))
         pictures.append(np.hstack(heads)[..., ::-1])
     return write_clip(path, pictures, sound=heard.samples[None].astype(np.float32), rate_hz=RATE_HZ)
 
