@@ -5,9 +5,10 @@
 
 Talking heads as in the demo, seen from nearer, whose chunks are written as they are made.  Each fake has the
 picture of a real video and the sound of another utterance by the same voice: neither picture nor sound alone
-tells them apart, and no utterance of the test split is in the training split.  A recipe is flags of train.py;
-"real videos alone" leaves the fakes of the training split out.  The control has another video's picture under
-both sounds: a network that scores above chance there has found something in the sound.  Writes the chunks,
+tells them apart, and no person, voice or utterance of the test split is in the training split.  With
+--test_speech espeak the test split is spoken by another synthesiser.  A recipe is flags of train.py; "real
+videos alone" leaves the fakes of the training split out.  The control has another video's picture under both
+sounds: a network that scores above chance there has found something in the sound.  Writes the chunks,
 learning_<settings>.csv (a row per scoring) and .png to --out and prints a Markdown table.  Chunks and results
 that are there are kept: another call adds to them.
 """

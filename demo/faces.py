@@ -162,13 +162,13 @@ class Face:
         w = self.mouth_width
         chin = (portrait.chin_y_px - portrait.mouth[1]) / portrait.eye_distance_px * unit * (1 + look.length)
         left, right = (int(self.mouth[0] + side * 1.2 * w) for side in (-1, 1))
-        top, bottom = int(self.mouth[1] - 0.55 * w), int(self.mouth[1] + chin + 0.6 * w)
+        top, bottom = int(self.mouth[1] - 0.85 * w), int(self.mouth[1] + chin + 0.6 * w)
         self.window = (slice(max(0, top), min(size, bottom)), slice(max(0, left), min(size, right)))
         self.dx = self.x[self.window] - np.float32(self.mouth[0])
         curve = portrait.smile_px / portrait.eye_distance_px * unit * (1 + look.length)
         seam = curve * np.minimum((2 * self.dx / w) ** 2, 1.5)
         self.dy = self.y[self.window] - np.float32(self.mouth[1]) + seam  # below the line between the lips
-        self.near = bump(self.dx, self.dy, 0.8 * w, 0.5 * w)
+        self.near = bump(self.dx, self.dy, 0.6 * w, 0.4 * w)  # 0 at the edge of the window
         self.jaw = 1 / (1 + np.exp((self.dy - chin - 0.15 * w) / (0.08 * w)))  # 1 on it, 0 on the neck
         self.lid = bump(self.dx, self.dy, 0.6 * w, 0.16 * w)  # of the upper lip
         self.light = np.array(look.light)

@@ -29,7 +29,7 @@ class Phone:
     Attributes:
         formants: of a man's tract, Hz (vowels: Peterson and Barney 1952).
         mouth: opening 0..1; width relative to rest; lower lip at the teeth 0..1.
-        voice: level of the glottis.
+        voice: level of the glottis, as a rule higher in an open vowel.
         noise: level, centre and breadth in Hz of the hiss.
         ms: shortest and longest duration.
         nasal: 0..1, damped by the nose. lips_shut: the lips touch, whatever surrounds the phone.
@@ -45,7 +45,7 @@ class Phone:
 
 
 def vowel(f1: float, f2: float, f3: float, opening: float, width: float) -> Phone:
-    return Phone((f1, f2, f3), (opening, width, 0), 1.0, ms=(70, 190))
+    return Phone((f1, f2, f3), (opening, width, 0), 0.4 + 0.6 * opening, ms=(110, 240))
 
 
 VOWELS = {
@@ -66,26 +66,26 @@ VOWELS = {
 }
 LIPS, GUMS, PALATE = (250, 900, 2200), (300, 1750, 2650), (280, 2000, 2500)  # formants at a closure there
 CONSONANTS = {
-    "m": Phone(LIPS, (0, 1, 0), 0.45, nasal=1, lips_shut=True, ms=(60, 110)),
+    "m": Phone(LIPS, (0, 1, 0), 0.2, nasal=1, lips_shut=True, ms=(60, 110)),
     "b": Phone(LIPS, (0, 1, 0), 0.10, nasal=1, lips_shut=True, ms=(55, 95)),
     "p": Phone(LIPS, (0, 1, 0), 0.0, lips_shut=True, ms=(70, 120)),
     "f": Phone((350, 1100, 2300), (0.10, 1.02, 1), 0.0, (0.12, 6500, 4500), ms=(80, 140)),
     "v": Phone((300, 1100, 2300), (0.10, 1.02, 1), 0.35, (0.06, 6500, 4500), ms=(50, 90)),
-    "s": Phone(GUMS, (0.12, 1.08, 0), 0.0, (0.45, 6200, 1400), ms=(85, 150)),
-    "z": Phone(GUMS, (0.13, 1.08, 0), 0.30, (0.25, 6200, 1400), ms=(60, 100)),
-    "S": Phone(PALATE, (0.16, 0.76, 0), 0.0, (0.45, 3300, 1000), ms=(90, 150)),
+    "s": Phone(GUMS, (0.12, 1.08, 0), 0.0, (0.22, 6200, 1400), ms=(85, 150)),
+    "z": Phone(GUMS, (0.13, 1.08, 0), 0.30, (0.15, 6200, 1400), ms=(60, 100)),
+    "S": Phone(PALATE, (0.16, 0.76, 0), 0.0, (0.22, 3300, 1000), ms=(90, 150)),
     "T": Phone((350, 1400, 2600), (0.22, 1.02, 0), 0.0, (0.10, 7000, 4000), ms=(70, 120)),
     "h": Phone((500, 1500, 2500), (0.40, 1.0, 0), 0.0, (0.10, 1800, 1500), ms=(45, 80)),
-    "n": Phone(GUMS, (0.26, 1.04, 0), 0.45, nasal=1, ms=(50, 95)),
+    "n": Phone(GUMS, (0.26, 1.04, 0), 0.2, nasal=1, ms=(50, 95)),
     "d": Phone(GUMS, (0.24, 1.04, 0), 0.08, nasal=1, ms=(45, 80)),
     "t": Phone(GUMS, (0.20, 1.05, 0), 0.0, ms=(55, 95)),
-    "l": Phone((360, 1250, 2700), (0.42, 1.02, 0), 0.65, ms=(50, 90)),
-    "r": Phone((380, 1250, 1650), (0.32, 0.82, 0), 0.65, ms=(50, 90)),
+    "l": Phone((360, 1250, 2700), (0.42, 1.02, 0), 0.4, ms=(50, 90)),
+    "r": Phone((380, 1250, 1650), (0.32, 0.82, 0), 0.4, ms=(50, 90)),
     "k": Phone(PALATE, (0.34, 1.0, 0), 0.0, ms=(60, 100)),
     "g": Phone(PALATE, (0.32, 1.0, 0), 0.08, nasal=1, ms=(50, 85)),
-    "N": Phone(PALATE, (0.36, 1.0, 0), 0.45, nasal=1, ms=(55, 95)),
-    "w": Phone((300, 700, 2200), (0.14, 0.60, 0), 0.6, ms=(50, 90)),
-    "j": Phone((280, 2200, 2950), (0.22, 1.16, 0), 0.6, ms=(45, 80)),
+    "N": Phone(PALATE, (0.36, 1.0, 0), 0.2, nasal=1, ms=(55, 95)),
+    "w": Phone((300, 700, 2200), (0.14, 0.60, 0), 0.3, ms=(50, 90)),
+    "j": Phone((280, 2200, 2950), (0.22, 1.16, 0), 0.3, ms=(45, 80)),
 }
 BURSTS = {  # plosive -> what is heard when it opens: level, centre, breadth; shortest and longest ms
     "p": ((0.45, 1200, 1500), (18, 45)),
@@ -108,7 +108,7 @@ GLIDES_MS = {
     "centre": 25,
     "breadth": 25,
     "nasal": 30,
-    "opening": 120,
+    "opening": 90,
     "width": 150,
     "tuck": 80,
 }
@@ -153,11 +153,11 @@ def draw_speaker(rng: np.random.Generator, kind: str = "formant") -> Speaker:
         tilt_hz=rng.uniform(150, 900),
         breath=np.exp(rng.uniform(np.log(0.004), np.log(0.06))),
         jitter=rng.uniform(0.003, 0.02),
-        rate=rng.uniform(0.8, 1.3),
+        rate=rng.uniform(0.8, 1.15),
         loudness=np.exp(rng.uniform(np.log(0.03), np.log(0.12))),
-        hiss=10 ** rng.uniform(-2.8, -1.5),
-        effort=rng.uniform(0.75, 1.15),
-        lead_s=rng.uniform(0.01, 0.05),
+        hiss=10 ** rng.uniform(-2.8, -1.8),
+        effort=rng.uniform(0.85, 1.15),
+        lead_s=rng.uniform(0.0, 0.03),
         voice=espeak.draw_voice(rng) if kind == "espeak" else "",
     )
 
@@ -227,8 +227,8 @@ def babble(rng: np.random.Generator, seconds: float, speaker: Speaker) -> Spoken
             n_syllables = int(rng.integers(1, 5))
             accent = int(rng.integers(n_syllables))
             for i in range(n_syllables):
-                cluster = rng.choice(list(CONSONANTS), size=rng.choice(3, p=[0.1, 0.7, 0.2]))
-                coda = rng.choice(list(CONSONANTS), size=int(rng.random() < 0.3))
+                cluster = rng.choice(list(CONSONANTS), size=rng.choice(3, p=[0.1, 0.8, 0.1]))
+                coda = rng.choice(list(CONSONANTS), size=int(rng.random() < 0.2))
                 weight = rng.uniform(0.7, 1) if i == accent else rng.uniform(0, 0.35)
                 for name in (*cluster, rng.choice(list(VOWELS)), *coda):
                     low, high = PHONES[name].ms
@@ -257,16 +257,16 @@ def articulate(
     is_vowel = np.isin(spoken.names, list(VOWELS))
     is_pause = np.array(spoken.names) == "_"
     # less effort: a smaller opening, a softer voice, a tongue on its way to the middle
-    reach = np.where(is_vowel, 0.72 + 0.28 * spoken.stress, 1)
-    columns["opening"] = columns["opening"] * reach * rng.uniform(0.85, 1.1, len(phones)) * speaker.effort
+    reach = np.where(is_vowel, 0.85 + 0.15 * spoken.stress, 1)
+    columns["opening"] = columns["opening"] * reach * rng.uniform(0.92, 1.08, len(phones)) * speaker.effort
     columns["voice"] = columns["voice"] * np.where(is_vowel, 0.55 + 0.45 * spoken.stress, 0.8)
     for name, neutral in (("f1", 500), ("f2", 1500), ("f3", 2500)):
         columns[name] = neutral + (columns[name] - neutral) * reach
-    rest = rng.choice([0.0, 0.06, 0.14, 0.25], len(phones), p=[0.45, 0.25, 0.2, 0.1])
+    rest = rng.choice([0.0, 0.04, 0.12], len(phones), p=[0.6, 0.25, 0.15])
     columns["opening"] = np.where(is_pause, rest, columns["opening"])
     columns["noise"] = np.where(is_pause & (rest > 0.1), 0.012, columns["noise"])  # breath is drawn
     time_s = (np.arange(n_blocks) + 0.5) / BLOCKS_HZ
-    leads_s = np.clip(speaker.lead_s + rng.normal(0, 0.012, len(phones)), 0, 0.08)
+    leads_s = np.clip(speaker.lead_s + rng.normal(0, 0.006, len(phones)), 0, 0.08)
     heard = np.searchsorted(spoken.begins_s, time_s, "right").clip(1) - 1
     seen = np.searchsorted(np.maximum.accumulate(spoken.begins_s - leads_s), time_s, "right").clip(1) - 1
     is_lips = {"opening", "width", "tuck"}
