@@ -195,7 +195,7 @@ class Face:
         opening, width, tuck = (float(value) for value in mouth)
         w, image = self.mouth_width, self.image.copy()
         across = np.exp(-((self.dx / np.float32(0.46 * w * width)) ** 4))
-        drop = np.float32(w * (0.42 * opening + 0.05 * tuck)) * across * self.jaw
+        drop = np.float32(w * (0.48 * opening + 0.05 * tuck)) * across * self.jaw
         rise = np.float32(0.07 * w * opening) * across * self.lid
         below = np.where(self.dy > 0, np.maximum(self.dy - drop, 0), np.minimum(self.dy + rise, 0))
         lip = np.float32(0.1 * w * tuck) * self.near * (self.dy > drop)  # rolled in

@@ -74,16 +74,16 @@ CONSONANTS = {
     "s": Phone(GUMS, (0.12, 1.08, 0), 0.0, (0.22, 6200, 1400), ms=(85, 150)),
     "z": Phone(GUMS, (0.13, 1.08, 0), 0.30, (0.15, 6200, 1400), ms=(60, 100)),
     "S": Phone(PALATE, (0.16, 0.76, 0), 0.0, (0.22, 3300, 1000), ms=(90, 150)),
-    "T": Phone((350, 1400, 2600), (0.22, 1.02, 0), 0.0, (0.10, 7000, 4000), ms=(70, 120)),
-    "h": Phone((500, 1500, 2500), (0.40, 1.0, 0), 0.0, (0.10, 1800, 1500), ms=(45, 80)),
-    "n": Phone(GUMS, (0.26, 1.04, 0), 0.2, nasal=1, ms=(50, 95)),
-    "d": Phone(GUMS, (0.24, 1.04, 0), 0.08, nasal=1, ms=(45, 80)),
-    "t": Phone(GUMS, (0.20, 1.05, 0), 0.0, ms=(55, 95)),
-    "l": Phone((360, 1250, 2700), (0.42, 1.02, 0), 0.4, ms=(50, 90)),
-    "r": Phone((380, 1250, 1650), (0.32, 0.82, 0), 0.4, ms=(50, 90)),
-    "k": Phone(PALATE, (0.34, 1.0, 0), 0.0, ms=(60, 100)),
-    "g": Phone(PALATE, (0.32, 1.0, 0), 0.08, nasal=1, ms=(50, 85)),
-    "N": Phone(PALATE, (0.36, 1.0, 0), 0.2, nasal=1, ms=(55, 95)),
+    "T": Phone((350, 1400, 2600), (0.15, 1.02, 0), 0.0, (0.10, 7000, 4000), ms=(70, 120)),
+    "h": Phone((500, 1500, 2500), (0.30, 1.0, 0), 0.0, (0.10, 1800, 1500), ms=(45, 80)),
+    "n": Phone(GUMS, (0.15, 1.04, 0), 0.2, nasal=1, ms=(50, 95)),
+    "d": Phone(GUMS, (0.14, 1.04, 0), 0.08, nasal=1, ms=(45, 80)),
+    "t": Phone(GUMS, (0.12, 1.05, 0), 0.0, ms=(55, 95)),
+    "l": Phone((360, 1250, 2700), (0.28, 1.02, 0), 0.4, ms=(50, 90)),
+    "r": Phone((380, 1250, 1650), (0.24, 0.82, 0), 0.4, ms=(50, 90)),
+    "k": Phone(PALATE, (0.20, 1.0, 0), 0.0, ms=(60, 100)),
+    "g": Phone(PALATE, (0.20, 1.0, 0), 0.08, nasal=1, ms=(50, 85)),
+    "N": Phone(PALATE, (0.22, 1.0, 0), 0.2, nasal=1, ms=(55, 95)),
     "w": Phone((300, 700, 2200), (0.14, 0.60, 0), 0.3, ms=(50, 90)),
     "j": Phone((280, 2200, 2950), (0.22, 1.16, 0), 0.3, ms=(45, 80)),
 }
@@ -95,7 +95,7 @@ BURSTS = {  # plosive -> what is heard when it opens: level, centre, breadth; sh
     "k": ((0.50, 2200, 900), (22, 55)),
     "g": ((0.32, 2000, 800), (10, 20)),
 }
-PAUSE = Phone((500, 1500, 2500), (0, 1, 0), 0.0, ms=(120, 700))
+PAUSE = Phone((500, 1500, 2500), (0, 1, 0), 0.0, ms=(150, 500))
 PHONES = VOWELS | CONSONANTS | {"_": PAUSE}
 
 # columns of a tract: what is steered, and the ms within which it goes from one target to the next
@@ -149,15 +149,15 @@ def draw_speaker(rng: np.random.Generator, kind: str = "formant") -> Speaker:
         pitch_hz=float(np.clip(130 * (tract / 0.98) ** 2.2 * np.exp(rng.normal(0, 0.18)), 75, 320)),
         melody=rng.uniform(0.08, 0.4),
         tract=tract,
-        damping=rng.uniform(0.7, 1.5),
-        tilt_hz=rng.uniform(150, 900),
-        breath=np.exp(rng.uniform(np.log(0.004), np.log(0.06))),
+        damping=rng.uniform(0.8, 1.3),
+        tilt_hz=rng.uniform(250, 900),
+        breath=np.exp(rng.uniform(np.log(0.004), np.log(0.03))),
         jitter=rng.uniform(0.003, 0.02),
-        rate=rng.uniform(0.8, 1.15),
+        rate=rng.uniform(0.9, 1.2),
         loudness=np.exp(rng.uniform(np.log(0.03), np.log(0.12))),
-        hiss=10 ** rng.uniform(-2.8, -1.8),
-        effort=rng.uniform(0.85, 1.15),
-        lead_s=rng.uniform(0.0, 0.03),
+        hiss=10 ** rng.uniform(-3.0, -2.1),
+        effort=rng.uniform(1.0, 1.2),
+        lead_s=rng.uniform(0.0, 0.02),
         voice=espeak.draw_voice(rng) if kind == "espeak" else "",
     )
 
@@ -223,7 +223,7 @@ def babble(rng: np.random.Generator, seconds: float, speaker: Speaker) -> Spoken
     """Words of one to four syllables in phrases with pauses between, from a random moment of them on."""
     names, lengths, stress = ["_"], [rng.uniform(0, 0.4)], [0.0]
     while sum(lengths) < seconds:
-        for _ in range(rng.integers(1, 5)):  # words of a phrase
+        for _ in range(rng.integers(1, 4)):  # words of a phrase
             n_syllables = int(rng.integers(1, 5))
             accent = int(rng.integers(n_syllables))
             for i in range(n_syllables):
