@@ -118,7 +118,7 @@ def draw_look(rng: np.random.Generator) -> Look:
         jaw=rng.uniform(-0.14, 0.14),
         mouth=rng.uniform(-0.15, 0.12),
         length=rng.uniform(-0.09, 0.09),
-        skin=gains(0.62, 1.08, 0.08),
+        skin=gains(0.7, 1.08, 0.08),
         clothes=gains(0.5, 1.4, 0.35),
         back=gains(0.6, 1.3, 0.3),
         light=gains(0.8, 1.15, 0.05),
@@ -295,11 +295,11 @@ class Scene:
         look = draw_look(rng)
         self.face = Face(PORTRAITS[look.portrait], size, eye_distance, look)
         t, unit = np.arange(n_frames) / fps, eye_distance * size
-        angle = np.radians(rng.uniform(1, 4) * sway(rng, t))
+        angle = np.radians(rng.uniform(1, 3) * sway(rng, t))
         zoom = rng.uniform(0.95, 1.15) * (1 + 0.02 * sway(rng, t))
         shift = np.stack([0.12 * unit * sway(rng, t), 0.08 * unit * sway(rng, t)], 1)
-        turn = unit * (rng.uniform(0.05, 0.14) * sway(rng, t) + rng.uniform(-0.06, 0.06))
-        nod = unit * (rng.uniform(0.03, 0.09) * sway(rng, t) + rng.uniform(-0.03, 0.03))
+        turn = unit * (rng.uniform(0.03, 0.09) * sway(rng, t) + rng.uniform(-0.06, 0.06))
+        nod = unit * (rng.uniform(0.02, 0.06) * sway(rng, t) + rng.uniform(-0.03, 0.03))
         self.light = rng.uniform(0.85, 1.1) * (1 + 0.05 * sway(rng, t))
         begins_s = np.cumsum(rng.uniform(1.2, 5.0, 2 + int(n_frames / fps))) - 1.5
         since_s = t[:, None] - begins_s

@@ -108,7 +108,7 @@ GLIDES_MS = {
     "centre": 25,
     "breadth": 25,
     "nasal": 30,
-    "opening": 90,
+    "opening": 80,
     "width": 150,
     "tuck": 80,
 }
@@ -144,19 +144,19 @@ class Speaker:
 
 def draw_speaker(rng: np.random.Generator, kind: str = "formant") -> Speaker:
     """A speaker at random, whose speech is made by `kind` of `KINDS`."""
-    tract = rng.uniform(0.85, 1.2)  # below 1: a long tract, as a rule of a man with a low voice
+    tract = rng.uniform(0.88, 1.16)  # below 1: a long tract, as a rule of a man with a low voice
     return Speaker(
-        pitch_hz=float(np.clip(130 * (tract / 0.98) ** 2.2 * np.exp(rng.normal(0, 0.18)), 75, 320)),
+        pitch_hz=float(np.clip(130 * (tract / 0.98) ** 2.2 * np.exp(rng.normal(0, 0.18)), 75, 260)),
         melody=rng.uniform(0.08, 0.4),
         tract=tract,
         damping=rng.uniform(0.8, 1.3),
         tilt_hz=rng.uniform(250, 900),
         breath=np.exp(rng.uniform(np.log(0.004), np.log(0.03))),
         jitter=rng.uniform(0.003, 0.02),
-        rate=rng.uniform(0.9, 1.2),
-        loudness=np.exp(rng.uniform(np.log(0.03), np.log(0.12))),
-        hiss=10 ** rng.uniform(-3.0, -2.1),
-        effort=rng.uniform(1.0, 1.2),
+        rate=rng.uniform(1.0, 1.25),
+        loudness=np.exp(rng.uniform(np.log(0.04), np.log(0.11))),
+        hiss=10 ** rng.uniform(-3.2, -2.4),
+        effort=rng.uniform(1.05, 1.2),
         lead_s=rng.uniform(0.0, 0.02),
         voice=espeak.draw_voice(rng) if kind == "espeak" else "",
     )
