@@ -129,7 +129,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
     parser.add_argument("--out_dir", type=to_path, required=True, help="folder for the videos")
     add = parser.add_argument
-    add("--n_train", type=number(int, 2), default=160, help="training videos, half of them fake")
+    add("--n_train", type=number(int, 2), default=600, help="training videos, half of them fake")
     add("--n_test", type=number(int, 0), default=100, help="test videos, half of them fake")
     add("--seconds", type=number(float, 0.2), default=4.0, help="length of a video")
     add("--size", type=number(int, 64), default=256, help="side of a frame in pixels")

@@ -8,7 +8,7 @@
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shuffled=no videos="" epochs=20 batch=""
+shuffled=no videos="" epochs=6 batch=""
 for argument in "$@"; do
     case $argument in
         --shuffled) shuffled=yes ;;
