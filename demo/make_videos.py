@@ -36,6 +36,7 @@ from demo.faces import Scene
 from demo.speech import FPS, RATE_HZ, add_speech_flags, check_speech, draw_speaker, speak
 from utils.cli import HelpFormatter, number, run, to_path
 
+SOURCE = "generated"  # so that no figure is taken for one of real videos
 FAKE_KINDS = ("video", "span", "video", "audio")  # in turn; two of four are wholly "video"
 BLEND_S = 0.08  # from one utterance's mouth to another's
 
@@ -115,21 +116,21 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
 
 
 def write_index(path: Path, records: list[dict]) -> None:
-    """Write what write_csv.py takes over of each video of a split: its original and its manipulation."""
+    """Write what write_csv.py takes over of each video of a split: original, manipulation, where it is from."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["video", "original", "manipulation"])
+        rows.writerow(["video", "original", "manipulation", "source"])
         for record in records:
             names = (record["file"], record["original"] or "")
             video, original = (name.partition("/")[2].removesuffix(".mp4") for name in names)
-            rows.writerow([video, original, video.rpartition("_")[2] if original else ""])
+            rows.writerow([video, original, video.rpartition("_")[2] if original else "", SOURCE])
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter, allow_abbrev=False)
     parser.add_argument("--out_dir", type=to_path, required=True, help="folder for the videos")
     add = parser.add_argument
-    add("--n_train", type=number(int, 2), default=600, help="training videos, half of them fake")
+    add("--n_train", type=number(int, 2), default=240, help="training videos, half of them fake")
     add("--n_test", type=number(int, 0), default=100, help="test videos, half of them fake")
     add("--seconds", type=number(float, 0.2), default=4.0, help="length of a video")
     add("--size", type=number(int, 64), default=256, help="side of a frame in pixels")
