@@ -116,7 +116,7 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
 
 
 def write_index(path: Path, records: list[dict]) -> None:
-    """Write what write_csv.py takes over of each video of a split: original, manipulation, where it is from."""
+    """Write what write_csv.py takes over of each video: original, manipulation and where it is from."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["video", "original", "manipulation", "source"])
