@@ -34,7 +34,7 @@ from detectors import DETECTORS, Detector, WeightsError, build_detector
 from detectors.shared import SharedDetector, share
 from preprocessing.jobs import Job, Outcome, built_once, do_jobs
 from preprocessing.plan import plan, report, video_name, write_tables
-from preprocessing.settings import TRACKS, Settings
+from preprocessing.settings import MIN_DETECTIONS, TRACKS, Settings
 from utils.claims import sweep
 from utils.cli import (
     MAX_PROCESSES,
@@ -79,6 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tracks", choices=TRACKS, default="longest", help=words)
     words = "seconds of a chunk, as in the paper's ablation; the network is then made for that length"
     add("--chunk_s", type=float, choices=CHUNKS_S, default=SECOND.chunk_s, help=words)
+    words = "detections that a face track needs, at 30 fps; 30 takes clips of a second"
+    add("--min_track", type=number(int, 1), default=MIN_DETECTIONS, metavar="N", help=words)
     add("--overwrite", action="store_true", help="redo videos that are complete with other settings")
     words = (
         "processes that decode videos, of each rank under torchrun (default: the cores available; "

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from detectors import Detector
-from preprocessing.faces import MIN_DETECTIONS, MIN_SIZE_PX, Track, Tracker, crop_face
+from preprocessing.faces import MIN_SIZE_PX, Track, Tracker, crop_face
 from preprocessing.settings import Settings
 from preprocessing.speech import FaceMotion, choose_speaker, faces_at_once, overlap
 from utils.chunkfiles import chunk_name, frame_path, write_frames
@@ -291,7 +291,7 @@ class FaceFollower:
         self._folder = folder
         self._settings = settings
         self._clock = clock
-        self._tracker = Tracker(settings.detect_every)
+        self._tracker = Tracker(settings.detect_every, settings.min_track)
         self._frames: dict[int, av.VideoFrame] = {}  # those that a track may still need
         self._writers: dict[Track, ChunkWriter] = {}  # of the tracks that have not ended
 
@@ -409,15 +409,15 @@ def cut_sound(
     return samples, "damaged" if is_damaged else "chunks"
 
 
-def check_tracks(found: FoundTracks) -> None:
-    """VideoError, with the reason, if a video has no track."""
+def check_tracks(found: FoundTracks, min_track: int) -> None:
+    """VideoError, with the reason, if a video has no track of at least `min_track` detections."""
     n_pictures, n_with_face = found.n_pictures, found.n_with_face
-    if n_pictures < MIN_DETECTIONS:
-        least = f"a track needs at least {MIN_DETECTIONS} frames at {FPS} fps"
+    if n_pictures < min_track:
+        least = f"a track needs at least {min_track} frames at {FPS} fps"
         raise VideoError("length", f"too short: {n_pictures / FPS:.2f} s, {least}")
     if n_with_face == 0:
         raise VideoError("face", f"no face found in {n_pictures} frames")
     if not found.tracks:
         where = f"faces in {n_with_face} of {n_pictures} frames"
-        least = f"{MIN_DETECTIONS} times in one shot at more than {MIN_SIZE_PX} px"
+        least = f"{min_track} times in one shot at more than {MIN_SIZE_PX} px"
         raise VideoError("track", f"{where}, but none seen {least}")

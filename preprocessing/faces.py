@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from preprocessing.settings import MIN_DETECTIONS
 from utils.constants import CROP_SIZE_PX
 
 MAX_GAP_FRAMES = 40
 MIN_IOU = 0.5
-MIN_DETECTIONS = 51
 MIN_SIZE_PX = 50
 MEDIAN_FRAMES = 13
 CROP_SCALE = 0.40
@@ -87,11 +87,13 @@ class Tracker:
 
     Args:
         detect_every: faces are looked for in every Nth frame, so that a detection counts for N.
+        min_track: detections that a track needs.
     """
 
-    def __init__(self, detect_every: int = 1):
+    def __init__(self, detect_every: int = 1, min_track: int = MIN_DETECTIONS):
         self.live: list[Track] = []  # in order of their first detection
         self._detect_every = detect_every
+        self._min_track = min_track
         self._n_started = 0
 
     def update(self, frame: int, boxes: np.ndarray | None) -> list[Track]:
@@ -127,10 +129,10 @@ class Tracker:
         return tracks
 
     def is_long_enough(self, track: Track) -> bool:
-        return track.n_detections * self._detect_every >= MIN_DETECTIONS
+        return track.n_detections * self._detect_every >= self._min_track
 
     def is_face(self, track: Track) -> bool:
-        """Whether a track was seen more than 50 times and is more than 50 px wide or high in the mean."""
+        """Whether a track was seen often enough and is more than 50 px wide or high in the mean."""
         x1, y1, x2, y2 = track.boxes.mean(0)
         return self.is_long_enough(track) and max(x2 - x1, y2 - y1) > MIN_SIZE_PX
 

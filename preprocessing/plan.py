@@ -12,7 +12,7 @@ from preprocessing.settings import Settings
 from utils.chunkfiles import VideoRecord, read_record
 from utils.claims import claimed, sweep
 from utils.cli import UserError, legible
-from utils.constants import LABELS, SECOND
+from utils.constants import LABELS
 from utils.files import discard
 from utils.listing import is_system_file, is_video_name, left_out_words, to_rename
 from utils.tables import read_table, write_table
@@ -115,7 +115,8 @@ def check_settings(target: Path, record: VideoRecord, settings: Settings) -> Non
     """UserError if a video is complete with other settings."""
     if record.get("settings_hash") == settings.hash:
         return
-    was, asked = {"chunk_s": SECOND.chunk_s} | record["settings"], dataclasses.asdict(settings)
+    asked = dataclasses.asdict(settings)
+    was = dataclasses.asdict(Settings()) | record["settings"]  # what it does not name is the default
     differ = [f"{key} {was.get(key)}, now {now}" for key, now in asked.items() if was.get(key) != now]
     what_to_do = "Give the same settings, or --overwrite to redo what has others."
     raise UserError(f"{target} was made with {'; '.join(differ)}. {what_to_do}")

@@ -62,7 +62,7 @@ def process_video(
         clock.lap("open")
         with closing(find_faces(source, detector, settings, clock)) as pictures:
             found = track_and_crop(pictures, work / "tracks", settings, clock)
-        check_tracks(found)
+        check_tracks(found, settings.min_track)
         if settings.tracks == "longest":
             keep_speaker(found, source.sound)
             clock.lap("motion")

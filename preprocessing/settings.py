@@ -7,6 +7,7 @@ import json
 from utils.constants import SECOND, ChunkLength
 
 TRACKS = ("longest", "all")
+MIN_DETECTIONS = 51  # of a face track: the authors' "more than 50"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Settings:
     jpeg_quality: int = 95
     tracks: str = "longest"
     chunk_s: float = SECOND.chunk_s
+    min_track: int = MIN_DETECTIONS
 
     @property
     def length(self) -> ChunkLength:
@@ -28,12 +30,14 @@ class Settings:
 
     @property
     def written(self) -> dict:
-        """As files have it: without the length of a chunk where it is a second, as before there were others,
-        so that what was made then stays complete.
+        """As files have it: without the length of a chunk and the shortest track where they are as always, so
+        that what was made before there were others stays complete.
         """
         fields = dataclasses.asdict(self)
         if self.length == SECOND:
             del fields["chunk_s"]
+        if self.min_track == MIN_DETECTIONS:
+            del fields["min_track"]
         return fields
 
     @property

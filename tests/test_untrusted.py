@@ -118,10 +118,9 @@ def test_videos_named_like_formulas_go_through_the_chain(tmp_path, scripts, fixe
             (tmp_path / "test" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(source, tmp_path / "test" / label / name)
     (tmp_path / "test" / "real" / "=bad.mp4").write_text("no video")
-    monkeypatch.setattr("preprocessing.faces.MIN_DETECTIONS", 20)
-    monkeypatch.setattr("preprocessing.chunking.MIN_DETECTIONS", 20)
     monkeypatch.setattr("preprocessing.faces.MIN_SIZE_PX", 5)
-    assert scripts["pre-process"].main(["--out_dir", str(tmp_path / "test"), "--workers", "0"]) == 1
+    arguments = ["--out_dir", str(tmp_path / "test"), "--workers", "0", "--min_track", "30"]
+    assert scripts["pre-process"].main(arguments) == 1
     assert read_table(tmp_path / "test" / "failures.csv")[0]["video"] == "real/=bad.mp4"
     scripts["write_csv"].main(["--out_dir", str(tmp_path)])
     index = read_index(tmp_path, "test")

@@ -120,7 +120,7 @@ class Judge:
             with closing(find_faces(source, self._faces.detector, self._faces.settings, clock)) as pictures:
                 progress = tqdm(pictures, unit=" frames", desc="faces", leave=False, delay=2)
                 found = track_and_crop(progress, scratch / "tracks", self._faces.settings, clock)
-            check_tracks(found)
+            check_tracks(found, self._faces.settings.min_track)
             tracks, seconds = self._scorer.score(source, found.tracks, question.name)
             check_scores(tracks, self._scorer.length)
             map_check: MapCheck = {}

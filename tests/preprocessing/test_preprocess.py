@@ -170,6 +170,30 @@ def test_running_again_skips_what_is_complete_and_redoes_the_rest(
     assert len(frame.read_bytes()) < len(before[frame][0])
 
 
+def test_clips_shorter_than_the_authors_track_on_request(tmp_path, scripts, pre_process, capsys):
+    for name, n_pictures in (("second", 26), ("less", 24), ("long", 50)):
+        write_clip(tmp_path / "real" / f"{name}.mp4", face_pictures(n_pictures), sound=tone(n_pictures / 25))
+    arguments = ["--out_dir", str(tmp_path)]
+    assert pre_process(arguments) == 1
+    assert "at least 51 frames" in failures(tmp_path)["real/second.mp4"][1]
+    assert Settings().hash == "83cbeba12f45deb2"  # that of folders from before the flag
+    short = [*arguments, "--min_track", "30"]
+    with pytest.raises(UserError, match="made with min_track 51, now 30. Give the same"):
+        pre_process(short)
+    assert pre_process([*short, "--overwrite"]) == 1
+    assert (
+        failures(tmp_path).keys() == {"real/less.mp4"}
+        and "30 frames" in failures(tmp_path)["real/less.mp4"][1]
+    )
+    record = json.loads((tmp_path / "pytmp" / "real" / "second" / "video.json").read_text())
+    assert record["settings"]["min_track"] == 30 and len(record["chunks"]) == 1
+    assert pre_process(short) == 1 and "2 were complete" in capsys.readouterr().out
+    with pytest.raises(UserError, match="made with min_track 30, now 51"):
+        pre_process(arguments)
+    with pytest.raises(SystemExit):
+        pre_process([*arguments, "--min_track", "0"])
+
+
 def test_a_run_that_is_stopped_writes_its_tables(tmp_path, pre_process, monkeypatch):
     """And keeps the rows of earlier runs, for what it did not come to."""
     for name in "acd":
