@@ -37,6 +37,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.signal import resample_poly
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -57,10 +59,8 @@ SOUND_HZ = 16_000
 N_FOLDS = 3  # of the training half
 N_RESAMPLES = 2000
 MAX_DECODED = 2048  # chunks that are kept in memory
-SECOND, CLIP = (
-    "fake/second ",
-    "fake/clip ",
-)  # begin names of real pictures under a sound of another second, clip
+# how the names begin of real pictures under a sound of another second, of another clip
+SECOND, CLIP = "fake/second ", "fake/clip "
 CONTROL = "control "
 
 
@@ -68,18 +68,17 @@ class Setup(NamedTuple):
     """How a network is trained."""
 
     words: str
+    steps: int
     labels: tuple[str, ...] = ()  # of the clips that it is trained on; none: generated videos
     start: str = ""  # the setup whose network of the same seed it begins with
-    steps: int = 140
-    flags: str = ""  # more of train.py
 
 
 SETUPS = {
-    "generated": Setup("generated videos"),
-    "real": Setup("real clips", ("real",)),
-    "both": Setup("real clips and their fakes", ("real", "fake")),
-    "generated-real": Setup("generated videos, then real clips", ("real",), "generated"),
-    "generated-both": Setup("generated videos, then real clips and fakes", ("real", "fake"), "generated"),
+    "generated": Setup("generated videos", 138),
+    "real": Setup("real clips", 60, ("real",)),
+    "both": Setup("real clips and their fakes", 60, ("real", "fake")),
+    "generated-real": Setup("generated videos, then real clips", 40, ("real",), "generated"),
+    "generated-both": Setup("generated videos, then real clips and fakes", 40, ("real", "fake"), "generated"),
 }
 
 
@@ -89,18 +88,15 @@ def read_clips(folder: Path) -> pd.DataFrame:
     if missing := COLUMNS - set(clips):
         raise UserError(f"{folder / 'index.csv'} lacks the columns {', '.join(sorted(missing))}.")
     clips["video"] = clips.label + "/" + [Path(file).stem for file in clips.file]
-    clips["group"] = clips.pair
-    for _ in range(len(clips)):  # until clips of one pair or person, over any number of links, have one group
-        before = clips.group
-        clips["group"] = clips.groupby("pair").group.transform("min")
-        known = clips.identity != ""
-        clips.loc[known, "group"] = clips[known].groupby("identity").group.transform("min")
-        if clips.group.equals(before):
-            break
+    person = clips.identity.where(clips.identity != "", "of pair " + clips.pair)
+    pairs, people = pd.factorize(clips.pair)[0], pd.factorize(person)[0]  # the nodes of a graph
+    n = len(clips)
+    links = coo_array((np.ones(n), (pairs, n + people)), shape=(2 * n, 2 * n))
+    _, component = connected_components(links, directed=False)
+    clips["group"] = clips.groupby(component[pairs]).pair.transform("min")
     groups = clips.groupby("group").agg(source=("source", "min"), labels=("label", "max")).reset_index()
-    groups = groups.sort_values(
-        ["source", "labels", "group"], key=lambda x: x.map(digest) if x.name == "group" else x
-    )
+    groups["hash"] = groups.group.map(digest)
+    groups = groups.sort_values(["source", "labels", "hash"])
     place = pd.Series(range(len(groups)), groups.group)
     clips["split"] = [SPLITS[place[group] % 2] for group in clips.group]
     clips["fold"] = [place[group] // 2 % N_FOLDS for group in clips.group]
@@ -207,10 +203,9 @@ class Bench(NamedTuple):
 
     def recipe(self, name: str) -> tuple[int, str]:
         """Steps and flags of a setup."""
-        setup, args = SETUPS[name], self.args
-        if not setup.labels:
-            return args.generated_steps, ""
-        return args.steps or setup.steps, setup.flags if args.more is None else args.more
+        is_of_clips = bool(SETUPS[name].labels)
+        steps = self.args.steps if is_of_clips else self.args.generated_steps
+        return steps or SETUPS[name].steps, self.args.more * is_of_clips
 
     def folder(self, name: str, seed: int) -> Path:
         """Of a trained network."""
@@ -235,7 +230,7 @@ class Bench(NamedTuple):
         index.to_csv(folder / "train_split.csv", index=False)
         shutil.copy(folder / "train_split.csv", out_dir)
         steps, more = self.recipe(name)
-        epochs = -(-steps * self.args.batch_size // len(index))
+        epochs = -(-steps // max(1, len(index) // self.args.batch_size))
         run_flags = ["--out_dir", str(out_dir), "--log_dir", str(folder / "log"), "--seed", str(seed)]
         run_flags += [*self.flags, "--save_every_min", "0", "--epochs", str(epochs), *more.split()]
         with redirect_stdout(StringIO()), ExitStack() as patches:
@@ -354,9 +349,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=number(int, 1), default=3, help="trainings of each kind")
     add("--n_generated", type=number(int, 2), default=300, help="generated videos of 5 s")
     add("--tune", action="store_true", help="leave the test half out: see above")
-    add("--generated_steps", type=number(int, 1), default=140, help="of trainings on generated videos")
-    add("--steps", type=number(int, 1), help="of trainings on clips (default: each setup's own)")
-    add("--more", metavar="FLAGS", help="of train.py, for trainings on clips (default: each setup's own)")
+    words = "of trainings on {} (default: each setup's own)"
+    add("--generated_steps", type=number(int, 1), help=words.format("generated videos"))
+    add("--steps", type=number(int, 1), help=words.format("clips"))
+    add("--more", default="", metavar="FLAGS", help="of train.py, for trainings on clips: '--augment'")
     return parser.parse_args(argv)
 
 
