@@ -21,7 +21,6 @@ and generated videos need another --out.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -52,6 +51,8 @@ from utils.chunkfiles import read_wav, write_wav
 from utils.cli import HelpFormatter, UserError, number, run, to_path
 from utils.constants import LABELS, SAMPLE_RATE_HZ, SPLITS
 from utils.environment import device_name
+from utils.jsonfiles import write_json
+from utils.tables import write_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = {"file", "label", "manipulated", "pair", "identity", "source"}  # of the clips' index
@@ -379,7 +380,7 @@ def make_data(args: argparse.Namespace) -> pd.DataFrame:
         weights = ["--weights", str(args.weights)] if args.weights else []
         make_chunks(args.out, ["--detector", args.detector, *weights])
         both = [pd.read_csv(args.out / f"{split}_split.csv", dtype={"chunk": str}) for split in SPLITS]
-        pd.concat(both).to_csv(path, index=False)
+        write_frame(path, pd.concat(both))
     index = pd.read_csv(path, keep_default_na=False, dtype={"chunk": str})
     make_generated(args)
     return index.merge(clips[["video", "split", "fold"]], on="video")
@@ -397,7 +398,7 @@ def main(argv: list[str] | None = None) -> None:
     recipes = {name: bench.recipe(name) for name in args.setups}
     about = {"flags": flags, "seeds": args.seeds, "tune": args.tune, "steps_and_more_flags": recipes}
     file = args.out / ("results_tune.json" if args.tune else "results.json")
-    file.write_text(json.dumps(about | {"results": records}, indent=1))
+    write_json(file, about | {"results": records})
     print(f"{device_name(torch.device('cpu'))}; PyTorch {torch.__version__}; {flags}\n")
     print_table(records)
 
