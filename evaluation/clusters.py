@@ -19,14 +19,12 @@ from evaluation.auc import (
     Interval,
     PairedTest,
     binomial_interval,
-    delong_auc,
     logit_interval,
     paired_test,
     placements,
     wider,
 )
 from utils.cli import UserError
-from utils.constants import LABELS
 
 BY_DEFAULT, NOT_AT_ALL = "original", "none"  # what makes a cluster
 CODE = "cluster_code"  # column with the number of a video's cluster
@@ -48,14 +46,6 @@ class ClusterFigures(TypedDict):
     auc_ci95_delong: Interval | None  # by `auc_se`, on the logit scale
     auc_ci95_wider: Interval | None  # the wider of the two
     why_none: str  # why there is no interval; empty if there is one
-
-
-class ClusteredAuc(TypedDict):
-    """An AUC with its interval, as if videos were independent and by clusters."""
-
-    auc: float
-    auc_ci95_delong: Interval | None  # `delong_auc`: every video on its own
-    clusters: ClusterFigures | None  # None: nothing says which videos belong together
 
 
 def cluster_column(table: pd.DataFrame, by: str | None) -> str | None:
@@ -88,13 +78,18 @@ def with_clusters(table: pd.DataFrame, by: str | None) -> pd.DataFrame:
     known = table[column].fillna("").astype(str)  # a column of numbers has NaN for an empty cell
     names = known.where(known != "", table.video)
     # an identity is no name of a video, but a video that says nothing of people must not meet one
-    parts = [text.split(";") for text in names] if column == "identity" else [[text] for text in names]
+    parts = [people(text) if column == "identity" else [text] for text in names]
     rows = np.repeat(np.arange(len(table)), [len(of_video) for of_video in parts])
-    ids, _ = pd.factorize(np.array([part.strip() for of_video in parts for part in of_video], object))
+    ids, _ = pd.factorize(np.array([part for of_video in parts for part in of_video], object))
     n = len(table) + int(ids.max()) + 1  # videos and names are the nodes of a graph
     edges = coo_array((np.ones(len(ids), np.int8), (rows, len(table) + ids)), shape=(n, n))
     _, node_codes = connected_components(edges, directed=False)
     return table.assign(**{CODE: node_codes[: len(table)]})
+
+
+def people(identity: str) -> list[str]:
+    """The people that a text of `identity` names; a text of nothing but separators is itself one."""
+    return [name for name in map(str.strip, identity.split(";")) if name] or [identity]
 
 
 def sums_by_cluster(values: np.ndarray, code: np.ndarray, n_clusters: int) -> np.ndarray:
@@ -219,25 +214,6 @@ def cluster_figures(is_fake: np.ndarray, score: np.ndarray, code: np.ndarray, by
         "auc_ci95_wider": wider(by_bootstrap, by_delong) if by_bootstrap and by_delong else None,
         "why_none": why_none or ("" if by_delong else "the score is the same for all"),
     }
-
-
-def clustered_auc(scores: pd.DataFrame, by: str | None = None, column: str = "mds") -> ClusteredAuc:
-    """The AUC of a score table with its interval by clusters, in one call.
-
-    Args:
-        scores: video, label and a score of each video, and what `by` names.
-        by: a column, `NOT_AT_ALL`, or None: by `original` where it is known.
-        column: the score's, higher is more fake.
-
-    Raises:
-        UserError: there is no column `by`.
-    """
-    table, is_fake = with_clusters(scores, by), (scores.label == LABELS["fake"]).to_numpy()
-    score = table[column].to_numpy(np.float64)
-    auc, interval = delong_auc(is_fake, score)
-    name = cluster_column(scores, by)
-    found = name and cluster_figures(is_fake, score, table[CODE].to_numpy(), name)
-    return {"auc": auc, "auc_ci95_delong": interval, "clusters": found or None}
 
 
 def clustered_test(

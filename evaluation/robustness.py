@@ -97,11 +97,11 @@ def measure_robustness(folder: Path, unperturbed: Path | None) -> tuple[Robustne
                 index_path(own, SPLIT),
                 (name, level, kind.meaning(level)),
             )
-            if path.is_file():
+            if index.is_file() and not read_table(index):  # scores that are there are of an earlier one
+                levels.append(level_figures(place, None, videos, path))
+            elif path.is_file():
                 scores = read_scores(path, needs_both=False)
                 levels.append(level_figures(place, scores, videos, path))
-            elif index.is_file() and not read_table(index):
-                levels.append(level_figures(place, None, videos, path))
             elif own.is_dir():
                 without.append(own.name)
     if len(levels) == (unperturbed is not None):

@@ -71,7 +71,9 @@ def is_complete(task: Task) -> bool:
     """Whether a video was written again since it changed."""
     if not task.target.is_file() or not task.source.is_file():
         return False
-    return task.target.stat().st_mtime >= task.source.stat().st_ctime
+    # of a link, which may point to another file now, and of the file itself
+    changed = max(task.source.stat().st_ctime, task.source.lstat().st_ctime)
+    return task.target.stat().st_mtime >= changed
 
 
 def use_one_thread() -> None:

@@ -14,7 +14,7 @@ from evaluation.clusters import (
     CODE,
     bootstrap_clusters,
     cluster_column,
-    clustered_auc,
+    cluster_figures,
     clustered_delong,
     clustered_test,
     clustered_variance,
@@ -194,16 +194,21 @@ def test_two_models_by_clusters(tmp_path, scripts, capsys):
     assert json.loads((tmp_path / "versus.json").read_text())["clustered"]["p"] is None
 
 
-def test_one_call_gives_the_interval_by_clusters():
-    table = scored(30)
-    found = clustered_auc(table)
-    is_fake, code = table.label.to_numpy() == 0, with_clusters(table, None)[CODE].to_numpy()
-    assert found["clusters"]["auc_ci95_delong"] == clustered_delong(is_fake, table.mds.to_numpy(), code)[1]
-    assert clustered_auc(table, by="none")["clusters"] is None
-    sure = clustered_auc(table.assign(mds=is_fake * 1.0))  # 15 pairs of different clusters, all in order
-    assert sure["clusters"]["auc_ci95_delong"] == (pytest.approx(0.025 ** (1 / 15)), 1)
-    alike = clustered_auc(table.assign(mds=1.0))["clusters"]
+def test_intervals_where_the_score_is_sure_or_says_nothing():
+    table = with_clusters(scored(30), None)
+    is_fake, code = table.label.to_numpy() == 0, table[CODE].to_numpy()
+    found = cluster_figures(is_fake, table.mds.to_numpy(), code, "original")
+    assert found["auc_ci95_delong"] == clustered_delong(is_fake, table.mds.to_numpy(), code)[1]
+    sure = cluster_figures(is_fake, is_fake * 1.0, code, "original")  # 15 pairs of clusters, all in order
+    assert sure["auc_ci95_delong"] == (pytest.approx(0.025 ** (1 / 15)), 1)
+    alike = cluster_figures(is_fake, np.ones(len(table)), code, "original")
     assert alike["auc_ci95_wider"] is None and alike["why_none"] == "the score is the same for all"
+
+
+def test_an_identity_of_separators_is_no_person():
+    table = pd.DataFrame({"video": list("abcd"), "label": [1, 1, 0, 0], "identity": ["x;", "y; ", " x", ";"]})
+    code = with_clusters(table, "identity")[CODE].tolist()
+    assert code[0] == code[2] and len(set(code)) == 3
 
 
 def test_the_table_of_coverage_in_miniature(monkeypatch, capsys):
