@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import gpu, real_clips, step
+import train
+from benchmarks import gpu, learning, real_clips, step
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT
+from tests.test_project import TOY
+from utils.checkpoint import load_checkpoint
 from utils.chunkfiles import read_wav
 from utils.cli import UserError
 
@@ -225,3 +229,16 @@ def test_intervals_by_groups_do_not_count_copies():
     assert real_clips.auc_interval([keyed])[0] == pytest.approx((fake > real).mean())
     assert real_clips.auc_interval([table.assign(mds=1.0)]) == [0.5, 0.5, 0.5]
     assert real_clips.auc_interval([table, table.assign(mds=1.0)])[0] == pytest.approx((found[0] + 0.5) / 2)
+
+
+@pytest.mark.slow
+def test_a_network_in_three_commands(tmp_path, monkeypatch):
+    """Those of docs/training.md, with fewer videos."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(learning, "N_ALONE", 8)
+    make, fit, export = (shlex.split(line)[2:] for line in TOY)
+    learning.main([*make, "--n_train", "3", "--n_test", "2", "--seconds", "2"])
+    few = ["--epochs", "1", "--batch_size", "4", "--lr", "1e-3", "--num_workers", "0", "--device", "cpu"]
+    train.main([*fit, *few])
+    train.main([*export, *few[2:6]])
+    assert load_checkpoint(Path("toy.pth"), {})["config"]["width"] == 0.25

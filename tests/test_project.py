@@ -46,11 +46,15 @@ SET_UP = ("git clone", "cd", "python3 -m venv", ".", "pip install")  # what come
 CHECKS = ("python -m pytest", "ruff", "mypy")  # .ci/run runs them on everything
 EXTENDING = WORDS["docs/extending.md"]
 EXTENSIONS = re.findall(r"```bash\n(.*)\n```", EXTENDING)  # the command below each diff
+TOY = re.findall(r"^python .* toy\S*.*$", WORDS["docs/training.md"], re.M)
 RUN_BY = {  # commands too long, or too large, to be run here as they are: which test runs them
     "bash demo/run.sh": "test_the_whole_chain_from_videos_to_an_auc",  # with --quick and --shuffled
     "bash demo/run.sh --quick": "test_the_whole_chain_from_videos_to_an_auc",
     "bash demo/run.sh --shuffled": "test_the_whole_chain_from_videos_to_an_auc",
     "bash tests/run.sh": ".ci/run",
+    "bash experiments/dfdc.sh --miniature": "test_in_miniature",
+    "bash experiments/dfdc.sh --help": "test_wrong_arguments",
+    **dict.fromkeys(TOY, "test_a_network_in_three_commands"),
     **dict.fromkeys(EXTENSIONS, "test_the_extensions_work"),
     "python demo/make_videos.py --out_dir .": "test_demo_videos_are_reproducible",
 }
