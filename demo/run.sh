@@ -43,8 +43,10 @@ if [ $shuffled = yes ]; then
     step python demo/shuffle_labels.py "$data/train_split.csv"
     flags="$flags --pairs dataset" # else other seconds of a video would tell the network more than the labels
 fi
-# so few persons are learnt by heart without --augment
-step python train.py --epochs $epochs --out_dir "$data" $flags --augment --log_dir "$data/log_tmp"
+# so few persons are learnt by heart without --augment; the processes that load and augment take a core, and threads
+# that have to share one wait for each other
+threads=${OMP_NUM_THREADS:-$(python -c "from utils.cli import n_cores; print(max(1, n_cores() - 1))")}
+step env OMP_NUM_THREADS="$threads" python train.py --epochs $epochs --out_dir "$data" $flags --augment --log_dir "$data/log_tmp"
 step python train.py --test --out_dir "$data" --scores_dir "$data" $flags --log_dir "$data/log_tmp"
 step python test.py --scores_dir "$data"
 step python localize.py "$data"/test/fake/*_span.mp4 "$data"/test/real/0[0-2]*.mp4 \
