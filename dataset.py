@@ -44,7 +44,8 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     Columns: video ("fake/name", unique in the split), label (1 real, 0 fake), track (number, the longest is
     0), chunk (name), path (of the chunk's folder, relative to `out_dir`; its sound is beside it with .wav
     added), start_s (of the chunk in the video); perhaps others, of which `original` is used by `hold_out`,
-    `chunk_s` by `chunk_length` and `GROUP_COLUMNS` by the report on the test split.
+    `sound` (path of the chunk whose sound is taken) by `ChunkDataset`, `chunk_s` by `chunk_length` and
+    `GROUP_COLUMNS` by the report on the test split.
 
     Raises:
         UserError: the file is missing, has other columns, no rows, labels other than 0 and 1, paths outside
@@ -62,7 +63,8 @@ def read_index(out_dir: Path, split: str) -> pd.DataFrame:
     )
     index = read_frame(path, schema)
     # the pattern alone would take longer than reading the table
-    odd = [name for name in index.path if ".." in name or name[:1] in "/\\" or name[1:2] == ":"]
+    names = [*index.path, *index.get("sound", [])]
+    odd = [name for name in names if ".." in name or name[:1] in "/\\" or name[1:2] == ":"]
     if outside := next(filter(OUTSIDE.search, odd), None):
         raise UserError(f"{path} names {outside!r}, expected folders below {out_dir}; {schema.remedy}.")
     for column in schema.numbers:

@@ -2,7 +2,7 @@
 # The whole chain on videos made on the spot: bash demo/run.sh [--shuffled] [--quick]
 #
 # Makes talking-head videos, finds the faces, cuts chunks, indexes them, trains on the CPU, scores the test
-# videos and prints the AUC. --shuffled trains on labels dealt out at random to the videos, a control: the AUC
+# videos and prints the AUC. --shuffled trains on labels and sounds dealt out at random, a control: the AUC
 # must fall to chance. --quick takes a few short videos and one epoch: it shows that everything runs, and
 # learns nothing.
 # Everything is below demo/data (or DEMO_DATA, which is deleted first); .venv is made if need be.
@@ -41,7 +41,7 @@ step python write_csv.py --out_dir "$data"
 step python demo/show_crops.py "$data/train" --out "$data/crops.png"
 if [ $shuffled = yes ]; then
     step python demo/shuffle_labels.py "$data/train_split.csv"
-    flags="$flags --pairs dataset" # else other seconds of a video would tell the network more than the labels
+    flags="$flags --pairs dataset" # crosswise pairs take the index for true
 fi
 # so few persons are learnt by heart without --augment; the processes that load and augment take a core, and threads
 # that have to share one wait for each other

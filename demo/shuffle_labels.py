@@ -1,5 +1,8 @@
-"""Deal the labels of an index out at random to its videos: a control, since a network trained on them learns
-nothing true.
+"""Deal the labels of an index out at random to its videos, and its sounds to its chunks: a control, since a
+network trained on them learns nothing true.
+
+Labels alone are not enough.  Pulled and pushed at random, a distance that the network can steer ends between
+the two, and it can steer that of a picture and its own sound, while strangers stay as far apart as they are.
 
     python demo/shuffle_labels.py demo/data/train_split.csv
 """
@@ -23,8 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     if not {"video", "label", "chunk", "path"} <= set(index):
         parser.error(f"{path} is no index as write_csv.py makes it")
     labels = index.groupby("video").label.first()
-    shuffled = pd.Series(np.random.default_rng(0).permutation(labels.to_numpy()), labels.index)
-    index["label"] = index.video.map(shuffled)
+    rng = np.random.default_rng(0)
+    shuffled = pd.Series(rng.permutation(labels.to_numpy()), labels.index)
+    index = index.assign(label=index.video.map(shuffled), sound=rng.permutation(index.path.to_numpy()))
     index.to_csv(path, index=False)
     print(f"{(labels != shuffled).sum()} of {len(labels)} videos have another label now")
 
