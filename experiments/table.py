@@ -261,7 +261,7 @@ README_ROWS = (
     ("`bash experiments/dftimit.sh TIMIT lq`", "97.92 %", "dftimit", "DF-TIMIT LQ"),
     ("`bash experiments/dftimit.sh TIMIT hq`", "96.87 %", "dftimit", "DF-TIMIT HQ"),
     ("`bash demo/run.sh`", NONE, "demo", "demo"),
-    ("`bash demo/run.sh --shuffled`", NONE, "demo", "shuffled labels"),
+    ("`bash demo/run.sh --shuffled`", NONE, "demo", "shuffled labels and sounds"),
 )
 LEARNING_ROWS = (
     (
