@@ -32,7 +32,14 @@ from pebble import ProcessExpired
 from tqdm import tqdm
 
 from perturbations.kinds import KINDS, SPLIT, VIDEOS, perturbed_folder
-from perturbations.rewrite import Result, Task, is_complete, rewrite_in_worker, rewrite_video, use_one_thread
+from perturbations.rewrite import (
+    RewriteOutcome,
+    Task,
+    is_complete,
+    rewrite_in_worker,
+    rewrite_video,
+    use_one_thread,
+)
 from preprocessing.plan import no_videos, pair_videos, video_name
 from preprocessing.pool import run_in_pool
 from utils.claims import claimed, sweep
@@ -131,17 +138,17 @@ def print_strangers(folder: Path, tasks: Iterable[Task]) -> None:
         print(f"note: {len(strangers)} files are of no video of this split, the first {first}; delete them")
 
 
-def result_in_worker(future: Future) -> Result:
+def result_in_worker(future: Future) -> RewriteOutcome:
     """What became of a video that a worker had in hand, also if the worker died."""
     error = future.exception()
     if not isinstance(error, ProcessExpired):
         return future.result()
     stage, how = cause_of_death(error.exitcode)
     hint = "; out of memory? Try fewer --workers" if stage == "killed" else ""
-    return Result("failed", stage, how if stage == "time" else f"the worker died of it ({how}{hint})")
+    return RewriteOutcome("failed", stage, how if stage == "time" else f"the worker died of it ({how}{hint})")
 
 
-def rewrite_videos(tasks: Iterable[Task], n_workers: int) -> Generator[tuple[Task, Result] | None]:
+def rewrite_videos(tasks: Iterable[Task], n_workers: int) -> Generator[tuple[Task, RewriteOutcome] | None]:
     """Do every task; yields each with its result, and None about once a second while nothing gets done."""
     if n_workers == 0:
         yield from ((task, rewrite_video(task)) for task in tasks)
@@ -153,7 +160,7 @@ def rewrite_videos(tasks: Iterable[Task], n_workers: int) -> Generator[tuple[Tas
         raise UserError("the workers die as soon as they start; try --workers 0 to see why.") from error
 
 
-def rewrite_with_progress(tasks: list[Task], results: dict[Task, Result], n_workers: int) -> None:
+def rewrite_with_progress(tasks: list[Task], results: dict[Task, RewriteOutcome], n_workers: int) -> None:
     """Do tasks; `results` gets what became of each at once. UserError if nothing can be written."""
     with (
         tqdm(total=len(tasks), unit="video", smoothing=0.05) as progress,
@@ -170,7 +177,7 @@ def rewrite_with_progress(tasks: list[Task], results: dict[Task, Result], n_work
                 progress.write(legible(f"{where}: {result.reason}"))
 
 
-def write_outcomes(to: Path, results: dict[Task, Result]) -> None:
+def write_outcomes(to: Path, results: dict[Task, RewriteOutcome]) -> None:
     """Write failures.csv and warnings.csv; rows of other runs stay where they still hold."""
     rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
     status: dict[tuple, str] = {}
@@ -191,7 +198,7 @@ def write_outcomes(to: Path, results: dict[Task, Result]) -> None:
     sweep(to)
 
 
-def print_summary(to: Path, results: dict[Task, Result]) -> int:
+def print_summary(to: Path, results: dict[Task, RewriteOutcome]) -> int:
     """Print what became of each kind and level; returns the number of failures."""
     n_failed = 0
     print(f"{'kind':<12} {'level':>5} {'videos':>7} {'complete':>9} {'failed':>7}")
@@ -219,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     name = os.path.basename(os.path.abspath(args.out_dir))
     to = args.to or Path(os.path.normpath(args.out_dir / ".." / f"{name}_perturbed"))
     tasks = plan_tasks(args.out_dir, to, args.kind, args.level)
-    results = {task: Result("complete") for task in tasks if is_complete(task)}
+    results = {task: RewriteOutcome("complete") for task in tasks if is_complete(task)}
     todo = [task for task in tasks if task not in results]
     try:
         rewrite_with_progress(todo, results, n_cores() if args.workers is None else args.workers)

@@ -49,7 +49,7 @@ def simulated(
     return is_fake, SHIFT * is_fake + person[code] + forger[code] * is_fake + own, code
 
 
-def coverage(people: tuple[int, int, int, float, float], n_tries: int) -> list[float]:
+def covered_shares(people: tuple[int, int, int, float, float], n_tries: int) -> list[float]:
     """The shares of the tries that hold the truth: DeLong's interval, the bootstrap's and the wider of both,
     over videos and then over clusters.
     """
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"|{'---|' * (4 + len(columns))}")
     for people in PEOPLE:
         n, n_real, n_fake, shared, of_fakes = people
-        cells = [f"{100 * share:.1f} %" for share in coverage(people, args.tries)]
+        cells = [f"{100 * share:.1f} %" for share in covered_shares(people, args.tries)]
         print(f"| {n} | {n_real}, {n_fake} | {shared} | {of_fakes} | {' | '.join(cells)} |", flush=True)
 
 

@@ -130,7 +130,7 @@ def encode(source: Path, target: Path) -> None:
     unfinished.rename(target)
 
 
-def lay_out(folder: Path, clips: pd.DataFrame, out: Path) -> None:
+def encode_clips(folder: Path, clips: pd.DataFrame, out: Path) -> None:
     """Encode the clips that are missing below `out`/<split>/<label>/, with an index of each split."""
     for clip in tqdm(clips.itertuples(), total=len(clips), desc="encoding", unit="clip"):
         target = out / clip.split / f"{clip.video}.mkv"
@@ -323,7 +323,7 @@ def results(of_setup: dict[str, list[pd.DataFrame]]) -> list[dict]:
     return records
 
 
-def print_table(records: list[dict]) -> None:
+def print_results(records: list[dict]) -> None:
     """The Markdown table: a row for each comparison, a column for each setup."""
     setups = dict.fromkeys(record["setup"] for record in records)
     print("| | fake, real, groups | " + " | ".join(SETUPS[name].words for name in setups) + " |")
@@ -372,11 +372,11 @@ def make_generated(args: argparse.Namespace) -> None:
     done.touch()
 
 
-def make_data(args: argparse.Namespace) -> pd.DataFrame:
+def prepare_clips(args: argparse.Namespace) -> pd.DataFrame:
     """The chunks of all clips, with group, split and fold; what is missing is made, generated ones too."""
     clips, path = read_clips(args.clips), args.out / "chunks.csv"
     if not path.exists():
-        lay_out(args.clips, clips, args.out)
+        encode_clips(args.clips, clips, args.out)
         weights = ["--weights", str(args.weights)] if args.weights else []
         make_chunks(args.out, ["--detector", args.detector, *weights])
         both = [pd.read_csv(args.out / f"{split}_split.csv", dtype={"chunk": str}) for split in SPLITS]
@@ -388,7 +388,7 @@ def make_data(args: argparse.Namespace) -> pd.DataFrame:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    index = make_data(args)
+    index = prepare_clips(args)
     flags = f"--preset sync --img_dim {args.img_dim} --width {args.width} --batch_size {args.batch_size}"
     bench = Bench(args, index, f"{flags} --device cpu --amp bf16 --num_workers 0".split())
     decoded = lru_cache(MAX_DECODED)(dataset.read_video)  # the same few chunks again and again
@@ -400,7 +400,7 @@ def main(argv: list[str] | None = None) -> None:
     file = args.out / ("results_tune.json" if args.tune else "results.json")
     write_json(file, about | {"results": records})
     print(f"{device_name(torch.device('cpu'))}; PyTorch {torch.__version__}; {flags}\n")
-    print_table(records)
+    print_results(records)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def read_deepspeak(root: Path) -> Listing:
                 name, places[0], "real", split_of.get(person, ""), identity=tuple(filter(None, (person,)))
             )
         else:
-            entry = fake_entry(name, places[0], row, split_of, original_of(row, on_disk, root))
+            entry = fake_entry(name, places[0], row, split_of, original_beside(row, on_disk, root))
         listing.entries.append(entry)
     return listing
 
@@ -90,7 +90,7 @@ def splits_of_people(path: Path) -> dict[str, str]:
     return {row["identity"]: choice(row, "split", SPLITS, f"{path}: {row['identity']}") for row in rows}
 
 
-def original_of(row: dict[str, str], on_disk: dict[str, list[Path]], root: Path) -> str:
+def original_beside(row: dict[str, str], on_disk: dict[str, list[Path]], root: Path) -> str:
     """The name of the recording that a fake was made from; its file's alone if that is not there."""
     file = f"{row['identity-target']}-{row['recording-target']}.mp4"
     return on_disk[file][0].relative_to(root).as_posix() if file in on_disk else file

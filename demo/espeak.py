@@ -77,7 +77,7 @@ def draw_text(rng: np.random.Generator, seconds: float, voice: str) -> str:
     return "".join(phrase + str(rng.choice([", ", ". ", "; ", " "])) for phrase in phrases)
 
 
-def say(voice: str, text: str, rate: int, pitch: int, pitch_range: int) -> tuple[bytes, list]:
+def run_espeak(voice: str, text: str, rate: int, pitch: int, pitch_range: int) -> tuple[bytes, list]:
     """16-bit sound at `RATE_HZ`, and (IPA, begin in ms) of each phoneme.  Once in a process: see above.
 
     Args:
@@ -107,7 +107,7 @@ def say(voice: str, text: str, rate: int, pitch: int, pitch_range: int) -> tuple
     return b"".join(pieces), phonemes
 
 
-def utter(
+def utter_words(
     rng: np.random.Generator, seconds: float, voice: str, rate: float
 ) -> tuple[np.ndarray, list[str], np.ndarray, float]:
     """Random words by espeak-ng, for `seconds` and a little more, with a random melody.
@@ -140,5 +140,5 @@ def utter(
 
 
 if __name__ == "__main__":
-    sound, phonemes = say(*json.loads(sys.argv[1]))
+    sound, phonemes = run_espeak(*json.loads(sys.argv[1]))
     sys.stdout.buffer.write(json.dumps(phonemes).encode() + b"\n" + sound)

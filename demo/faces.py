@@ -1,8 +1,8 @@
 """Faces that speak: two public-domain portraits (Grace Hopper from matplotlib, Eileen Collins from
 scikit-image) become as many people as are asked for, who turn their heads, nod and blink.
 
-A `Look` is drawn for each person: the portrait, its proportions, colours, background and light.  A `Face`
-draws it with the mouth of a moment; a `Scene` films it, turning, nodding and blinking.
+An `Appearance` is drawn for each person: the portrait, its proportions, colours, background and light.  A
+`Face` draws it with the mouth of a moment; a `Scene` films it, turning, nodding and blinking.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ PORTRAITS = (
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How a person looks; all zeros and ones: as the portrait does.
 
     Attributes:
@@ -103,13 +103,13 @@ class Look:
     blur_px: float = 0.0
 
 
-def draw_look(rng: np.random.Generator) -> Look:
+def draw_appearance(rng: np.random.Generator) -> Appearance:
     """A person at random."""
 
     def gains(low: float, high: float, tint: float) -> tuple[float, ...]:
         return tuple(rng.uniform(low, high) * rng.uniform(1 - tint, 1 + tint, 3))
 
-    return Look(
+    return Appearance(
         portrait=int(rng.integers(len(PORTRAITS))),
         mirrored=bool(rng.random() < 0.5),
         eyes=rng.uniform(-0.1, 0.12),
@@ -141,9 +141,13 @@ class Face:
     """
 
     def __init__(
-        self, portrait: Portrait, size: int, eye_distance: float = EYE_DISTANCE, look: Look | None = None
+        self,
+        portrait: Portrait,
+        size: int,
+        eye_distance: float = EYE_DISTANCE,
+        look: Appearance | None = None,
     ):
-        look = look or Look()
+        look = look or Appearance()
         unit = eye_distance * size
         self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
         middle = (portrait.mouth[1] - portrait.eyes[1]) / portrait.eye_distance_px / 2  # of eyes and mouth
@@ -174,7 +178,7 @@ class Face:
         self.eyes = self.shut_eyes(size, unit, middle, look)
 
     def shut_eyes(
-        self, size: int, unit: float, middle: float, look: Look
+        self, size: int, unit: float, middle: float, look: Appearance
     ) -> list[tuple[tuple[slice, slice], np.ndarray, np.ndarray]]:
         """For each eye its window, the skin of the lid and how much of it is seen, when it is shut."""
         shut = []
@@ -213,7 +217,7 @@ class Face:
         return image
 
 
-def proportions(u: np.ndarray, v: np.ndarray, look: Look) -> tuple[np.ndarray, np.ndarray]:
+def proportions(u: np.ndarray, v: np.ndarray, look: Appearance) -> tuple[np.ndarray, np.ndarray]:
     """Where in the portrait, in eye distances from its eyes, lies what a person has at (u, v)."""
     v = v / (1 + look.length)
     jaw = look.jaw / (1 + np.exp(-(v - 0.95) / 0.15)) * bump(u, v - 1.3, 1.6, 1.2)
@@ -243,7 +247,7 @@ def prepared(portrait: Portrait) -> tuple[np.ndarray, np.ndarray]:
     return image, np.clip(2 * soft - 1, 0, 1)  # within the outline
 
 
-def paint(portrait: Portrait, look: Look, u: np.ndarray, v: np.ndarray, size: int) -> np.ndarray:
+def paint(portrait: Portrait, look: Appearance, u: np.ndarray, v: np.ndarray, size: int) -> np.ndarray:
     """The portrait at (u, v), eye distances from its eyes, in colours and light of a look; uint8 BGR."""
     image, person = prepared(portrait)
     distance = portrait.eye_distance_px
@@ -291,7 +295,7 @@ class Scene:
         fps: int = 25,
         eye_distance: float = EYE_DISTANCE,
     ):
-        look = draw_look(rng)
+        look = draw_appearance(rng)
         self.face = Face(PORTRAITS[look.portrait], size, eye_distance, look)
         t, unit = np.arange(n_frames) / fps, eye_distance * size
         angle = np.radians(rng.uniform(1, 3) * sway(rng, t))

@@ -115,7 +115,7 @@ def make_video(out_dir: Path, split: str, i: int, seconds: float, size: int, see
     }
 
 
-def write_index(path: Path, records: list[dict]) -> None:
+def write_origins(path: Path, records: list[dict]) -> None:
     """Write what write_csv.py takes over of each video: original, manipulation and where it is from."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     partly = [record for record in records if record["original"] is None or "_span" in record["file"]]
     (args.out_dir / "partly_fake.json").write_text(json.dumps(partly, indent=1) + "\n")
     for split in sorted({record["split"] for record in records}):
-        write_index(args.out_dir / split / "index.csv", [r for r in records if r["split"] == split])
+        write_origins(args.out_dir / split / "index.csv", [r for r in records if r["split"] == split])
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def speak(rng: np.random.Generator, seconds: float, speaker: Speaker, fps: int =
     """Utter random syllables (espeak: words), with pauses, for `seconds`; the mouth is given at `fps`."""
     n, n_blocks = round(seconds * RATE_HZ), int(np.ceil(seconds * BLOCKS_HZ)) + 1
     if speaker.voice:
-        sound, names, begins_s, end_s = espeak.utter(rng, seconds, speaker.voice, speaker.rate)
+        sound, names, begins_s, end_s = espeak.utter_words(rng, seconds, speaker.voice, speaker.rate)
         spoken = Spoken(names, begins_s, rng.uniform(0, 1, len(names)), end_s)
         tract = articulate(rng, spoken, n_blocks, speaker)
     else:

@@ -10,14 +10,9 @@
 take_folder plain "a folder with train/ and test/"
 no_more
 prepare "$folder" train test
-one() { # ROW RUN [flags of train.py]
-    learn "$folder" "$out/$2" "${@:3}"
-    score "$folder" "$out/$2" "$out/$2/scores" "${@:3}"
-    record "$out/$2/scores" "$out/$2" "$1"
-}
-one "all three terms" all
-one "contrastive term alone" contrastive --loss_weights 1 0 0
-one "cross-entropies alone" cross_entropies --loss_weights 0 1 1 --heads joint # detached, nothing would shape the embeddings
-one "visual stream alone" video --streams video
-one "audio stream alone" audio --streams audio
+measure "$folder" "$out/all" "all three terms"
+measure "$folder" "$out/contrastive" "contrastive term alone" --loss_weights 1 0 0
+measure "$folder" "$out/cross_entropies" "cross-entropies alone" --loss_weights 0 1 1 --heads joint # detached, nothing would shape the embeddings
+measure "$folder" "$out/video" "visual stream alone" --streams video
+measure "$folder" "$out/audio" "audio stream alone" --streams audio
 show

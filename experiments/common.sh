@@ -132,4 +132,11 @@ record() {
         --tested_on "$(short "${folder:-$out}")" ${miniature:+--generated} "${@:4}"
 }
 
+# measure FOLDER RUN ROW [flags]: train on a folder, score its test split, record that
+measure() {
+    learn "$1" "$2" "${@:4}"
+    score "$1" "$2" "$2/scores" "${@:4}"
+    record "$2/scores" "$2" "$3"
+}
+
 show() { script experiments/table --results "$results" "$name"; }

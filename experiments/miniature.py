@@ -100,7 +100,7 @@ def as_dftimit(pairs: Iterable[Pair], root: Path) -> None:
     for i, pair in enumerate(pairs):
         subject, other = f"fabc{i}", f"fxyz{i}"
         frames, sound = pictures_and_sound(pair.real)
-        write_frames(root / "VidTIMIT" / subject / "video" / "sa1", frames)
+        write_pictures(root / "VidTIMIT" / subject / "video" / "sa1", frames)
         write_sound(root / "VidTIMIT" / subject / "audio" / "sa1.wav", sound)
         frames, sound = pictures_and_sound(pair.fake)
         for quality in ("lower_quality", "higher_quality"):
@@ -166,7 +166,7 @@ def pictures_and_sound(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     return frames, np.concatenate([part.to_ndarray()[0] for part in parts])
 
 
-def write_frames(folder: Path, frames: Iterable[np.ndarray]) -> None:
+def write_pictures(folder: Path, frames: Iterable[np.ndarray]) -> None:
     folder.mkdir(parents=True)
     for i, frame in enumerate(frames, 1):
         (folder / f"{i:03d}").write_bytes(cv2.imencode(".jpg", frame)[1].tobytes())

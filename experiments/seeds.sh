@@ -13,17 +13,12 @@ n=$taken
 take_folder plain "a folder with train/ and test/"
 no_more
 prepare "$folder" train test
-one() { # ROW RUN [flags of train.py]
-    learn "$folder" "$out/$2" "${@:3}"
-    score "$folder" "$out/$2" "$out/$2/scores" "${@:3}"
-    record "$out/$2/scores" "$out/$2" "$1"
-}
 firsts=() seconds=()
 rm -f "$results/seeds_pooled.json"
 for ((seed = 0; seed < n; seed++)); do
-    one "${training[*]}" "first_$seed" --seed "$seed"
+    measure "$folder" "$out/first_$seed" "${training[*]}" --seed "$seed"
     firsts+=("$out/first_$seed/scores/scores.csv") seconds+=("$out/second_$seed/scores/scores.csv")
-    [ -z "$against" ] || one "${training[*]} $against" "second_$seed" --seed "$seed" $against
+    [ -z "$against" ] || measure "$folder" "$out/second_$seed" "${training[*]} $against" --seed "$seed" $against
 done
 if [ -n "$against" ]; then
     script experiments/pool --to "$results" --first "${firsts[@]}" --second "${seconds[@]}"

@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
 
 @dataclass
-class Result:
+class RewriteOutcome:
     """What became of a task. `status` is done, complete (before), busy (another run has it), failed (stage
     and reason say why), or stop (reason says why no video can be written).
     """
@@ -80,24 +80,24 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)  # processes are the parallel part
 
 
-def rewrite_video(task: Task) -> Result:
+def rewrite_video(task: Task) -> RewriteOutcome:
     """Write a video again, whole or not at all, unless another process is at it."""
     try:
         with claimed(task.target) as work:
             if work is None:
-                return Result("busy")
-            return Result("complete") if is_complete(task) else rewrite_claimed(task, work)
+                return RewriteOutcome("busy")
+            return RewriteOutcome("complete") if is_complete(task) else rewrite_claimed(task, work)
     except OSError as error:
         words = f"can't write to {task.target}: {error.strerror}; mend it, then run this again."
-        return Result("stop", reason=words)
+        return RewriteOutcome("stop", reason=words)
 
 
-def rewrite_in_worker(*task) -> Result:
+def rewrite_in_worker(*task) -> RewriteOutcome:
     with killed_if_stalled():
         return rewrite_video(Task(*task))
 
 
-def rewrite_claimed(task: Task, work: Path) -> Result:
+def rewrite_claimed(task: Task, work: Path) -> RewriteOutcome:
     """`rewrite_video`, where no other process is at it, in the folder `work`; OSError if there is no room."""
     work.mkdir(parents=True)
     partial = work / "video.mp4"
@@ -108,10 +108,10 @@ def rewrite_claimed(task: Task, work: Path) -> Result:
             raise OSError(number, os.strerror(number)) from error
         task.target.unlink(missing_ok=True)  # of an earlier file of this name
         if isinstance(error, VideoError):
-            return Result("failed", error.stage, str(error))
-        return Result("failed", "unexpected", f"{type(error).__name__}: {reason(error)}")
+            return RewriteOutcome("failed", error.stage, str(error))
+        return RewriteOutcome("failed", "unexpected", f"{type(error).__name__}: {reason(error)}")
     os.replace(partial, task.target)
-    return Result("done", warnings=warnings)
+    return RewriteOutcome("done", warnings=warnings)
 
 
 def write_perturbed(task: Task, partial: Path) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from demo import espeak, make_videos
-from demo.faces import CLOSED, PORTRAITS, Face, draw_look
+from demo.faces import CLOSED, PORTRAITS, Face, draw_appearance
 from demo.make_videos import FAKE_KINDS, main, render
 from demo.speech import FPS, RATE_HZ, Spoken, articulate, check_speech, draw_speaker, speak
 from utils.cli import UserError
@@ -81,11 +81,11 @@ def test_a_neighbour_shows_in_a_short_vowel():
 
 
 def test_people_differ_and_the_same_one_stays_the_same():
-    looks = [draw_look(np.random.default_rng(seed)) for seed in range(6)]
+    looks = [draw_appearance(np.random.default_rng(seed)) for seed in range(6)]
     voices = [draw_speaker(np.random.default_rng(seed)) for seed in range(6)]
     assert len(set(looks)) == len(set(voices)) == 6
     assert (
-        draw_look(np.random.default_rng(3)) == looks[3]
+        draw_appearance(np.random.default_rng(3)) == looks[3]
         and draw_speaker(np.random.default_rng(3)) == voices[3]
     )
     faces = [Face(PORTRAITS[look.portrait], 64, look=look).image.astype(float) for look in looks]
@@ -135,7 +135,7 @@ def test_a_fake_shares_its_person_with_its_original_and_no_one_is_in_both_splits
 
     def note(rng, *_):
         of_scene, of_voice, *_ = rng.spawn(5)
-        people[split, i] = (draw_look(of_scene), draw_speaker(of_voice))
+        people[split, i] = (draw_appearance(of_scene), draw_speaker(of_voice))
         return [], np.zeros(0), []
 
     monkeypatch.setattr(make_videos, "render", note)
@@ -160,7 +160,7 @@ def test_no_espeak_is_said_in_a_line(monkeypatch, tmp_path):
 
 @needs_espeak
 def test_espeak_says_the_same_again_and_its_phones_are_where_they_sound():
-    said = [espeak.utter(np.random.default_rng(5), 4, "en+m3 50", 1.0) for _ in range(2)]
+    said = [espeak.utter_words(np.random.default_rng(5), 4, "en+m3 50", 1.0) for _ in range(2)]
     (sound, names, begins_s, end_s), again = said
     assert np.array_equal(sound, again[0]) and names == again[1] and end_s >= 4
     assert (
