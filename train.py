@@ -663,8 +663,8 @@ def write_scores(
 
 
 def export(paths: list[Path], run_dir: Path, network: dict, asked: dict) -> int:
-    """Write the weights of a checkpoint, by default of the run's best, to the first of the paths; the exit
-    status.
+    """Write the weights of a checkpoint, by default of the run's best, to the first of the paths, as an ONNX
+    file if that is what it is called; the exit status.
     """
     file = paths[0]
     if file.exists():
@@ -672,8 +672,14 @@ def export(paths: list[Path], run_dir: Path, network: dict, asked: dict) -> int:
     path = paths[1] if len(paths) == 2 else find_best(run_dir, f"--export {file}")
     checkpoint = load_checkpoint(path, network)
     refuse_other_network(path, checkpoint, asked)
-    export_weights(file, checkpoint)
-    print(f"written: {file}, the weights of {path}; threshold: {stored_threshold(checkpoint)[1]}")
+    what = f"the weights of {path}"
+    if file.suffix.lower() == ".onnx":
+        from onnx_export import export_onnx  # here: training needs no onnxruntime
+
+        what = f"the network of {path} for onnxruntime; {export_onnx(file, checkpoint, path)}"
+    else:
+        export_weights(file, checkpoint)
+    print(f"written: {file}, {what}; threshold: {stored_threshold(checkpoint)[1]}")
     return 0
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from detectors.download import WeightsError, WeightsFile, fetch
+from utils.onnxfiles import NO_NETWORK
 
 COMMIT = "0047ac24afb1a50a0c6105001c89d1b5b805dbf1"
 WEIGHTS = WeightsFile(
@@ -35,15 +35,6 @@ OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in S
 # TensorShapeProto) get a name, of the same length, instead of the number: then onnxruntime takes any size.
 DECLARED_SIZE = b"\x0a\x03\x08\x80\x05\x0a\x03\x08\x80\x05"  # dim { dim_value: 640 } dim { dim_value: 640 }
 ANY_SIZE = b"\x0a\x03\x12\x01h\x0a\x03\x12\x01w"  # dim { dim_param: "h" } dim { dim_param: "w" }
-NO_NETWORK = (
-    errors.Fail,
-    errors.InvalidArgument,
-    errors.InvalidGraph,
-    errors.InvalidProtobuf,
-    errors.NoModel,
-    errors.NotImplemented,
-    errors.RuntimeException,
-)
 
 
 @functools.lru_cache(maxsize=8)

@@ -305,7 +305,8 @@ def mode_flags(group: argparse._ArgumentGroup) -> None:
         nargs="+",
         type=to_path,
         metavar=("FILE", "CHECKPOINT"),
-        help="write the weights alone, in half precision, and stop; by default of this run's best",
+        help="write the weights alone, in half precision, or if FILE ends in .onnx the network for "
+        "onnxruntime, and stop; by default of this run's best",
     )
     add("--reset_lr", action="store_true", help="with --resume: take --lr, not the checkpoint's rate")
     add("--scores_dir", type=to_path, default=Path("."), help="where --test writes")
