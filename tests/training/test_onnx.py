@@ -17,6 +17,7 @@ from torch import nn
 
 import model
 import onnx_export
+from benchmarks import onnx_speed
 from dataset import ChunkDataset, read_index
 from model import TwoStreamNet
 from onnx_export import Chunk, check_numbers, differences, input_arrays
@@ -323,3 +324,10 @@ def test_what_can_not_be_exported_is_refused(save, export, tmp_path, monkeypatch
     (tmp_path / "out" / "mds.onnx").touch()
     with pytest.raises(UserError, match="the file exists"):
         export(save())
+
+
+def test_speed_benchmark(capsys):
+    onnx_speed.main(["--networks", "32:0.05", "--repeat", "1"])
+    cells = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    pytorch_s, onnxruntime_s, ratio = (float(cell.removesuffix(" s")) for cell in cells[2:])
+    assert cells[0] == "32×32" and ratio == pytest.approx(pytorch_s / onnxruntime_s, rel=0.1)
