@@ -114,12 +114,12 @@ def export_onnx(file: Path, checkpoint: Checkpoint, path: Path) -> str:
         def exact() -> dict[str, np.ndarray]:
             return reference_outputs(build_model(checkpoint, path).eval().double(), chunks)
 
-        difference = check_numbers(found, expected, exact, file)
+        difference = check_outputs(found, expected, exact, file)
     reason = ", which is rounding in this network" if difference > MAX_DIFFERENCE else ""
     return f"outputs differ from PyTorch's by up to {difference:.0e} of their size{reason}"
 
 
-def check_numbers(found: Outputs, expected: Outputs, exact: Callable[[], Outputs], file: Path) -> float:
+def check_outputs(found: Outputs, expected: Outputs, exact: Callable[[], Outputs], file: Path) -> float:
     """The largest of the `differences` between what onnxruntime gives and what PyTorch gives.
 
     Rounding makes deep networks, and large frames, differ by more than `MAX_DIFFERENCE` from one library to

@@ -20,7 +20,7 @@ import onnx_export
 from benchmarks import onnx_speed
 from dataset import ChunkDataset, read_index
 from model import TwoStreamNet
-from onnx_export import Chunk, check_numbers, differences, input_arrays
+from onnx_export import Chunk, check_outputs, differences, input_arrays
 from tests.conftest import ROOT
 from utils.checkpoint import load_checkpoint
 from utils.cli import UserError
@@ -290,11 +290,11 @@ def test_where_double_precision_says_that_it_is_rounding():
         raise AssertionError("not needed")
 
     file = Path("mds.onnx")
-    assert check_numbers(off(5e-5), off(0), never, file) == pytest.approx(5e-5, rel=0.01)
-    assert check_numbers(off(1e-3), off(-1e-3), lambda: exact, file) == pytest.approx(2e-3, rel=0.01)
+    assert check_outputs(off(5e-5), off(0), never, file) == pytest.approx(5e-5, rel=0.01)
+    assert check_outputs(off(1e-3), off(-1e-3), lambda: exact, file) == pytest.approx(2e-3, rel=0.01)
     for found, expected in ((3e-3, 1e-3), (2e-4, 0), (np.nan, 0), (np.nan, 1e-3)):
         with pytest.raises(UserError, match="onnxruntime's video_emb differs"):
-            check_numbers(off(found), off(expected), lambda: exact, file)
+            check_outputs(off(found), off(expected), lambda: exact, file)
     swapped = exact | {"p_fake_video": np.full(4, 0.2502)}  # a probability's own size does not count
     assert differences(swapped, exact)["p_fake_video"] == pytest.approx(2e-4)
 
