@@ -1,4 +1,5 @@
-"""A verdict on raw videos: fake or not, when, which face, and what can't be said.
+"""A verdict on raw videos: above the model's threshold, below it or undecided; why, when, which face, and
+what can't be said.
 
     python localize.py video.mp4 --model mds.pth
     python localize.py folder --model mds.pth --out localized --json
@@ -40,10 +41,11 @@ from utils.cli import (
     to_path,
 )
 from utils.constants import FPS, NETS, PRECISIONS
+from verdicts.answer import MIN_JUDGED_S, MIN_SHARE, Rules
 from verdicts.curve import SMOOTH_S
-from verdicts.schema import VERDICT_FILE, Failure
+from verdicts.schema import ABOVE, BELOW, UNDECIDED, VERDICT_FILE, Failure
 from verdicts.search import find_labels, search_videos
-from verdicts.words import in_capitals, is_mixed
+from verdicts.words import in_capitals, is_mixed, reason_words
 
 if TYPE_CHECKING:  # what takes seconds to import waits until the arguments are read
     from verdicts.results import Answer
@@ -87,6 +89,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="JSON",
         help="true spans, to draw: records with file and fake_periods or fake_segments",
     )
+    add(
+        "--min_judged_s",
+        type=number(float, 0),
+        default=MIN_JUDGED_S,
+        metavar="S",
+        help="seconds of the deciding face that it takes for an answer; with less the verdict is undecided",
+    )
+    add(
+        "--min_share",
+        type=number(float, 0, 1),
+        default=MIN_SHARE,
+        metavar="SHARE",
+        help="share of the video that it takes likewise",
+    )
     add("--json", action="store_true", help="print one line of JSON per video instead of words")
     add("--brief", action="store_true", help="write verdict.json alone, no pictures, video and page")
     add(
@@ -114,7 +130,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class Tally:
     """What became of the videos."""
 
-    counts: Counter[str] = field(default_factory=Counter)  # fake, real, mixed, not judged, busy, known
+    # of `ANSWERS`, of mixed ones (`is_mixed`), not judged, busy, known
+    counts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
 
     def add(self, name: str, answer: "Answer | None") -> None:
@@ -132,8 +149,9 @@ class Tally:
     def words(self) -> str:
         n = self.counts
         busy = f", {n['busy']} in the hands of another run" if n["busy"] else ""
+        mixed = f" ({n['mixed']} with a score below it have parts above)" if n["mixed"] else ""
         return (
-            f"{n['fake']} fake, {n['real']} real ({n['mixed']} of them with suspicious parts), "
+            f"{n[ABOVE]} {ABOVE}, {n[BELOW]} below it, {n[UNDECIDED]} {UNDECIDED}{mixed}, "
             f"{n['not judged']} not judged{busy}; {n['known']} were judged before"
         )
 
@@ -152,7 +170,8 @@ def say(answer: "Answer", as_json: bool, target: Path, brief: bool) -> None:
         where = f"{legible(str(target / (VERDICT_FILE if brief else 'report.html')))}  (time spent: {spent})"
         before = " (judged before)" if answer.was_known else ""
         title = f"{legible(result['file'])}: {in_capitals(result)}{before}"
-        tqdm.write("\n  ".join([title, *map(legible, result["words"]), where]) + "\n")
+        lines = [*reason_words(result), *result["grounds"], *result["words"]]
+        tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
 def load_detector(name: str, device: str, weights: Path | None) -> Detector:
@@ -210,6 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         batch_size=args.batch_size or (16 if device.type == "cuda" else 1),
         brief=args.brief,
         check_maps=args.check_maps,
+        rules=Rules(args.min_judged_s, args.min_share),
     )
     judge = Judge(checkpoint, args.model, DetectorSetup(detector, of_faces, args.weights), device, settings)
     del checkpoint

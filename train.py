@@ -69,6 +69,7 @@ from engine import (
 )
 from evaluation.calibration import fit_calibration
 from evaluation.curves import plot_curves
+from evaluation.held_out import training_record
 from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
@@ -100,6 +101,7 @@ from utils.ranks import Ranks, Stopped, StopSignal
 from utils.runlog import Scalars, rewind_scalars, write_log
 from utils.runs import Start, Wish, choose_start, find_best, run_name
 from utils.tables import write_frame
+from utils.training_record import held_out_words
 
 CURVES_EVERY_S = 5  # curves.png is drawn after an epoch, but not more often
 LONG_S = 600  # a training that takes longer is worth an advice
@@ -145,7 +147,7 @@ def train(args: argparse.Namespace, network: dict, folder: Path, scorer: SplitSc
                 run_epoch(args, training, trainer, data, scorer)
             # DEVIATION: with --val_fraction the threshold is of the held-out videos, since training scores
             # overfit
-            store_threshold(training, trainer.model, scorer, data.known, data.origin)
+            store_threshold(training, trainer.model, scorer, data)
         except Stopped:
             scorer.ranks.gather(None)  # the state is saved: torchrun ends all ranks when the first one exits
             training.draw_curves()
@@ -559,31 +561,33 @@ class SplitScorer:
             return score_chunks(model, index, loader, self.ranks, self.execution, self.stop, what)
 
 
-def store_threshold(
-    training: Run, model: TwoStreamNet, scorer: SplitScorer, known: pd.DataFrame, origin: str
-) -> None:
-    """Put the paper's threshold into the best checkpoint of a run, unless it is there, and print it.
+def store_threshold(training: Run, model: TwoStreamNet, scorer: SplitScorer, data: TrainingData) -> None:
+    """Put the paper's threshold and what the training was into the best checkpoint of a run, unless they are
+    there, and print them.
 
     Args:
         model: gets the weights of that checkpoint.
-        known: the chunks that it is computed from. `origin`: which they are, as `Checkpoint` says it.
     """
     best = training.ranks.decide(
         lambda: best_checkpoint(training.model_dir)
     )  # its checkpoints are written then
     checkpoint = load_checkpoint(best, training.network)
-    if not checkpoint.keys() >= {"threshold", "mean_mds_real", "mean_mds_fake"}:
+    if not checkpoint.keys() >= {"threshold", "mean_mds_real", "mean_mds_fake", "record"}:
         load_state(model, checkpoint["state_dict"], best)
-        checkpoint["threshold_from"] = origin
+        checkpoint["threshold_from"] = data.origin
         of_whom = threshold_videos(checkpoint).split(",")[0]
-        videos = video_scores(scorer(model, known, f"threshold from the {of_whom}"))
+        chunks = scorer(model, data.known, f"threshold from the {of_whom}")
+        videos = video_scores(chunks)
         means = mean_mds(videos)
         if not np.isfinite(list(means.values())).all():
             raise UserError(not_finite(list(means.values()), list(means), f"the scores of the {of_whom}"))
         checkpoint |= cast(Checkpoint, means)
         # scores of training videos are no guide to those of others, and foreign sounds are no fakes
-        if origin == "held-out" and (calibration := fit_calibration(videos)):
+        if data.origin == "held-out" and (calibration := fit_calibration(videos)):
             checkpoint["calibration"] = calibration
+        checkpoint["record"] = training_record(
+            data.index, data.held_out, chunks if len(data.held_out) else None
+        )
         if training.ranks.is_main:
             save_checkpoint(best, checkpoint)
     of_whom = threshold_videos(checkpoint).split(",")[0]
@@ -592,6 +596,7 @@ def store_threshold(
         f"fake {checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}"
     )
     training.say(f"probability of fake: {stored_calibration(checkpoint)[1]}")
+    training.say(f"held out: {held_out_words(checkpoint['record']['held_out'])}")
 
 
 def score_test_split(

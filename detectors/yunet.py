@@ -1,7 +1,8 @@
 """YuNet by onnxruntime: a few milliseconds a frame on one CPU core, with a 230 kB download.
 
 A grid cell of `stride` pixels at each of three strides says whether it sees a face (cls), how well its box
-fits (obj), and where the box is (bbox: centre in strides from the cell's corner, log of the size in strides).
+fits (obj), where the box is (bbox: centre in strides from the cell's corner, log of the size in strides), and
+where eyes, nose and mouth are (kps: in strides from the cell's corner).
 """
 
 import functools
@@ -31,6 +32,7 @@ NMS_IOU = 0.3
 TOP_K = 750
 STRIDES = (8, 16, 32)
 OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox") for stride in STRIDES]
+LANDMARK_OUTPUTS = [f"{kind}_{stride}" for kind in ("cls", "obj", "kps") for stride in STRIDES]
 # The file declares frames of 640x640, though nothing in the network depends on it. Its dimensions (ONNX's
 # TensorShapeProto) get a name, of the same length, instead of the number: then onnxruntime takes any size.
 DECLARED_SIZE = b"\x0a\x03\x08\x80\x05\x0a\x03\x08\x80\x05"  # dim { dim_value: 640 } dim { dim_value: 640 }
@@ -77,7 +79,7 @@ class YuNet:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self.run_options = onnxruntime.RunOptions()
-        self.run_options.only_execute_path_to_fetches = True  # it also finds landmarks
+        self.run_options.only_execute_path_to_fetches = True  # boxes or landmarks
         try:
             content = path.read_bytes().replace(DECLARED_SIZE, ANY_SIZE)
             self.net = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -94,10 +96,26 @@ class YuNet:
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         faces = []
         for frame in frames:
-            height, width = frame.shape[:2]
-            image = np.zeros((1, 3, height + -height % 32, width + -width % 32), np.float32)
-            image[0, :, :height, :width] = frame.transpose(2, 0, 1)[::-1]  # blue first, 0..255
-            outputs = self.net.run(OUTPUTS, {"input": image}, self.run_options)
-            cls, obj, bbox = (np.concatenate(outputs[i : i + 3], 1)[0] for i in (0, 3, 6))
-            faces.append(decode_outputs(cls[:, 0], obj[:, 0], bbox, grid_cells(*image.shape[2:])))
+            (cls, obj, bbox), cells = self._run(frame, OUTPUTS)
+            faces.append(decode_outputs(cls[:, 0], obj[:, 0], bbox, cells))
         return faces
+
+    def landmarks(self, picture: np.ndarray) -> np.ndarray | None:
+        """Eyes, nose and corners of the mouth of the likeliest face of a picture, (H, W, 3) uint8 RGB: (5, 2)
+        float32 x y in its pixels; None if there is no face.
+        """
+        (cls, obj, points), cells = self._run(picture, LANDMARK_OUTPUTS)
+        scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
+        best = int(scores.argmax())
+        if scores[best] <= MIN_SCORE:
+            return None
+        return (points[best].reshape(5, 2) + cells[best, :2]) * cells[best, 2]
+
+    def _run(self, frame: np.ndarray, outputs: list[str]) -> tuple[list[np.ndarray], np.ndarray]:
+        """Three kinds of outputs, (n, any) of n cells each, and the cells, see `grid_cells`."""
+        height, width = frame.shape[:2]
+        image = np.zeros((1, 3, height + -height % 32, width + -width % 32), np.float32)
+        image[0, :, :height, :width] = frame.transpose(2, 0, 1)[::-1]  # blue first, 0..255
+        found = self.net.run(outputs, {"input": image}, self.run_options)
+        kinds = [np.concatenate(found[i : i + 3], 1)[0] for i in (0, 3, 6)]
+        return kinds, grid_cells(*image.shape[2:])

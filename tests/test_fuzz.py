@@ -285,7 +285,7 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     assert len(verdict["spans"]) == n // 2
     pages = []
     for name in (hostile_names(30)[7] * 3, "plain"):
-        whole = verdict | {"words": [name, *in_words(verdict)], "file": name}
+        whole = verdict | {"words": [name, *in_words(verdict)], "grounds": [name], "file": name}
         texts = dict(zip(("mds_text", "threshold_text"), apart(verdict["mds"], 1.0), strict=True))
         write_page(
             tmp_path / "a.html",

@@ -18,6 +18,7 @@ from torch import Tensor
 from utils.calibration import MIN_VIDEOS, Calibration, calibration_words, checked_calibration
 from utils.cli import UserError
 from utils.files import replacing
+from utils.training_record import TrainingRecord, checked_record
 from utils.weights import read_weights, why_unreadable
 
 FILE_NAME = re.compile(r"(model_best_)?epoch(\d+)(?:_step(\d+))?\.pth\.tar")
@@ -67,6 +68,9 @@ class Checkpoint(TypedDict, total=False):
     threshold: float  # the paper's: their midpoint
     threshold_from: str  # which videos: training or held-out, perhaps `FOREIGN`
     calibration: Calibration  # of held-out videos; not there if they are too few
+    record: (
+        TrainingRecord  # what it was trained on and its figures on held-out videos; in the best checkpoint
+    )
 
 
 TRAINING = (
@@ -193,6 +197,8 @@ def check_parts(checkpoint: dict, final_dim: int) -> None:
             raise TypeError(f"{name} is no {kind.__name__}")
     if "calibration" in checkpoint:
         checkpoint["calibration"] = checked_calibration(checkpoint["calibration"])
+    if "record" in checkpoint:
+        checkpoint["record"] = checked_record(checkpoint["record"])
     if not isinstance(checkpoint.get("env", {}).get("processes", 1), int):
         raise TypeError("the number of processes in env is none")
     figures = [pair for record in checkpoint.get("log") or () for pair in record.items()]
@@ -350,7 +356,7 @@ def stored_calibration(checkpoint: Checkpoint) -> tuple[Calibration | None, str]
 
 
 def export_weights(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the weights alone, in half precision, with configuration, threshold and calibration.
+    """Write the weights alone, in half precision, with configuration, threshold, calibration and record.
 
     Biases, batch normalisation and its statistics, which are small, stay in float32.
 

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from utils.calibration import Calibration, calibrated
 from utils.checkpoint import FOREIGN, Checkpoint, stored_threshold, threshold_videos
 from utils.cli import UserError
 from utils.files import file_digest
+from utils.training_record import HeldOut, TrainingRecord, auc_words
 
 GIVEN = "given on the command line"
+NOTHING_KNOWN = "Nothing is known of how often this model is right"
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class ModelFacts:
     epochs: int | None  # of its training
     mean_mds_real: float | None
     mean_mds_fake: float | None
+    record: TrainingRecord | None  # None: a checkpoint of an older version, or of a training not finished
+    calibration: Calibration | None
 
     def written(self) -> dict:
         """As verdict.json has it."""
@@ -31,7 +38,34 @@ class ModelFacts:
             "epochs": self.epochs,
             "mean_mds_real": self.mean_mds_real,
             "mean_mds_fake": self.mean_mds_fake,
+            "record": self.record,
         }
+
+    def p_fake(self, mds: float) -> float | None:
+        """The probability that a video with this score is fake, if it is like the held-out ones; None if the
+        model has no calibration.
+        """
+        return float(calibrated(np.array(mds), self.calibration)) if self.calibration else None
+
+    def grounds(self, mds: float) -> list[str]:
+        """What the model was trained on, how well it told its held-out videos apart, and what follows for a
+        score, in sentences.
+        """
+        if self.record is None:
+            return [f"{NOTHING_KNOWN}: its file does not say what it was trained and tested on."]
+        found = [trained_on(self.record)]
+        if self.record["held_out"] is None:
+            found.append(
+                f"{NOTHING_KNOWN}: no videos were held out of its training (train.py --val_fraction)."
+            )
+            return found
+        found.append(tested_on(self.record["held_out"]))
+        if (p_fake := self.p_fake(mds)) is not None:
+            found.append(
+                f"Of videos like the held-out ones, as many fake as real, {100 * p_fake:.0f} % of those with "
+                "this score would be fake. Of other videos that says nothing."
+            )
+        return found
 
     def training(self) -> str:
         """What is known of its training, in words."""
@@ -80,4 +114,33 @@ def read_facts(checkpoint: Checkpoint, path: Path, threshold: float | None) -> M
         epochs=checkpoint.get("epoch"),
         mean_mds_real=checkpoint.get("mean_mds_real"),
         mean_mds_fake=checkpoint.get("mean_mds_fake"),
+        record=checkpoint.get("record"),
+        calibration=checkpoint.get("calibration"),
+    )
+
+
+def trained_on(record: TrainingRecord) -> str:
+    """The videos of a training, in a sentence."""
+    fakes = f"{record['n_fake']} fake" if record["n_fake"] else "no fake"
+    names = f" ({', '.join(record['data_sets'])})" if record["data_sets"] else ""
+    return f"The model was trained on {record['n_real']} real and {fakes} videos{names}."
+
+
+def tested_on(held_out: HeldOut) -> str:
+    """How well a model told its held-out videos apart, in sentences."""
+    auc = auc_words(held_out["auc"], held_out["auc_ci95"])
+    scale = "0.5 is guessing, 1 is without a mistake"
+    if held_out["is_foreign"]:
+        what = (
+            f"It was tested on {held_out['n_real']} real videos of the same kind, with their own sound and "
+            "with that of another second. No fake was among them"
+        )
+    else:
+        what = (
+            f"It was tested on {held_out['n_real']} real and {held_out['n_fake']} fake videos of the same "
+            "kind that were held out of its training"
+        )
+    return (
+        f"{what}: AUC {auc}; {scale}. Its training was stopped where it did best on these, so that is rather "
+        "too high, and of videos of another kind it says little."
     )

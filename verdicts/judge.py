@@ -28,6 +28,7 @@ from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
 from verdicts.facts import read_facts
 from verdicts.page import make_cards, write_verdict_page
+from verdicts.quality import measure_face
 from verdicts.schema import Identity, JudgeIdentity, MadeBy, MapCheck, Verdict
 from verdicts.scoring import JudgeSettings, ScoredVideo, VideoScorer
 from verdicts.timeline import plot_timeline
@@ -96,6 +97,8 @@ class Judge:
             "pre_processing": faces.settings.written,
             "brief": settings.brief,
             "check_maps": settings.check_maps,
+            "min_judged_s": settings.rules.min_judged_s,
+            "min_share": settings.rules.min_share,
         }
 
     def ask(self, path: Path, name: str, true_spans: Sequence | None = None) -> Question:
@@ -123,6 +126,10 @@ class Judge:
             check_tracks(found, self._faces.settings.min_track)
             tracks, seconds = self._scorer.score(source, found.tracks, question.name)
             check_scores(tracks, self._scorer.length)
+            clock.lap("network")
+            for track, writer in zip(tracks, found.tracks, strict=True):
+                track.face = measure_face(writer, track, self._faces.detector)
+            clock.lap("quality")
             map_check: MapCheck = {}
             if self._settings.check_maps and seconds:
                 map_check = {"map_check": self._scorer.compare_maps(source, found.tracks, seconds)}
@@ -144,16 +151,19 @@ class Judge:
         map_check: MapCheck,
     ) -> Verdict:
         """All that verdict.json holds, but for the time spent."""
-        findings = give_verdict(tracks, n_frames, self._facts.threshold)
+        facts = self._facts
+        findings = give_verdict(tracks, n_frames, facts.threshold, facts.record, self._settings.rules)
         findings["coverage"]["warnings"] = warnings
         of_file = [f"The file: {warning}." for warning in warnings]
         return {
             "file": question.name,
-            "words": [*in_words(findings), *self._facts.warnings(), *of_file],
+            "words": [*in_words(findings), *facts.warnings(), *of_file],
+            "grounds": facts.grounds(findings["mds"]),
+            "p_fake_calibrated": facts.p_fake(findings["mds"]),
             **findings,
             **map_check,
             "seconds_spent": {},
-            "model": self._facts.written(),
+            "model": facts.written(),
             "made_by": self._made_by,
             "identity": question.identity,
         }

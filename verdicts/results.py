@@ -18,22 +18,23 @@ from utils.jsonfiles import checked_spans, load_json, write_json
 from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
 from verdicts.judge import Judge, Question
-from verdicts.schema import VERDICT_FILE, Failure, Identity, Verdict
+from verdicts.schema import ABOVE, ANSWERS, BELOW, VERDICT_FILE, Failure, Identity, Verdict
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
 SUMMARY, PROPOSALS = "summary.csv", "proposals.json"
-SUMMARY_COLUMNS = (
-    *("file", "verdict", "mds", "threshold", "spans", "p_fake_video", "p_fake_audio"),
-    *("judged_s", "duration_s", "stage", "reason"),
-)
+FIGURE_COLUMNS = ("mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s")
+SUMMARY_COLUMNS = ("file", "verdict", "reasons", "side", *FIGURE_COLUMNS, "stage", "reason")
+FIRST_COLUMNS = ("file", "verdict", *FIGURE_COLUMNS, "stage", "reason")  # of a first version's summary.csv
 
 
 # what is there
 
 
 def read_verdict(folder: Path) -> Verdict | Failure | None:
-    """The verdict.json of a folder; None if it has none, or none that localize.py can have written."""
+    """The verdict.json of a folder, perhaps of a first version (`is_first`); None if it has none, or none
+    that localize.py can have written.
+    """
     try:
         known: Any = load_json(folder / VERDICT_FILE, MAX_RECORD_BYTES)
         is_ours = is_failure(known) if known["verdict"] is None else is_verdict(known)
@@ -61,12 +62,32 @@ def is_verdict(known: Any) -> bool:
     numbers += [span[end] for span in known["spans"] for end in ("start_s", "end_s")]
     checked_spans(known["proposals"], 3, VERDICT_FILE)
     return (
-        known["verdict"] in LABELS
+        (is_first(known) or is_answered(known))
         and all(type(number) in (int, float) for number in numbers)
         and isinstance(known["words"], list)
         and all(isinstance(text, str) for text in (known["file"], *known["words"]))
         and isinstance(known["identity"], dict)
     )
+
+
+def is_answered(known: Any) -> bool:
+    """Whether a verdict out of a file holds an answer; any error: it does not."""
+    texts = [reason[key] for reason in known["reasons"] for key in ("code", "text")]
+    texts += known["grounds"]
+    return (
+        known["verdict"] in ANSWERS
+        and known["side"] in (ABOVE, BELOW)
+        and all(isinstance(known[key], list) for key in ("reasons", "grounds"))
+        and bool(known["reasons"])
+        and all(isinstance(text, str) for text in texts)
+    )
+
+
+def is_first(known: Mapping[str, Any]) -> bool:
+    """Whether a verdict is of a first version, which called videos fake or real: localize.py's own, but to be
+    judged again.
+    """
+    return known["verdict"] in LABELS
 
 
 def check_target(target: Path) -> None:
@@ -83,7 +104,8 @@ def check_out(out: Path) -> None:
     summary, is_ours = out / SUMMARY, False
     if summary.is_file():
         with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
-            is_ours = file.readline(1000).rstrip("\r\n,") == ",".join(SUMMARY_COLUMNS)
+            first_line = file.readline(1000).rstrip("\r\n,")
+        is_ours = first_line in (",".join(columns) for columns in (SUMMARY_COLUMNS, FIRST_COLUMNS))
     for path in (summary, out / PROPOSALS):
         if os.path.lexists(path) and not is_ours:
             what = "exists and was not written by localize.py, which would overwrite it"
@@ -209,7 +231,8 @@ def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
     judged, now or before.
     """
     results = dict(all_results(out))
-    before = {row["file"]: list(row.values()) for row in read_table(out / SUMMARY) if row.get("stage")}
+    failed_before = [row for row in read_table(out / SUMMARY) if row.get("stage")]
+    before = {row["file"]: [row.get(column, "") for column in SUMMARY_COLUMNS] for row in failed_before}
     rows = before | {name: summary_row(name, result) for name, result in (results | dict(failed)).items()}
     write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
     proposals = {
@@ -219,18 +242,19 @@ def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
 
 
 def all_results(out: Path) -> Iterator[tuple[str, Verdict | Failure]]:
-    """The results below a folder, by the names of their folders."""
+    """The results below a folder, by the names of their folders; none of a first version."""
     for folder, subfolders, files in os.walk(out):
         subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
         if VERDICT_FILE in files and (result := read_verdict(Path(folder))):
             subfolders.clear()
-            yield Path(os.path.relpath(folder, out)).as_posix(), result
+            if not is_first(result):
+                yield Path(os.path.relpath(folder, out)).as_posix(), result
 
 
 def summary_row(name: str, result: Verdict | Failure) -> list:
     """A row of summary.csv."""
     if result["verdict"] is None:
-        return [name, "", *[""] * 7, result["stage"], result["reason"]]
+        return [name, *[""] * 10, result["stage"], result["reason"]]
     figures = [f"{x:.6g}" for x in (result["mds"], result["threshold"])]
     spans = "; ".join(f"{span['start_s']:.2f}-{span['end_s']:.2f}" for span in result["spans"])
     parts, covered = result["modalities"], result["coverage"]
@@ -238,6 +262,8 @@ def summary_row(name: str, result: Verdict | Failure) -> list:
     return [
         name,
         result["verdict"],
+        " ".join(reason["code"] for reason in result["reasons"]),
+        result["side"],
         *figures,
         spans,
         *heads,

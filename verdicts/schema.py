@@ -1,17 +1,40 @@
 """What a verdict holds.  verdict.json has these fields in this order.  Times are seconds of the video.
 
-A dissimilarity is at least 0; an MDS is a mean of them.  What is at or above the threshold looks fake.
+A dissimilarity is at least 0; an MDS is a mean of them.  At the threshold counts as above it.
 """
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Final, Literal, NotRequired, TypedDict
 
-Looks = Literal["fake", "real"]
+Looks = Literal["fake", "real"]  # how a score is drawn, and what a classifier of one stream says
+Side = Literal["above the threshold", "below the threshold"]
+VerdictWord = Literal["above the threshold", "below the threshold", "undecided"]
+ABOVE: Final = "above the threshold"
+BELOW: Final = "below the threshold"
+UNDECIDED: Final = "undecided"
+ANSWERS = (ABOVE, BELOW, UNDECIDED)
 VERDICT_FILE = "verdict.json"
 Proposal = list[float]  # score, begin_s, end_s
 
 
+class Reason(TypedDict):
+    """A reason for an answer, or why there is none."""
+
+    code: str  # one of `answer.CODES`
+    text: str  # a sentence
+
+
+class FaceFigures(TypedDict):
+    """How well the face of a track is seen: medians over judged frames."""
+
+    size_px: float  # the longer side of its box, in the video's own pixels
+    turned: float | None  # away from the camera, in degrees; None: the detector gives no landmarks
+    sharpness: float  # variance of the Laplacian of the face, at a fixed size
+    brightness: float  # mean of its grey levels, 0..255
+    contrast: float  # their standard deviation
+
+
 class Span(TypedDict):
-    """A stretch of time in which the smoothed curve of a track looks fake."""
+    """A stretch of time in which the smoothed curve of a track is above the threshold."""
 
     start_s: float
     end_s: float
@@ -25,11 +48,13 @@ class TrackVerdict(TypedDict):
     track: int  # 0 is the longest one
     start_s: float
     end_s: float
-    verdict: Looks
+    verdict: Side
     mds: float
     p_fake_video: float  # probability of fake, 0..1, by the classifier that sees the picture alone; a mean
     p_fake_audio: float  # the same by the one that hears the sound alone
     n_seconds: int  # over which the means are taken
+    judged_s: float  # of which there is an opinion
+    face: FaceFigures | None  # None: not measured
 
 
 class Gap(TypedDict):
@@ -50,11 +75,11 @@ class Coverage(TypedDict):
 
 
 class Dissonance(TypedDict):
-    """What lips and sound together look like."""
+    """What lips and sound together say."""
 
     score: float  # the MDS
     threshold: float
-    looks: Looks
+    side: Side
 
 
 class Head(TypedDict):
@@ -86,7 +111,9 @@ class Curve(TypedDict):
 class Findings(TypedDict):
     """What the scores of a video say (`give_verdict`)."""
 
-    verdict: Looks  # by the MDS of the most dissonant track
+    verdict: VerdictWord
+    reasons: list[Reason]  # at least one
+    side: Side  # of the threshold, by the MDS of the most dissonant track; also of what is undecided
     mds: float
     threshold: float
     polarity: str  # which way the scores run, in words
@@ -118,6 +145,8 @@ class JudgeIdentity(TypedDict):
     pre_processing: dict  # the fields of `Settings`
     brief: bool
     check_maps: bool
+    min_judged_s: float
+    min_share: float
 
 
 class Identity(JudgeIdentity):
@@ -137,9 +166,12 @@ class Verdict(Findings, MapCheck):
     """All of verdict.json: file and words before what was found, the rest behind it."""
 
     file: str
-    words: list[str]  # what it says, in sentences
+    words: list[str]  # what was found, in sentences
+    grounds: list[str]  # what the model was trained on and how well it told its held-out videos apart
+    p_fake_calibrated: float | None  # by the model's calibration, for videos like its held-out ones alone
     seconds_spent: dict[str, float]  # on faces, the network, files
-    model: dict  # where the threshold comes from, arguments of `TwoStreamNet`, what is known of the training
+    # where the threshold comes from, arguments of `TwoStreamNet`, what is known of the training, `record`
+    model: dict
     made_by: MadeBy
     identity: Identity
 

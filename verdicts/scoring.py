@@ -17,6 +17,7 @@ from utils.constants import FPS, SILENCE_DBFS, ChunkLength
 from utils.media import Source
 from utils.mfcc import chunk_mfcc
 from utils.sound import Sound
+from verdicts.answer import USUAL, Rules
 from verdicts.curve import SMOOTH_S
 from verdicts.gradcam import check_maps, explain
 from verdicts.verdict import TrackScores, chunk_starts
@@ -36,6 +37,7 @@ class JudgeSettings:
     batch_size: int = 1  # chunks at a time
     brief: bool = False  # leave out pictures, video and page
     check_maps: bool = False  # compare the maps with those of random weights
+    rules: Rules = USUAL  # what it takes for an answer
 
     @property
     def stride(self) -> int:

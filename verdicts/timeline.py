@@ -25,7 +25,7 @@ GREY = "#8f8f8f"
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
 TICK_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 MAX_TICKS = 10
-MAX_NAME = 80  # letters of a file's name in a title, its end
+MAX_NAME = 60  # letters of a file's name in a title, its end
 MAX_NAMED = 6  # tracks in a legend
 
 Spans = Sequence[Sequence[float]]  # (begin_s, end_s) each

@@ -8,8 +8,21 @@ from functools import cached_property
 import numpy as np
 
 from utils.constants import DECISION, FPS, SECOND, ChunkLength
+from utils.training_record import TrainingRecord
+from verdicts.answer import USUAL, Evidence, Rules, answer, side_of
 from verdicts.curve import best_proposals, cells, find_spans, propose, smooth
-from verdicts.schema import Coverage, Curve, Findings, Gap, Head, Looks, Modalities, Span, TrackVerdict
+from verdicts.schema import (
+    Coverage,
+    Curve,
+    FaceFigures,
+    Findings,
+    Gap,
+    Head,
+    Looks,
+    Modalities,
+    Span,
+    TrackVerdict,
+)
 
 WHY = {  # why there is no opinion on a moment; the upper ones prevail
     "damaged": "damaged picture",
@@ -35,6 +48,7 @@ class TrackScores:
         left_out: first frame and kind (a key of `WHY`) of chunks that can't be judged.
         smooth_s: of the curve, see `curve.smooth`.
         length: of each chunk.
+        face: how well it is seen; None: not measured.
     """
 
     number: int
@@ -46,6 +60,7 @@ class TrackScores:
     left_out: list[tuple[int, str]] = field(default_factory=list)
     smooth_s: float = 0.0
     length: ChunkLength = SECOND
+    face: FaceFigures | None = None
 
     @cached_property
     def curve(self) -> np.ndarray:
@@ -59,6 +74,13 @@ class TrackScores:
         """
         which = self.is_second if self.is_second.any() else np.ones(len(self.scores), bool)
         return self.scores[which].mean(0)
+
+    @property
+    def judged_s(self) -> float:
+        """Seconds that lie in a chunk with scores."""
+        if not len(self.start_s):
+            return 0.0
+        return float(np.minimum(np.diff(self.start_s), self.length.chunk_s).sum() + self.length.chunk_s)
 
 
 def chunk_starts(n_frames: int, stride: int, length: ChunkLength = SECOND) -> tuple[list[int], list[bool]]:
@@ -85,21 +107,34 @@ def score_at(track: TrackScores, n_frames: int) -> np.ndarray:
     return values
 
 
-def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float) -> Findings:
+def give_verdict(
+    tracks: Sequence[TrackScores],
+    n_frames: int,
+    threshold: float,
+    record: TrainingRecord | None = None,
+    rules: Rules = USUAL,
+) -> Findings:
     """The verdict on a video.
 
     Args:
         tracks: at least one of them with scores.
         n_frames: of the video, at 30 fps.
-        threshold: dissimilarity from which on a video, or a moment, counts as fake.
+        threshold: dissimilarity from which on a video, or a moment, is above it.
+        record: of the model; without one the verdict is undecided.
+        rules: what it takes for an answer.
     """
     judged = [track for track in tracks if len(track.scores)]
     of_tracks = [judge_track(track, threshold) for track in judged]
     spans = [span for track in judged for span in fake_spans(track, threshold)]
     proposals = [best for track in judged for best in proposals_of(track, threshold)]
     worst = max(of_tracks, key=lambda track: track["mds"])
+    covered = coverage(tracks, n_frames)
+    evidence = Evidence(worst, threshold, covered["judged_s"], covered["duration_s"])
+    verdict, reasons = answer(evidence, record, rules)
     return {
-        "verdict": worst["verdict"],
+        "verdict": verdict,
+        "reasons": reasons,
+        "side": worst["verdict"],
         "mds": worst["mds"],
         "threshold": threshold,
         "polarity": DECISION,
@@ -107,14 +142,14 @@ def give_verdict(tracks: Sequence[TrackScores], n_frames: int, threshold: float)
         "spans": sorted(spans, key=lambda span: (span["start_s"], span["track"])),
         "modalities": modalities(worst, threshold),
         "tracks": of_tracks,
-        "coverage": coverage(tracks, n_frames),
+        "coverage": covered,
         "proposals": best_proposals(proposals),
         "curves": [written_curve(track) for track in judged],
     }
 
 
 def looks(score: float, threshold: float) -> Looks:
-    """What a score stands for: fake from the threshold on, else real."""
+    """What a score is drawn as: as fake from the threshold on, else as real."""
     return "fake" if score >= threshold else "real"
 
 
@@ -125,11 +160,13 @@ def judge_track(track: TrackScores, threshold: float) -> TrackVerdict:
         "track": track.number,
         "start_s": round(track.first_frame / FPS, 3),
         "end_s": round((track.first_frame + len(track.boxes)) / FPS, 3),
-        "verdict": looks(mds, threshold),
+        "verdict": side_of(mds, threshold),
         "mds": mds,
         "p_fake_video": p_video,
         "p_fake_audio": p_audio,
         "n_seconds": int(track.is_second.sum()),
+        "judged_s": round(track.judged_s, 3),
+        "face": track.face,
     }
 
 
@@ -155,7 +192,7 @@ def modalities(worst: TrackVerdict, threshold: float) -> Modalities:
         return {"p_fake": p_fake, "threshold": 0.5, "looks": looks(p_fake, 0.5)}
 
     return {
-        "dissonance": {"score": worst["mds"], "threshold": threshold, "looks": worst["verdict"]},
+        "dissonance": {"score": worst["mds"], "threshold": threshold, "side": worst["verdict"]},
         "video": head(worst["p_fake_video"]),
         "audio": head(worst["p_fake_audio"]),
     }

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 
 from verdicts.curve import MIN_SPAN_S
-from verdicts.schema import Findings, Gap, Head
+from verdicts.schema import BELOW, UNDECIDED, Findings, Gap, Head
 
-NARROW = 0.05  # of the threshold: an MDS that near to it is called so
-UNDECIDED = 10  # a probability less than so many percent, as they are shown, from 50 %
+UNSURE = 10  # a probability less than so many percent, as they are shown, from 50 %
 MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
 MIN_GAP_S = 0.1  # shorter gaps are not worth a word
 MAX_LISTED = 5
 CAVEATS = (
-    "The score is a distance, not a probability: how little the lips and the sound of a second agree, as the "
-    "model that was used measures it. How often that model is right, a test on videos of the same kind must "
-    "say (test.py), not this page.",
+    "Above the threshold does not mean fake, and below it does not mean real: the score is a distance, how "
+    "little the lips and the sound of a second agree, as the model that was used measures it. How often that "
+    "model is right on videos of this kind, a test on such videos must say (test.py), not this page.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind "
     "the picture, a face turned away or badly lit, or a kind of video that the model was not trained on.",
     "Of several tracks (a face through one shot) the most dissonant decides, so many cuts or faces make a "
@@ -30,36 +29,41 @@ def in_words(verdict: Findings) -> list[str]:
 
 
 def in_capitals(verdict: Findings) -> str:
-    """The verdict in a word or two."""
-    return verdict["verdict"].upper() + (", with suspicious parts" if is_mixed(verdict) else "")
+    """The verdict in a few words."""
+    if verdict["verdict"] == UNDECIDED:
+        side = "below, with parts above the threshold" if is_mixed(verdict) else verdict["side"]
+        return f"{UNDECIDED.upper()} (score {side})"
+    return verdict["verdict"].upper() + (", with parts above it" if is_mixed(verdict) else "")
 
 
 def is_mixed(verdict: Findings) -> bool:
-    """Whether a video passes as a whole and has parts that do not."""
-    return verdict["verdict"] == "real" and bool(verdict["spans"])
+    """Whether a video lies below the threshold as a whole and has parts that do not."""
+    return verdict["side"] == BELOW and bool(verdict["spans"])
+
+
+def reason_words(verdict: Findings) -> list[str]:
+    """Why the verdict is what it is, in sentences."""
+    return [reason["text"] for reason in verdict["reasons"]]
 
 
 def score_words(verdict: Findings) -> str:
-    """How the score lies to the threshold, and what follows."""
-    mds, threshold, n_tracks = verdict["mds"], verdict["threshold"], len(verdict["tracks"])
-    mds_text, threshold_text = apart(mds, threshold)
-    whole = " as a whole" if is_mixed(verdict) else ""
-    side = "at or above" if verdict["verdict"] == "fake" else "below"
-    if abs(mds - threshold) < NARROW * threshold:
-        side = f"narrowly {side}"
+    """How the score lies to the threshold."""
+    mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
+    n_tracks = len(verdict["tracks"])
+    side = "below" if verdict["side"] == BELOW else "at or above"
+    whole = "as a whole " if is_mixed(verdict) else ""
     whose = ""
     if n_tracks > 1:
         track = f"track {verdict['track']}, the most dissonant of {n_tracks}"
         whose = f" of {track} (a track is a face through one shot),"
     return (
-        f"The modality dissonance score{whose} is {mds_text}, {side} the threshold of {threshold_text}; "
-        "higher means that lips and sound agree less. "
-        f"So the model takes this video{whole} for {verdict['verdict'].upper()}."
+        f"The modality dissonance score{whose} is {mds_text}, {whole}{side} the threshold of "
+        f"{threshold_text}; higher means that lips and sound agree less."
     )
 
 
 def span_words(verdict: Findings) -> list[str]:
-    """Where the curve is at or above the threshold; nothing if it never is, but the video is fake."""
+    """Where the curve is at or above the threshold; nothing if it never is, but the whole score is."""
     texts = []
     for span in sorted(verdict["spans"], key=lambda span: -span["score"]):
         whose = f", track {span['track']}" if len(verdict["tracks"]) > 1 else ""
@@ -68,7 +72,7 @@ def span_words(verdict: Findings) -> list[str]:
         return [f"But parts of it are at or above the threshold: {listed(texts)}."]
     if texts:
         return [f"It is at or above the threshold at {listed(texts)}."]
-    if verdict["verdict"] == "real":
+    if verdict["side"] == BELOW:
         return [f"Nowhere is the smoothed curve at or above the threshold for {MIN_SPAN_S:g} s or more."]
     return []
 
@@ -77,7 +81,7 @@ def head_words(verdict: Findings) -> str:
     """What the classifiers of picture and sound alone say."""
     of_picture, of_sound = (opinion(verdict["modalities"][name]) for name in ("video", "audio"))
     return (
-        "Of the two classifiers that see one stream each, "
+        "Of the model's two classifiers that see one stream each, "
         f"the one of the picture alone {of_picture} and the one of the sound alone {of_sound}."
     )
 
@@ -85,7 +89,7 @@ def head_words(verdict: Findings) -> str:
 def opinion(head: Head) -> str:
     """What a classifier says."""
     percent = round(100 * head["p_fake"])  # what is shown decides, so that 60 % has one meaning
-    said = "is undecided" if abs(percent - 50) < UNDECIDED else f"takes it for {head['looks']}"
+    said = "is undecided" if abs(percent - 50) < UNSURE else f"takes it for {head['looks']}"
     return f"{said} ({percent} % fake)"
 
 

@@ -222,6 +222,9 @@ def test_real_videos_alone_are_enough(real_tree, scripts, capsys, flags):
     middle = (checkpoint["mean_mds_real"] + checkpoint["mean_mds_fake"]) / 2
     assert checkpoint["threshold"] == pytest.approx(middle) and checkpoint["args"]["preset"] == "sync"
     assert ("val_auc" in checkpoint["log"][0]) == bool(flags)
+    record = checkpoint["record"]
+    assert record["n_fake"] == 0 < record["n_real"]
+    assert record["held_out"]["is_foreign"] if flags else record["held_out"] is None
     scripts["train"].main(
         ["--out_dir", str(real_tree), "--test", str(best), "--scores_dir", str(real_tree), "--device", "cpu"]
     )

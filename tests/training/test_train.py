@@ -1015,6 +1015,35 @@ def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, 
     assert checkpoint["threshold"] == pytest.approx((real + fake) / 2, rel=1e-4)
     assert stored_threshold(checkpoint)[1] == "midpoint of the mean MDS of real and fake held-out videos"
     assert "calibration" not in checkpoint and "probability of fake: none: fewer than 10 real" in printed
+    record = checkpoint["record"]
+    trained, _ = dataset.hold_out(read_index(chunk_tree, "train"), 0.3)
+    assert record["n_chunks_real"] + record["n_chunks_fake"] == len(trained)
+    figures = record["held_out"]
+    assert (figures["n_real"], figures["n_fake"], figures["auc"]) == (1, 1, float(fake > real))
+    assert figures["mean_mds_real"] == pytest.approx(real, rel=1e-4) and figures["auc_ci95"][0] < 0.5
+    assert set(figures["heads"]) == {"video", "audio"}
+    assert "held out: 1 real and 1 fake videos, AUC " in printed
+
+
+def test_without_held_out_videos_the_record_has_no_figures(chunk_tree, scripts, tmp_path, capsys):
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
+    scripts["train"].main(flags)
+    (best,) = tmp_path.rglob("model_best*")
+    record = load_checkpoint(best, {})["record"]
+    index = read_index(chunk_tree, "train")
+    assert record["held_out"] is None and record["n_real"] == index.video[index.label == 1].nunique()
+    assert "held out: nothing (train.py --val_fraction does)" in capsys.readouterr().out
+    scripts["train"].main([*flags, "--export", str(tmp_path / "exported.pth.tar")])
+    assert load_checkpoint(tmp_path / "exported.pth.tar", {})["record"] == record
+    stored = torch.load(best, weights_only=True)  # as if by an older version
+    threshold = stored["threshold"]
+    torch.save({key: value for key, value in stored.items() if key != "record"}, best)
+    scripts["train"].main([*flags, "--resume"])
+    stored = load_checkpoint(best, {})
+    assert stored["record"] == record and stored["threshold"] == pytest.approx(threshold, rel=1e-6)
+    torch.save(torch.load(best, weights_only=True) | {"record": {"n_real": 1}}, best)
+    with pytest.raises(UserError, match="damaged or no checkpoint of this network"):
+        load_checkpoint(best, {})
 
 
 def test_probabilities_go_with_the_checkpoint_into_the_scores(chunk_tree, scripts, tmp_path, monkeypatch):

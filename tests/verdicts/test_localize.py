@@ -113,8 +113,11 @@ def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
         "summary.csv",
     ]  # and nothing left over
     verdict = read_json(folder / "verdict.json")
-    assert verdict["verdict"] == "fake" and verdict["threshold"] == 1.0 and verdict["mds"] >= 1.0
-    assert words.startswith(f"{HOSTILE}: FAKE\n") and all(line in words for line in verdict["words"])
+    assert verdict["verdict"] == "undecided" and verdict["side"] == "above the threshold"
+    assert verdict["threshold"] == 1.0 and verdict["mds"] >= 1.0
+    assert words.startswith(f"{HOSTILE}: UNDECIDED (score above the threshold)\n")
+    reasons = [reason["text"] for reason in verdict["reasons"]]
+    assert all(line in words for line in [*reasons, *verdict["grounds"], *verdict["words"]])
     assert set(verdict["modalities"]) == {"dissonance", "video", "audio"} and len(verdict["tracks"]) == 1
     assert verdict["coverage"] | {"warnings": []} == {
         "duration_s": 2.4,
@@ -133,7 +136,9 @@ def test_what_is_written(checkpoint, clip, localize, tmp_path, capsys):
         (row,) = csv.DictReader(file)
     assert (
         row["file"] == HOSTILE
-        and row["verdict"] == "fake"
+        and row["verdict"] == "undecided"
+        and row["reasons"] == " ".join(reason["code"] for reason in verdict["reasons"])
+        and row["side"] == verdict["side"]
         and float(row["mds"]) == pytest.approx(verdict["mds"], rel=1e-5)
     )
 
@@ -211,7 +216,7 @@ def test_a_folder_goes_on_where_it_stopped(checkpoint, clip, localize, tmp_path,
     assert localize(*flags, "--brief", "--threshold", "99999") == 0  # another question gets another answer
     verdict = read_json(out / "a.mp4" / "verdict.json")
     assert (
-        verdict["verdict"] == "real"
+        verdict["side"] == "below the threshold"
         and verdict["spans"] == []
         and "Nowhere is the smoothed curve" in " ".join(verdict["words"])
     )
@@ -402,11 +407,11 @@ def track(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=
 
 def test_verdict_by_hand():
     verdict = give_verdict([track()], 150, threshold=3)
-    assert verdict["mds"] == pytest.approx(13 / 5) and verdict["verdict"] == "real"
+    assert verdict["mds"] == pytest.approx(13 / 5) and verdict["side"] == "below the threshold"
     assert verdict["spans"] == [{"start_s": 2.0, "end_s": 4.0, "score": 5.0, "track": 0}]
     words = " ".join(in_words(verdict))
     assert (
-        "as a whole for REAL" in words
+        "is 2.6, as a whole below the threshold of 3;" in words
         and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
     )
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
@@ -416,8 +421,8 @@ def test_verdict_by_hand():
     )
     verdict = give_verdict([track()], 150, threshold=2.6)  # at the threshold
     assert (
-        verdict["verdict"] == "fake"
-        and "is 2.6, narrowly at or above the threshold of 2.6;" in in_words(verdict)[0]
+        verdict["side"] == "above the threshold"
+        and "is 2.6, at or above the threshold of 2.6;" in in_words(verdict)[0]
     )
 
 
@@ -428,8 +433,9 @@ def test_the_most_dissonant_track_decides():
         track(2, 0, 40, scores=(), left_out=[(0, "without_sound")]),
     ]
     verdict = give_verdict(tracks, 150, threshold=3)
-    assert (verdict["verdict"], verdict["track"], verdict["mds"]) == ("fake", 1, 9.0)
-    assert [t["verdict"] for t in verdict["tracks"]] == ["real", "fake"]
+    assert (verdict["side"], verdict["track"], verdict["mds"]) == ("above the threshold", 1, 9.0)
+    assert [t["verdict"] for t in verdict["tracks"]] == ["below the threshold", "above the threshold"]
+    assert [t["judged_s"] for t in verdict["tracks"]] == [5.0, 2.0]
     assert [(s["track"], s["start_s"]) for s in verdict["spans"]] == [(1, 1.0), (0, 2.0)]
     assert "of track 1, the most dissonant of 2 (a track is a face through one shot)," in in_words(verdict)[0]
 
@@ -568,18 +574,18 @@ def test_a_file_that_ends_its_reader_ends_nothing_else(
         assert localize(*arguments) == 1
         printed = capsys.readouterr().out
         assert "a bad one.mp4: not judged (crash): the process that reads it dies of it (Aborted)" in printed
-        assert "2 videos: 1 fake, 0 real" in printed and "1 not judged" in printed
+        assert "2 videos: 0 above the threshold, 0 below it, 1 undecided, 1 not judged" in printed
         assert len(log.read_text().splitlines()) == 2
         with (out / "summary.csv").open(newline="") as file:
             assert [(row["verdict"], row["stage"]) for row in csv.DictReader(file)] == [
                 ("", "crash"),
-                ("fake", ""),
+                ("undecided", ""),
             ]
         assert list(read_json(out / "proposals.json")) == ["good.mp4"]
     with (folder / "a bad one.mp4").open("ab") as file:
         file.write(bytes(8))  # another file now
     monkeypatch.setattr(probe, "COMMAND", (sys.executable, "-c", ""))
-    assert localize(*arguments) == 0 and "2 fake" in capsys.readouterr().out
+    assert localize(*arguments) == 0 and "2 undecided" in capsys.readouterr().out
 
 
 def test_a_verdict_stays_while_the_disk_of_its_video_is_away(checkpoint, clip, localize, tmp_path):
@@ -712,7 +718,8 @@ def test_the_picture_says_what_the_screen_says(tmp_path, monkeypatch):
             and len(title) < 130
             and texts[0] != texts[1]
         )
-        assert in_capitals(verdict).startswith("FAKE" if threshold <= 1.5 else "REAL")
+        side = "above the threshold" if threshold <= 1.5 else "below the threshold"
+        assert verdict["side"] == side and in_capitals(verdict).startswith(f"UNDECIDED (score {side[:5]}")
         assert f"threshold {texts[1]}" in legend and f"track 0, MDS {texts[0]}" in legend
         assert (
             f"is {texts[0]}, " in in_words(verdict)[0]
