@@ -103,13 +103,23 @@ def answer(
 
 def why_decided(evidence: Evidence, held_out: HeldOut | None) -> Reason:
     """The reason of an answer that is one."""
-    side = "above" if evidence.side == ABOVE else "below"
+    code = IS_ABOVE if evidence.side == ABOVE else IS_BELOW
+    away, near = abs(evidence.decisive["mds"] - evidence.threshold), margin(evidence.threshold, held_out)
     text = (
-        f"The score lies {side} the threshold by {abs(evidence.decisive['mds'] - evidence.threshold):.3g}; "
-        f"within {margin(evidence.threshold, held_out):.3g} of it real and fake held-out videos would be too "
-        "hard to tell apart. Enough of a face was judged that is large, sharp and bright enough."
+        f"The score is {away:.2g} {code} the threshold; only within {near:.2g} of it are held-out real and fake "
+        f"videos hard to tell apart. {evidence.decisive_s:.1f} s were judged{seen_words(evidence.decisive['face'])}."
     )
-    return {"code": IS_ABOVE if evidence.side == ABOVE else IS_BELOW, "text": text}
+    return {"code": code, "text": text}
+
+
+def seen_words(face: FaceFigures | None) -> str:
+    """How well a face that has no flaw is seen."""
+    if face is None:
+        return ""
+    words = f" of a face of {face['size_px']:.0f} pixels that is sharp and lit well enough"
+    if face["turned"] is None:
+        return f"{words}; whether it is turned away is not known (--detector yunet tells it)"
+    return f"{words}, and not turned away"
 
 
 def model_reasons(held_out: HeldOut | None) -> Iterator[Reason]:
@@ -122,7 +132,10 @@ def model_reasons(held_out: HeldOut | None) -> Iterator[Reason]:
         yield {"code": NO_HELD_OUT, "text": text}
     elif not beats_chance(held_out["auc_ci95"]):
         auc = auc_words(held_out["auc"], held_out["auc_ci95"])
-        text = f"On its held-out videos the model was not shown to be better than guessing: AUC {auc}."
+        text = (
+            f"On its held-out videos the model was not shown to be better than guessing, which is {CHANCE:g}: "
+            f"AUC {auc}."
+        )
         yield {"code": AT_CHANCE, "text": text}
 
 
@@ -151,7 +164,7 @@ def near_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reaso
     near = margin(evidence.threshold, held_out)
     if abs(evidence.decisive["mds"] - evidence.threshold) < near:
         known = "" if held_out is None else ", where held-out real and fake videos are hard to tell apart"
-        text = f"The score lies within {near:.3g} of the threshold{known}."
+        text = f"The score lies within {near:.2g} of the threshold{known}."
         yield {"code": NEAR_THRESHOLD, "text": text}
 
 

@@ -1,5 +1,6 @@
 """What is known of a model: its network, its threshold and where that is from, its training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from utils.calibration import Calibration, calibrated
 from utils.checkpoint import FOREIGN, Checkpoint, stored_threshold, threshold_videos
 from utils.cli import UserError
 from utils.files import file_digest
-from utils.training_record import HeldOut, TrainingRecord, auc_words
+from utils.training_record import HeldOut, TrainingRecord
 
 GIVEN = "given on the command line"
 NOTHING_KNOWN = "Nothing is known of how often this model is right"
@@ -59,7 +60,7 @@ class ModelFacts:
                 f"{NOTHING_KNOWN}: no videos were held out of its training (train.py --val_fraction)."
             )
             return found
-        found.append(tested_on(self.record["held_out"]))
+        found += tested_on(self.record["held_out"])
         if (p_fake := self.p_fake(mds)) is not None:
             found.append(
                 f"Of videos like the held-out ones, as many fake as real, {100 * p_fake:.0f} % of those with "
@@ -121,26 +122,45 @@ def read_facts(checkpoint: Checkpoint, path: Path, threshold: float | None) -> M
 
 def trained_on(record: TrainingRecord) -> str:
     """The videos of a training, in a sentence."""
-    fakes = f"{record['n_fake']} fake" if record["n_fake"] else "no fake"
     names = f" ({', '.join(record['data_sets'])})" if record["data_sets"] else ""
-    return f"The model was trained on {record['n_real']} real and {fakes} videos{names}."
+    return f"The model was trained on {videos_words(record['n_real'], record['n_fake'])}{names}."
 
 
-def tested_on(held_out: HeldOut) -> str:
+def tested_on(held_out: HeldOut) -> list[str]:
     """How well a model told its held-out videos apart, in sentences."""
-    auc = auc_words(held_out["auc"], held_out["auc_ci95"])
-    scale = "0.5 is guessing, 1 is without a mistake"
     if held_out["is_foreign"]:
-        what = (
-            f"It was tested on {held_out['n_real']} real videos of the same kind, with their own sound and "
-            "with that of another second. No fake was among them"
+        videos = (
+            f"{videos_words(held_out['n_real'], 0)}, each with its own sound and with that of another second"
         )
+        pairs = "a foreign and an own sound"
     else:
-        what = (
-            f"It was tested on {held_out['n_real']} real and {held_out['n_fake']} fake videos of the same "
-            "kind that were held out of its training"
-        )
-    return (
-        f"{what}: AUC {auc}; {scale}. Its training was stopped where it did best on these, so that is rather "
-        "too high, and of videos of another kind it says little."
+        videos, pairs = videos_words(held_out["n_real"], held_out["n_fake"]), "a fake and a real video"
+    found = [
+        f"It was tested on {videos}, held out of its training: of pairs of {pairs} its score puts "
+        f"{right_words(held_out['auc'], held_out['auc_ci95'])} in the right order; guessing puts 50 %."
+    ]
+    if heads := held_out["heads"]:
+        seen = {"video": "picture", "audio": "sound"}
+        shown = [
+            f"of the {seen[name]} alone {right_words(head['auc'], head['auc_ci95'])}"
+            for name, head in heads.items()
+        ]
+        found.append(f"Its classifiers there: {', '.join(shown)}.")
+    found.append(
+        "The best state of the training was chosen by the same videos, so these figures are rather too high; "
+        "for videos of another kind they say little."
     )
+    return found
+
+
+def right_words(auc: float, interval: Sequence[float] | None) -> str:
+    """An AUC as the share of pairs in the right order, with its interval."""
+    known = "unknown" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
+    return f"{100 * auc:.0f} % (AUC {auc:.2f}; 95 % interval {known})"
+
+
+def videos_words(n_real: int, n_fake: int) -> str:
+    """So many real and fake videos."""
+    if not n_fake:
+        return f"{n_real} real video{'s' if n_real != 1 else ''} and no fake"
+    return f"{n_real} real and {n_fake} fake video{'s' if n_fake != 1 else ''}"

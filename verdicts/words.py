@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from verdicts.curve import MIN_SPAN_S
-from verdicts.schema import BELOW, UNDECIDED, Findings, Gap, Head
+from verdicts.schema import BELOW, UNDECIDED, Findings, Gap
 
-UNSURE = 10  # a probability less than so many percent, as they are shown, from 50 %
 MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
 MIN_GAP_S = 0.1  # shorter gaps are not worth a word
 MAX_LISTED = 5
@@ -79,18 +78,11 @@ def span_words(verdict: Findings) -> list[str]:
 
 def head_words(verdict: Findings) -> str:
     """What the classifiers of picture and sound alone say."""
-    of_picture, of_sound = (opinion(verdict["modalities"][name]) for name in ("video", "audio"))
+    of_picture, of_sound = (100 * verdict["modalities"][name]["p_fake"] for name in ("video", "audio"))
     return (
-        "Of the model's two classifiers that see one stream each, "
-        f"the one of the picture alone {of_picture} and the one of the sound alone {of_sound}."
+        f"The model's classifier of the picture alone gives {of_picture:.0f} % for fake, that of the sound "
+        f"alone {of_sound:.0f} %."
     )
-
-
-def opinion(head: Head) -> str:
-    """What a classifier says."""
-    percent = round(100 * head["p_fake"])  # what is shown decides, so that 60 % has one meaning
-    said = "is undecided" if abs(percent - 50) < UNSURE else f"takes it for {head['looks']}"
-    return f"{said} ({percent} % fake)"
 
 
 def coverage_words(verdict: Findings) -> str:

@@ -229,16 +229,17 @@ def test_no_sentence_takes_a_video_for_real():
 
 
 def test_grounds():
-    first, second = facts(record()).grounds(0.2)
-    assert first == "The model was trained on 100 real and 100 fake videos (DFDC)."
-    assert "20 real and 20 fake videos" in second and "AUC 0.95 (95 % interval 0.90 to 0.98)" in second
-    foreign = facts(record(is_foreign=True)).grounds(0.2)[1]
-    assert "No fake was among them" in foreign and "20 fake" not in foreign
+    trained, tested, heads, limits = facts(record()).grounds(0.2)
+    assert trained == "The model was trained on 100 real and 100 fake videos (DFDC)."
+    assert "20 real and 20 fake videos" in tested and "95 % (AUC 0.95; 95 % interval 90 to 98 %)" in tested
+    assert "the picture alone 50 % (AUC 0.50; 95 % interval 40 to 60 %)" in heads and "too high" in limits
+    foreign = facts(record(is_foreign=True, heads={}, auc_ci95=None)).grounds(0.2)[1]
+    assert "20 real videos and no fake" in foreign and "95 % interval unknown" in foreign
     none = record()
     none["held_out"] = None
     for known in (none, None):
         assert "Nothing is known of how often this model is right" in facts(known).grounds(0.2)[-1]
     calibration = {"slope": 10.0, "intercept": -6.0, "n_real": 20, "n_fake": 20}
     assert facts(record(), calibration).p_fake(0.6) == pytest.approx(0.5)
-    assert "50 % of those with this score would be fake" in facts(record(), calibration).grounds(0.6)[2]
+    assert "50 % of those with this score would be fake" in facts(record(), calibration).grounds(0.6)[-1]
     assert facts(record()).p_fake(0.6) is None
