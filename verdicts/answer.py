@@ -106,8 +106,9 @@ def why_decided(evidence: Evidence, held_out: HeldOut | None) -> Reason:
     code = IS_ABOVE if evidence.side == ABOVE else IS_BELOW
     away, near = abs(evidence.decisive["mds"] - evidence.threshold), margin(evidence.threshold, held_out)
     text = (
-        f"The score is {away:.2g} {code} the threshold; only within {near:.2g} of it are held-out real and fake "
-        f"videos hard to tell apart. {evidence.decisive_s:.1f} s were judged{seen_words(evidence.decisive['face'])}."
+        f"The score is {away:.2g} {code} the threshold; only within {near:.2g} of it are held-out real and "
+        f"fake videos hard to tell apart. {evidence.decisive_s:.1f} s were judged"
+        f"{seen_words(evidence.decisive['face'])}."
     )
     return {"code": code, "text": text}
 
@@ -126,15 +127,15 @@ def model_reasons(held_out: HeldOut | None) -> Iterator[Reason]:
     """A model of which nothing is known, or that is not shown to be better than chance."""
     if held_out is None:
         text = (
-            "The model was not tested on videos that were held out of its training, so nothing is known of "
-            "how often it is right."
+            "No test of the model on videos that were held out of its training is recorded, so it is not "
+            "known how often it is right."
         )
         yield {"code": NO_HELD_OUT, "text": text}
     elif not beats_chance(held_out["auc_ci95"]):
         auc = auc_words(held_out["auc"], held_out["auc_ci95"])
         text = (
-            f"On its held-out videos the model was not shown to be better than guessing, which is {CHANCE:g}: "
-            f"AUC {auc}."
+            "On its held-out videos the model was not shown to be better than guessing, which is "
+            f"{CHANCE:g}: AUC {auc}."
         )
         yield {"code": AT_CHANCE, "text": text}
 

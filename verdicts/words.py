@@ -90,8 +90,8 @@ def coverage_words(verdict: Findings) -> str:
     covered = verdict["coverage"]
     texts = [f"{gap['start_s']:.1f} to {gap['end_s']:.1f} s: {gap['why']}" for gap in gaps(verdict)]
     if not texts:
-        return f"All of its {covered['duration_s']:.1f} s were judged."
-    part = f"Judged {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s"
+        return f"All of its {covered['duration_s']:.1f} s were scored."
+    part = f"Scored {covered['judged_s']:.1f} of {covered['duration_s']:.1f} s"
     return f"{part}; no opinion on {listed(texts)}."
 
 

@@ -22,6 +22,7 @@ from augmentation import normalize
 from engine import AMP
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import ROOT, FixedDetector, load_script
+from tests.verdicts.test_answer import record
 from utils import probe
 from utils.cli import UserError
 from utils.constants import NETS, PRECISIONS
@@ -278,6 +279,76 @@ def test_results_of_several_calls(checkpoint, clip, localize, tmp_path, capsys):
     ]
 
 
+def with_record(checkpoint, threshold: float) -> None:
+    """Have a checkpoint say that its model was good on held-out videos."""
+    stored = torch.load(checkpoint, weights_only=True)
+    good = record(mean_mds_real=threshold - 0.5, mean_mds_fake=threshold + 0.5, mds_sd=0.01)
+    torch.save(stored | {"record": good, "threshold": threshold}, checkpoint)
+
+
+def test_answers_are_given_and_counted(checkpoint, localize, tmp_path, capsys):
+    """Of a model with held-out figures, and of the same one with more to ask for."""
+    folder = tmp_path / "in"
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(folder / name, face_pictures(85), sound=tone(3.4))
+    flags = [folder, "--model", checkpoint, "--out", tmp_path / "out", "--stride_s", "1", "--brief"]
+    for threshold, called in ((0.001, "above the threshold"), (99999.0, "below the threshold")):
+        with_record(checkpoint, threshold)
+        assert localize(*flags) == 0
+        said = capsys.readouterr().out
+        n_above = 2 if called == "above the threshold" else 0
+        assert f"2 videos: {n_above} above the threshold, {2 - n_above} below it, 0 undecided, 0 not" in said
+        verdict = read_json(tmp_path / "out" / "a.mp4" / "verdict.json")
+        assert (verdict["verdict"], verdict["side"]) == (called, called)
+        assert verdict["model"]["record"]["held_out"]["auc"] == 0.95
+        assert (
+            verdict["tracks"][0]["face"]["size_px"] > 100 and verdict["tracks"][0]["face"]["turned"] is None
+        )
+        assert f"a.mp4: {called.upper()}\n" in said and all(line in said for line in verdict["grounds"])
+    assert localize(*flags, "--min_judged_s", "4") == 0  # another question
+    verdict = read_json(tmp_path / "out" / "a.mp4" / "verdict.json")
+    assert [reason["code"] for reason in verdict["reasons"]] == ["few_seconds"]
+    assert "0 below it, 2 undecided" in capsys.readouterr().out
+
+
+def test_a_face_that_is_tiny_and_dark_is_undecided(checkpoint, localize, tmp_path):
+    small = [(cv2.resize(picture, (120, 120)) * 0.05).astype(np.uint8) for picture in face_pictures(85)]
+    video = write_clip(tmp_path / "in" / "small.mp4", small, sound=tone(3.4))
+    with_record(checkpoint, 99999.0)
+    assert localize(video, "--model", checkpoint, "--out", tmp_path / "out") == 0
+    verdict = read_json(tmp_path / "out" / "small.mp4" / "verdict.json")
+    assert verdict["verdict"] == "undecided" and verdict["side"] == "below the threshold"
+    codes = [reason["code"] for reason in verdict["reasons"]]
+    assert codes == ["small_face", "blurred_face", "badly_lit_face"]
+    assert verdict["tracks"][0]["face"]["size_px"] < 80
+    page = (tmp_path / "out" / "small.mp4" / "report.html").read_text()
+    assert "Why it is undecided" in page and all(reason["text"] in page for reason in verdict["reasons"])
+    assert all(line in page for line in verdict["grounds"])
+
+
+def test_a_result_that_calls_a_video_fake_is_judged_again(checkpoint, clip, localize, tmp_path):
+    """One of the first version: it is localize.py's own, and no answer any more."""
+    out, flags = tmp_path / "out", ["--model", checkpoint, "--out", tmp_path / "out", "--brief"]
+    assert localize(clip, *flags) == 0
+    path = out / clip.name / "verdict.json"
+    first = read_json(path)
+    gone = ("reasons", "side", "grounds", "version")
+    old = {key: value for key, value in first.items() if key not in gone} | {"verdict": "fake"}
+    old["identity"] = {key: value for key, value in first["identity"].items() if not key.startswith("min_")}
+    path.write_text(json.dumps(old))
+    columns = "file,verdict,mds,threshold,spans,p_fake_video,p_fake_audio,judged_s,duration_s,stage,reason"
+    (out / "summary.csv").write_text(f"{columns}\nlost.mp4,,,,,,,,,audio,has no sound\n")
+    other = shutil.copyfile(clip, tmp_path / "other.mp4")
+    assert localize(other, *flags) == 0
+    rows = pd.read_csv(out / "summary.csv", keep_default_na=False)
+    assert list(rows.file) == ["lost.mp4", "other.mp4"] and rows.reason[0] == "has no sound"
+    assert read_json(path) == old  # still there
+    assert localize(clip, *flags) == 0
+    again = read_json(path)
+    assert again["verdict"] == "undecided" and again["mds"] == first["mds"]
+    assert len(pd.read_csv(out / "summary.csv")) == 3
+
+
 def test_a_face_that_never_moves_is_not_judged(checkpoint, localize, tmp_path):
     video = write_clip(tmp_path / "in" / "photo.mp4", face_pictures(1) * 60, sound=tone(2.4))
     assert (
@@ -455,7 +526,7 @@ def test_gaps_that_round_to_nothing_are_not_worth_a_word():
     verdict = give_verdict(
         [track(n_frames=149, scores=(1, 1, 1, 1, 1), starts=[0, 1, 2, 3, 119 / 30])], 150, threshold=3
     )
-    assert len(verdict["coverage"]["no_opinion"]) == 1 and "All of its 5.0 s were judged." in in_words(
+    assert len(verdict["coverage"]["no_opinion"]) == 1 and "All of its 5.0 s were scored." in in_words(
         verdict
     )
 
