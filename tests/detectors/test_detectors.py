@@ -82,7 +82,8 @@ def test_yunet_equals_opencv(reference, yunet_file):
         str(yunet_file), "", (320, 320), yunet.MIN_SCORE, yunet.NMS_IOU, yunet.TOP_K
     )
     n_faces = []
-    for frame, faces in zip(frames, build_detector("yunet", weights=yunet_file).detect(frames), strict=True):
+    detector = build_detector("yunet", weights=yunet_file)
+    for frame, faces in zip(frames, detector.detect(frames), strict=True):
         opencv.setInputSize(frame.shape[1::-1])
         expected = opencv.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]
         expected = np.empty((0, 15), np.float32) if expected is None else expected
@@ -91,6 +92,10 @@ def test_yunet_equals_opencv(reference, yunet_file):
         np.testing.assert_allclose(faces[:, :2], expected[:, :2], atol=0.1)
         np.testing.assert_allclose(faces[:, 2:4] - faces[:, :2], expected[:, 2:4], atol=0.1)
         np.testing.assert_allclose(faces[:, 4], expected[:, 14], atol=1e-4)
+        points = detector.landmarks(frame)
+        assert (points is None) == (len(expected) == 0)
+        if points is not None:
+            np.testing.assert_allclose(points, expected[0, 4:14].reshape(5, 2), atol=0.1)
         n_faces.append(len(faces))
     assert max(n_faces) >= 5 and min(n_faces) == 0 and np.count_nonzero(n_faces) > 30
 

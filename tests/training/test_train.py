@@ -479,8 +479,8 @@ def test_held_out_videos_pick_the_epoch(chunk_tree, scripts, tmp_path, capsys):
     scripts["train"].main(flags)
     assert "8 chunks of 4 videos, on cpu; 2 videos held out" in capsys.readouterr().out
     records = [json.loads(line) for line in (tmp_path / RUN / "log.jsonl").read_text().splitlines()]
-    aucs = [record["val_auc"] for record in records]
-    assert (tmp_path / RUN / "model" / f"model_best_epoch{1 + int(np.argmax(aucs))}.pth.tar").is_file()
+    best = max(records, key=lambda record: (record["val_auc"], -record["loss"]))
+    assert (tmp_path / RUN / "model" / f"model_best_epoch{best['epoch']}.pth.tar").is_file()
     with pytest.raises(UserError, match=r"was trained with --val_fraction 0.3; give the same flags"):
         scripts["train"].main([*flags[:-2], "--resume"])
 
@@ -1023,6 +1023,16 @@ def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, 
     assert figures["mean_mds_real"] == pytest.approx(real, rel=1e-4) and figures["auc_ci95"][0] < 0.5
     assert set(figures["heads"]) == {"video", "audio"}
     assert "held out: 1 real and 1 fake videos, AUC " in printed
+
+
+def test_of_epochs_with_the_same_auc_the_lowest_loss_is_best(chunk_tree, scripts, tmp_path, monkeypatch):
+    monkeypatch.setattr(scripts["train"], "video_auc", lambda scores: 1.0)
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "4", "--val_fraction", "0.3"]
+    scripts["train"].main([*flags, "--log_dir", str(tmp_path)])
+    log = [json.loads(line) for line in (tmp_path / RUN / "log.jsonl").read_text().splitlines()]
+    lowest = min(log, key=lambda record: record["loss"])
+    (best,) = tmp_path.rglob("model_best*")
+    assert lowest["epoch"] > 1 and best.name == f"model_best_epoch{lowest['epoch']}.pth.tar"
 
 
 def test_without_held_out_videos_the_record_has_no_figures(chunk_tree, scripts, tmp_path, capsys):
