@@ -5,9 +5,9 @@
 
 Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into
 <out>/<video>/: verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a
-page that holds all of it.  Over all videos: <out>/summary.csv and <out>/proposals.json (for test.py
---proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be judged, 2 for
-bad arguments.
+page that holds all of it.  Over all videos: <out>/summary.csv, summary.html (of several) and proposals.json
+(for test.py --proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be
+judged, 2 for bad arguments.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds

@@ -24,6 +24,7 @@ from verdicts.words import apart, gaps, in_capitals
 TRACK_COLOURS = ("#000000", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ((), (7, 3), (2, 2), (9, 3, 2, 3), (14, 4))  # lengths of line and gap; none: a line without gaps
 GREY = "#8f8f8f"
+LINE_WIDTH = 1.6  # in points, of the picture's lines; their dashes count in it
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
 TICK_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 MAX_TICKS = 10
@@ -71,13 +72,13 @@ def plot_timeline(
     draw_spans(axes, top, verdict, true_spans or [])
     draw_tracks(axes, tracks, verdict)
     mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
-    axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {threshold_text}")
+    axes.axhline(verdict["threshold"], color="black", lw=0.9, label=f"threshold {threshold_text}")
     axes.set(xlim=(0, verdict["coverage"]["duration_s"]), ylim=(0, top))
     axes.set(xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
     shown = legible(name)
     shown = shown if len(shown) <= MAX_NAME else f"…{shown[-MAX_NAME:]}"
     axes.set_title(f"{shown}: {in_capitals(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False, handlelength=3.5)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter of the name that the font lacks
         figure.savefig(partial, dpi=120, format="png")
@@ -115,8 +116,9 @@ def draw_tracks(axes: Axes, tracks: Sequence[TrackScores], verdict: Findings) ->
             mds_text, _ = apart(float(track.means[0]), verdict["threshold"])
             label = f"track {track.number}, MDS {mds_text}"
         for run, times, values in lines_of(track):
-            style = (0, dashes) if (dashes := dashes_of_track(track.number)) else "-"
-            axes.plot(times, values, color=colour, ls=style, lw=1.6, label=label)
+            (line,) = axes.plot(times, values, color=colour, lw=LINE_WIDTH, label=label)
+            if dashes := dashes_of_track(track.number):
+                line.set_dashes([length / LINE_WIDTH for length in dashes])
             axes.plot(times[1:-1], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
             label = None  # the name once
 
