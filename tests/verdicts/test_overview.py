@@ -32,6 +32,7 @@ def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     rows = [row(f"video {i}.mp4", "fake" if i % 5 == 0 else "real", (i * 7 % N) / 100) for i in range(N)]
     rows += [row(name, "real", 9.0, "0.40-1.20; 3.00-3.60") for name in EVIL]
+    rows += [row("thin.mp4", "undecided")]
     rows += [failure("broken.mp4", "<b>signal</b> 11")]
     for name in ("video 0.mp4", *EVIL):
         folder = out / name.removeprefix("../")
@@ -48,7 +49,7 @@ def test_names_do_no_harm(out):
     assert "video%200.mp4/report.html" in hrefs and "bytes%FF.mp4/report.html" in hrefs
     assert all(re.fullmatch(r"[\w/.~%-]+", href) for href in hrefs)  # no scheme, no query, no fragment
     assert len(hrefs) == 1 + len(EVIL) - 1  # what is not there has no link
-    assert "line\\nbreak.mp4" in text and text.count("<tr") == 1 + N + len(EVIL) + 1
+    assert "line\\nbreak.mp4" in text and text.count("<tr") == 1 + N + len(EVIL) + 2
 
 
 @pytest.fixture
@@ -89,9 +90,9 @@ def test_it_sorts(page):
 
 
 def test_it_filters_and_searches(page):
-    total = N + len(EVIL) + 1
+    total = N + len(EVIL) + 2
     assert count(page) == f"{total} of {total} videos"
-    for kind in ("below", "none"):
+    for kind in ("below", "undecided", "none"):
         page.find_element(By.CSS_SELECTOR, f"[value={kind}]").click()
     assert count(page) == f"{N // 5} of {total} videos" and len(names(page)) == N // 5
     page.find_element(By.ID, "search").send_keys("VIDEO 1")
@@ -129,7 +130,7 @@ def test_without_javascript_the_table_is_there(browser, out):  # noqa: F811
     try:
         browser.get((out / OVERVIEW).as_uri())
         rows = browser.find_elements(By.CSS_SELECTOR, "tbody tr")
-        assert len(rows) == N + len(EVIL) + 1
+        assert len(rows) == N + len(EVIL) + 2
         assert not browser.find_element(By.ID, "filters").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
