@@ -6,9 +6,9 @@ what can't be said.
 
 Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into
 <out>/<video>/: verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a
-page that holds all of it.  Over all videos: <out>/summary.csv and <out>/proposals.json (for test.py
---proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be judged, 2 for
-bad arguments.
+page that holds all of it.  Over all videos: <out>/summary.csv, summary.html (of several) and proposals.json
+(for test.py --proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be
+judged, 2 for bad arguments.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -130,7 +130,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class Tally:
     """What became of the videos."""
 
-    # of `ANSWERS`, of mixed ones (`is_mixed`), not judged, busy, known
+    # of `VERDICT_WORDS`, of mixed ones (`is_mixed`), not judged, busy, known
     counts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
 

@@ -270,12 +270,23 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
     assert "<script>alert(1)</script>" in "".join(found.text)
 
 
+OF_A_JUDGE = {  # what a verdict has beside what was found
+    "model": {"chunk_s": 1.0, "net": "resnet18", "img_dim": 64, "threshold_origin": "given"},
+    "identity": {
+        "stride_s": 0.2,
+        "smooth_s": 0.4,
+        "model_sha256": "0" * 64,
+        "pre_processing": {"detector": "yunet"},
+    },
+    "made_by": {"device": "CPU"},
+}
+
+
 def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
-    from utils.pages import write_page
-    from verdicts.page import TEMPLATE
-    from verdicts.timeline import TRACK_COLOURS, page_curve, plot_timeline
+    from verdicts.page import Pictures, write_verdict_page
+    from verdicts.timeline import plot_timeline
     from verdicts.verdict import TrackScores, give_verdict
-    from verdicts.words import CAVEATS, apart, in_words
+    from verdicts.words import in_words
 
     n = N_ROWS
     start_s = np.arange(n) * 1.0
@@ -283,29 +294,12 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     track = TrackScores(0, 0, np.zeros((n * FPS, 4)), start_s, scores, np.ones(n, bool))
     verdict = give_verdict([track], n * FPS, 1.0)
     assert len(verdict["spans"]) == n // 2
+    (tmp_path / "annotated.mp4").write_bytes(b"no video")
     pages = []
     for name in (hostile_names(30)[7] * 3, "plain"):
-        whole = verdict | {"words": [name, *in_words(verdict)], "grounds": [name], "file": name}
-        texts = dict(zip(("mds_text", "threshold_text"), apart(verdict["mds"], 1.0), strict=True))
-        write_page(
-            tmp_path / "a.html",
-            TEMPLATE,
-            title=name,
-            name=name,
-            verdict=whole,
-            curve=page_curve([track], whole, None),
-            max_named=6,
-            colours=TRACK_COLOURS,
-            cards=[],
-            n_hidden=0,
-            n_places="no",
-            caveats=CAVEATS,
-            facts={"file": name},
-            video_file=None,
-            video_base64="",
-            **texts,
-        )
-        pages.append(Tags((tmp_path / "a.html").read_text(errors="surrogateescape")))
+        whole = verdict | OF_A_JUDGE | {"words": [name, *in_words(verdict)], "grounds": [name], "file": name}
+        write_verdict_page(tmp_path, whole, [track], None, Pictures([], 0, {}), name)
+        pages.append(Tags((tmp_path / "report.html").read_text(errors="surrogateescape")))
         begun = time.monotonic()
         plot_timeline(name, [track], whole, None, tmp_path / "a.png")
         assert time.monotonic() - begun < 60

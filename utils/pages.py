@@ -9,7 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from utils.files import replacing
 
 BASE = Path(__file__).parent / "templates"  # base.html, which every room's page extends
-REAL_COLOUR, FAKE_COLOUR = "#3b7dd8", "#d8513b"  # on pages and in pictures
+# on pages and in pictures; of the palette of Okabe and Ito, which the colour-blind can tell apart
+REAL_COLOUR, FAKE_COLOUR = "#0072b2", "#d55e00"
 
 
 @functools.cache

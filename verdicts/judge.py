@@ -27,7 +27,7 @@ from utils.media import open_source
 from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
 from verdicts.facts import read_facts
-from verdicts.page import make_cards, write_verdict_page
+from verdicts.page import draw_pictures, write_verdict_page
 from verdicts.quality import measure_face
 from verdicts.schema import Identity, JudgeIdentity, MadeBy, MapCheck, Verdict
 from verdicts.scoring import JudgeSettings, ScoredVideo, VideoScorer
@@ -180,14 +180,13 @@ class Judge:
         """Write picture, video and page of a verdict."""
         tracks, true_spans = scored.tracks, question.true_spans
         plot_timeline(question.name, tracks, verdict, true_spans, folder / "timeline.png")
-        cards = make_cards(scored.seconds, scored.writers, verdict["threshold"])
+        pictures = draw_pictures(scored, verdict["threshold"])
         clock.lap("pictures")
         with open_source(question.path, scratch) as again:
             annotated = folder / "annotated.mp4"
             write_annotated(again, scored.sound, tracks, verdict["threshold"], scored.n_frames, annotated)
         clock.lap("video")
-        n_hidden = len(scored.seconds) - len(cards)
-        write_verdict_page(folder, verdict, tracks, true_spans, cards, n_hidden, self._facts.training())
+        write_verdict_page(folder, verdict, tracks, true_spans, pictures, self._facts.training())
         clock.lap("pictures")
 
 

@@ -18,7 +18,8 @@ from utils.jsonfiles import checked_spans, load_json, write_json
 from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
 from verdicts.judge import Judge, Question
-from verdicts.schema import ABOVE, ANSWERS, BELOW, VERDICT_FILE, Failure, Identity, Verdict
+from verdicts.overview import OVERVIEW, write_overview
+from verdicts.schema import ABOVE, BELOW, VERDICT_FILE, VERDICT_WORDS, Failure, Identity, Verdict
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
@@ -75,7 +76,7 @@ def is_answered(known: Any) -> bool:
     texts = [reason[key] for reason in known["reasons"] for key in ("code", "text")]
     texts += known["grounds"]
     return (
-        known["verdict"] in ANSWERS
+        known["verdict"] in VERDICT_WORDS
         and known["side"] in (ABOVE, BELOW)
         and all(isinstance(known[key], list) for key in ("reasons", "grounds"))
         and bool(known["reasons"])
@@ -106,7 +107,7 @@ def check_out(out: Path) -> None:
         with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
             first_line = file.readline(1000).rstrip("\r\n,")
         is_ours = first_line in (",".join(columns) for columns in (SUMMARY_COLUMNS, FIRST_COLUMNS))
-    for path in (summary, out / PROPOSALS):
+    for path in (summary, out / PROPOSALS, out / OVERVIEW):
         if os.path.lexists(path) and not is_ours:
             what = "exists and was not written by localize.py, which would overwrite it"
             raise UserError(f"{path} {what}; name another --out.")
@@ -228,13 +229,16 @@ def note_failure(
 
 def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
     """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be
-    judged, now or before.
+    judged, now or before; for several videos summary.html, too.
     """
     results = dict(all_results(out))
     failed_before = [row for row in read_table(out / SUMMARY) if row.get("stage")]
     before = {row["file"]: [row.get(column, "") for column in SUMMARY_COLUMNS] for row in failed_before}
     rows = before | {name: summary_row(name, result) for name, result in (results | dict(failed)).items()}
-    write_table(out / SUMMARY, SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
+    table = [row for _, row in sorted(rows.items())]
+    write_table(out / SUMMARY, SUMMARY_COLUMNS, table)
+    if len(table) > 1:
+        write_overview(out, SUMMARY_COLUMNS, table)
     proposals = {
         name: result["proposals"] for name, result in results.items() if result["verdict"] is not None
     }

@@ -11,7 +11,7 @@ VerdictWord = Literal["above the threshold", "below the threshold", "undecided"]
 ABOVE: Final = "above the threshold"
 BELOW: Final = "below the threshold"
 UNDECIDED: Final = "undecided"
-ANSWERS = (ABOVE, BELOW, UNDECIDED)
+VERDICT_WORDS = (ABOVE, BELOW, UNDECIDED)
 VERDICT_FILE = "verdict.json"
 Proposal = list[float]  # score, begin_s, end_s
 

@@ -20,8 +20,11 @@ from verdicts.schema import Findings
 from verdicts.verdict import TrackScores
 from verdicts.words import apart, gaps, in_capitals
 
-TRACK_COLOURS = ("#222222", "#8a5cc2", "#2f8f6b", "#c07a1e", "#b0476f", "#4a7fa5")
+# of the palette of Okabe and Ito, which the colour-blind can tell apart; with the dashes 30 looks
+TRACK_COLOURS = ("#000000", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DASHES = ((), (7, 3), (2, 2), (9, 3, 2, 3), (14, 4))  # lengths of line and gap; none: a line without gaps
 GREY = "#8f8f8f"
+LINE_WIDTH = 1.6  # in points, of the picture's lines; their dashes count in it
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 240  # of the page's curve, in its own units
 TICK_STEPS_S = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 MAX_TICKS = 10
@@ -32,12 +35,16 @@ Spans = Sequence[Sequence[float]]  # (begin_s, end_s) each
 
 
 def top_of(tracks: Sequence[TrackScores], threshold: float) -> float:
-    """The upper end of the axis of scores."""
-    return 1.08 * max(threshold, *(track.curve.max() for track in tracks if len(track.scores))) or 1.0
+    """The upper end of the axis of scores: above every chunk, and so above the smoothed curve."""
+    return 1.08 * max(threshold, *(track.scores[:, 0].max() for track in tracks if len(track.scores))) or 1.0
 
 
-def colour_of_track(track: TrackScores) -> str:
-    return TRACK_COLOURS[track.number % len(TRACK_COLOURS)]
+def colour_of_track(number: int) -> str:
+    return TRACK_COLOURS[number % len(TRACK_COLOURS)]
+
+
+def dashes_of_track(number: int) -> tuple[int, ...]:
+    return DASHES[number % len(DASHES)]
 
 
 def lines_of(track: TrackScores) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
@@ -65,13 +72,13 @@ def plot_timeline(
     draw_spans(axes, top, verdict, true_spans or [])
     draw_tracks(axes, tracks, verdict)
     mds_text, threshold_text = apart(verdict["mds"], verdict["threshold"])
-    axes.axhline(verdict["threshold"], color="black", ls="--", lw=1.2, label=f"threshold {threshold_text}")
+    axes.axhline(verdict["threshold"], color="black", lw=0.9, label=f"threshold {threshold_text}")
     axes.set(xlim=(0, verdict["coverage"]["duration_s"]), ylim=(0, top))
     axes.set(xlabel="time in s", ylabel="dissimilarity (higher: more fake)")
     shown = legible(name)
     shown = shown if len(shown) <= MAX_NAME else f"…{shown[-MAX_NAME:]}"
     axes.set_title(f"{shown}: {in_capitals(verdict)}, MDS {mds_text}", fontsize=10, parse_math=False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False, handlelength=3.5)
     with replacing(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a letter of the name that the font lacks
         figure.savefig(partial, dpi=120, format="png")
@@ -100,15 +107,18 @@ def draw_spans(axes: Axes, top: float, verdict: Findings, true_spans: Spans) -> 
 
 def draw_tracks(axes: Axes, tracks: Sequence[TrackScores], verdict: Findings) -> None:
     """Draw the curves of the tracks over their scores; the first few and the decisive one get a name."""
+    axes.plot([], [], ".", color=GREY, ms=4, label="dots: each chunk; lines: smoothed")
     n_named = 0
     for track in [track for track in tracks if len(track.scores)]:
-        colour, label = colour_of_track(track), None
+        colour, label = colour_of_track(track.number), None
         if n_named < MAX_NAMED or track.number == verdict["track"]:
             n_named += 1
             mds_text, _ = apart(float(track.means[0]), verdict["threshold"])
             label = f"track {track.number}, MDS {mds_text}"
         for run, times, values in lines_of(track):
-            axes.plot(times, values, color=colour, lw=1.6, label=label)
+            (line,) = axes.plot(times, values, color=colour, lw=LINE_WIDTH, label=label)
+            if dashes := dashes_of_track(track.number):
+                line.set_dashes([length / LINE_WIDTH for length in dashes])
             axes.plot(times[1:-1], track.scores[run, 0], ".", color=colour, ms=4, alpha=0.6)
             label = None  # the name once
 
@@ -128,7 +138,9 @@ class DrawnLine(TypedDict):
 
     track: int
     colour: str
+    dashes: str  # as SVG has it; nothing for a line without gaps
     points: str  # x,y x,y ... as SVG has it
+    dots: str  # a path with a dot for each chunk, not smoothed
 
 
 class Tick(TypedDict):
@@ -176,9 +188,18 @@ class Plane:
         """Spans (begin_s, end_s), each wide enough to be seen."""
         return [{"x": self.x(a), "width": round(max(1.0, self.x(b) - self.x(a)), 2)} for a, b in spans]
 
-    def line(self, track: TrackScores, times: np.ndarray, values: np.ndarray) -> DrawnLine:
-        points = " ".join(f"{self.x(t)},{self.y(value)}" for t, value in zip(times, values, strict=True))
-        return {"track": track.number, "colour": colour_of_track(track), "points": points}
+    def line(self, track: TrackScores, run: slice, times: np.ndarray, values: np.ndarray) -> DrawnLine:
+        """A run of chunks, see `lines_of`."""
+        raw = zip(times[1:-1], track.scores[run, 0], strict=True)
+        return {
+            "track": track.number,
+            "colour": colour_of_track(track.number),
+            "dashes": " ".join(map(str, dashes_of_track(track.number))),
+            "points": " ".join(
+                f"{self.x(t)},{self.y(value)}" for t, value in zip(times, values, strict=True)
+            ),
+            "dots": "".join(f"M{self.x(t)} {self.y(value)}h0" for t, value in raw),
+        }
 
     def ticks(self) -> list[Tick]:
         """Marks at round times, a handful."""
@@ -195,11 +216,14 @@ def page_curve(tracks: Sequence[TrackScores], verdict: Findings, true_spans: Spa
     return {
         "width": PLOT_WIDTH,
         "height": PLOT_HEIGHT,
-        "lines": [plane.line(track, *line) for track in judged for _, *line in lines_of(track)],
+        "lines": [plane.line(track, *line) for track in judged for line in lines_of(track)],
         "threshold": plane.y(threshold),
         "found": plane.bands([(span["start_s"], span["end_s"]) for span in verdict["spans"]]),
         "true": plane.bands(true_spans or []),
         "holes": plane.bands([(gap["start_s"], gap["end_s"]) for gap in gaps(verdict)]),
         "ticks": plane.ticks(),
-        "scores": [{"y": plane.y(0), "text": "0"}, {"y": plane.y(threshold), "text": threshold_text}],
+        "scores": [
+            {"y": plane.y(0), "text": "0"},
+            {"y": plane.y(threshold), "text": f"threshold {threshold_text}"},
+        ],
     }

@@ -2,7 +2,9 @@
 chromedriver.
 """
 
+import base64
 import json
+import re
 import shutil
 import time
 
@@ -14,8 +16,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import browser  # noqa: F401, a fixture
 from tests.verdicts.test_localize import HOSTILE, checkpoint, clip, localize  # noqa: F401, fixtures
+from verdicts.page import MAX_FACES, arrange_faces
 
 DURATION_S = 2.4
+ROOT = "document.documentElement"
 
 
 @pytest.fixture
@@ -70,10 +74,79 @@ def test_a_click_on_the_curve_seeks(page):
     settled(page, 0.75 * DURATION_S)
     curve.send_keys(Keys.ARROW_LEFT)
     settled(page, 0.75 * DURATION_S - 0.2)
-    second = page.find_elements(By.CSS_SELECTOR, "[data-s]")[1]
+    second = page.find_elements(By.CSS_SELECTOR, ".chunks [data-s]")[1]
     page.execute_script("arguments[0].click()", second)
     settled(page, 1.0)
     assert curve.get_attribute("aria-valuenow") == "1.0"
+
+
+def test_all_of_it_works_by_keys(page):
+    curve = page.find_element(By.ID, "curve")
+    page.execute_script("video.muted = true")
+    curve.send_keys(Keys.END)
+    settled(page, DURATION_S)
+    curve.send_keys(Keys.HOME, Keys.ARROW_UP)
+    settled(page, 0.2)
+    assert curve.get_attribute("aria-valuetext") == f"0.2 of {DURATION_S} seconds"
+    curve.send_keys(Keys.SPACE)
+    assert page.execute_script("return video.paused") is False
+    curve.send_keys(Keys.SPACE)
+    assert page.execute_script("return video.paused") is True
+    by_tab = "return [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
+    assert page.execute_script(by_tab) == ["curve", "solid"]  # where one is can be seen
+    page.find_element(By.CSS_SELECTOR, ".chunks [data-s='1.0']").send_keys(Keys.ENTER)
+    settled(page, 1.0)
+    unnamed = (
+        "return [...document.querySelectorAll('img, video, button')].filter(e => !(e.alt || e.ariaLabel))"
+    )
+    assert all(e.text for e in page.execute_script(unnamed))
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_it_reads_on_a_phone(page, width):
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    needed, has = page.execute_script("return [root.scrollWidth, root.clientWidth]".replace("root", ROOT))
+    assert needed == has <= width
+    assert page.execute_script("return plot.getBoundingClientRect().height") >= 160
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('svg text')].map(t => [t.getScreenCTM().a, t.getScreenCTM().d]"
+        ".map(scale => scale * parseFloat(getComputedStyle(t).fontSize)))"
+    )
+    assert len(sizes) > 3 and all(a == pytest.approx(b) for a, b in sizes)  # not stretched
+    assert width < 390 or all(11 <= a <= 20 for a, _ in sizes)
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_what_the_score_can_say_is_a_click_away(page):
+    top = page.execute_script(
+        "return document.querySelector('[href=\"#limits\"]').getBoundingClientRect().top"
+    )
+    curve = page.execute_script("return curve.getBoundingClientRect().top")
+    assert 0 < top < curve
+    assert page.execute_script("return document.getElementById('limits').innerText").startswith("What the")
+
+
+def test_it_prints_on_three_pages_at_most(page):
+    asked = {"printBackground": True, "preferCSSPageSize": True}
+    pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", asked)["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 3
+
+
+def judged(number: int, mds: float, **known) -> dict:
+    return {"track": number, "mds": mds, **known}
+
+
+def test_who_speaks_comes_first():
+    tracks = [judged(0, 1.0), judged(1, 3.0, speaks=False), judged(2, 2.0, speaks=True)]
+    found = arrange_faces({"tracks": tracks}, {2: b"jpeg"})
+    assert [[track["track"] for track in group] for _, group in found.groups] == [[2, 0], [1]]
+    assert all(title for title, _ in found.groups) and found.rest == []
+    assert found.pictures == {2: "data:image/jpeg;base64,anBlZw=="}
+    (of_all,) = arrange_faces({"tracks": tracks[:1]}, {}).groups  # nobody has asked who speaks
+    assert of_all == ("", tracks[:1])
+    many = arrange_faces({"tracks": [judged(i, i) for i in range(30)]}, {})
+    assert len(many.groups[0][1]) == MAX_FACES and len(many.rest) == 30 - MAX_FACES
 
 
 def test_nothing_leaves_the_page_and_no_name_does_harm(page):
@@ -81,7 +154,7 @@ def test_nothing_leaves_the_page_and_no_name_does_harm(page):
     assert HOSTILE in page.title
     assert page.find_elements(By.CSS_SELECTOR, "h1 *") == []  # no markup came out of the name
     pictures = page.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    assert len(pictures) == 2 and min(pictures) > 500
+    assert sorted(pictures) == [96, 768, 768]  # the face, and two seconds
     requests = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     urls = {r["params"]["request"]["url"] for r in requests if r["method"] == "Network.requestWillBeSent"}
     assert all(url.split(":")[0] in ("data", "blob") or url.endswith("/page.html") for url in urls), urls

@@ -3,7 +3,7 @@ const video = document.getElementById("video");
 const curve = document.getElementById("curve");
 const cursor = document.getElementById("cursor");
 const duration = Number(curve.getAttribute("aria-valuemax"));  // in seconds
-const width = curve.viewBox.baseVal.width;
+const width = document.getElementById("plot").viewBox.baseVal.width;
 
 // the video, if it is inside the page
 const mp4 = document.getElementById("mp4");
@@ -18,6 +18,7 @@ function follow() {
   cursor.setAttribute("x1", x);
   cursor.setAttribute("x2", x);
   curve.setAttribute("aria-valuenow", video.currentTime.toFixed(1));
+  curve.setAttribute("aria-valuetext", `${video.currentTime.toFixed(1)} of ${duration.toFixed(1)} seconds`);
 }
 function followWhilePlaying() {
   follow();
@@ -26,7 +27,7 @@ function followWhilePlaying() {
 video.addEventListener("play", followWhilePlaying);
 for (const event of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(event, follow);
 
-// the video goes to the moment that is chosen: on the curve, by a key, or by a second's pictures
+// the video goes to the moment that is chosen: on the curve, by a key, or by a picture
 function seek(s) {
   video.currentTime = Math.max(0, Math.min(duration - 0.01, s));
 }
@@ -41,11 +42,15 @@ curve.addEventListener("pointerdown", event => {
 curve.addEventListener("pointermove", event => {
   if (event.buttons) seekTo(event);
 });
+const steps = {ArrowLeft: -0.2, ArrowDown: -0.2, ArrowRight: 0.2, ArrowUp: 0.2, PageUp: -1, PageDown: 1};  // in seconds
 curve.addEventListener("keydown", event => {
-  const step = {ArrowLeft: -0.2, ArrowRight: 0.2, PageUp: -1, PageDown: 1}[event.key];
-  if (!step) return;
+  const now = video.currentTime;
+  const goal = {Home: 0, End: duration, " ": now}[event.key] ?? now + steps[event.key];
+  if (Number.isNaN(goal)) return;
   event.preventDefault();
-  seek(video.currentTime + step);
+  if (event.key !== " ") seek(goal);
+  else if (video.paused) video.play();
+  else video.pause();
 });
 for (const button of document.querySelectorAll("[data-s]")) {
   button.addEventListener("click", () => {
