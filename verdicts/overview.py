@@ -18,8 +18,6 @@ OVERVIEW = "summary.html"
 TEMPLATE = Path(__file__).parent / "templates" / "summary.html"
 # what is said of a video, by what summary.csv says: the kind by which it is filtered, and words
 ANSWERS = {
-    "fake": ("above", "▲ at or above"),
-    "real": ("below", "▽ below"),
     "above the threshold": ("above", "▲ at or above"),
     "below the threshold": ("below", "▽ below"),
     "undecided": ("undecided", "? undecided"),

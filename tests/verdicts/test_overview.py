@@ -18,20 +18,24 @@ N = 250
 EVIL = ["javascript:alert(1).mp4", "../#?%41.mp4", HOSTILE, "line\nbreak.mp4", "bytes\udcff.mp4"]
 
 
-def row(name: str, verdict: str = "real", mds: float = 1.0, spans: str = "") -> list:
-    return [name, verdict, f"{mds:.6g}", "1.5", spans, "0.5000", "0.2500", 2.0, 4.0, "", ""]
+ABOVE, BELOW = "above the threshold", "below the threshold"
+
+
+def row(name: str, verdict: str = BELOW, mds: float = 1.0, spans: str = "") -> list:
+    figures = [f"{mds:.6g}", "1.5", spans, "0.5000", "0.2500", 2.0, 4.0]
+    return [name, verdict, "near_threshold", BELOW, *figures, "", ""]
 
 
 def failure(name: str, reason: str) -> list:
-    return [name, "", *[""] * 7, "crash", reason]
+    return [name, "", *[""] * 9, "crash", reason]
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """Results of many videos, some of them with names that are meant to do harm."""
     out = tmp_path_factory.mktemp("out")
-    rows = [row(f"video {i}.mp4", "fake" if i % 5 == 0 else "real", (i * 7 % N) / 100) for i in range(N)]
-    rows += [row(name, "real", 9.0, "0.40-1.20; 3.00-3.60") for name in EVIL]
+    rows = [row(f"video {i}.mp4", ABOVE if i % 5 == 0 else BELOW, (i * 7 % N) / 100) for i in range(N)]
+    rows += [row(name, BELOW, 9.0, "0.40-1.20; 3.00-3.60") for name in EVIL]
     rows += [row("thin.mp4", "undecided")]
     rows += [failure("broken.mp4", "<b>signal</b> 11")]
     for name in ("video 0.mp4", *EVIL):
