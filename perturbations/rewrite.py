@@ -157,7 +157,9 @@ def write_streams(task: Task, kind: Kind, partial: Path, container: str = "mp4")
         shown, digest = upright(film), None
         if change := kind.picture:
             changed = ((p if p is None else change(p, strength, rng), n) for p, n in shown)
-            encode_pictures(out, changed, kind.crf(task.level), "medium" if kind.is_crf else "veryfast")
+            preset = "medium" if kind.is_crf else "veryfast"
+            options = {"crf": str(kind.crf(task.level)), "preset": preset, "x264-params": kind.x264_params}
+            encode_pictures(out, changed, options)
         else:
             digest = digest_of(shown)
         first, sound, n_missing = read_whole(film.sound)
@@ -219,15 +221,16 @@ def to_samples(sound: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
-def encode_pictures(out: OutputContainer, shown: Shown, crf: int, preset: str) -> None:
-    """Encode pictures in H.264, each at the output frame that shows it first, with square pixels.
+def encode_pictures(out: OutputContainer, shown: Shown, options: dict[str, str]) -> None:
+    """Encode pictures in H.264 by x264's options, each at the output frame that shows it first, with square
+    pixels.
 
     4:2:0, or 4:4:4 where width or height is odd.
     """
     first = next(shown)
     assert first[0] is not None  # a video begins with a picture, see `Source.frames`
     height, width = first[0].shape[:2]
-    stream = out.add_stream("libx264", rate=FPS, options={"crf": str(crf), "preset": preset})
+    stream = out.add_stream("libx264", rate=FPS, options=options)
     stream.width, stream.height = width, height
     stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
     codec = stream.codec_context

@@ -1,12 +1,16 @@
 """A video judged again when it is written in other ways: localize.py --stress."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import av
 import numpy as np
 import pytest
 
-from tests.clips import face_pictures, write_clip
+from tests.clips import face_pictures, tone, write_clip
+from tests.conftest import ROOT
 from utils.containers import VideoError
 from utils.media import open_source
 from utils.pictures import to_rgb
@@ -58,6 +62,19 @@ def test_each_way_says_what_it_does(name, video, tmp_path):
     else:
         assert 0.5 < error < 15 and np.array_equal(sound, sound_again) and codecs == ["aac", "h264"]
         assert n_bytes[1] < n_bytes[0]
+
+
+def test_the_same_bytes_whatever_memory_held_before(tmp_path):
+    video = write_clip(tmp_path / "a.mp4", face_pictures(75, 224), sound=tone(3.0))
+    code = "import sys, pathlib as p; from verdicts.stress import WAYS, write_again as w; "
+    code += "w(p.Path(sys.argv[1]), WAYS[sys.argv[2]], p.Path(sys.argv[3]))"
+    found = []
+    for fill in ("1", "170"):
+        (tmp_path / fill).mkdir()
+        command = [sys.executable, "-c", code, str(video), "H.264 at CRF 35", str(tmp_path / fill)]
+        subprocess.run(command, cwd=ROOT, env={**os.environ, "MALLOC_PERTURB_": fill}, check=True)
+        found.append((tmp_path / fill / "video.mp4").read_bytes())
+    assert found[0] == found[1]
 
 
 def test_from_matroska_to_another_container(video, tmp_path):
