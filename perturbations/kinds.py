@@ -25,6 +25,7 @@ class Kind:
     picture: Change | None = None  # of a frame, see `pictures`
     sound: Change | None = None  # of the whole sound, see `sounds`
     is_crf: bool = False  # the strength is the quality of H.264 that the pictures are coded with
+    x264_params: str = ""  # for the pictures that are coded
     is_bit_rate: bool = False  # the strength is the bit rate of AAC in kbit/s that the sound is coded with
 
     def meaning(self, level: int) -> str:

@@ -115,6 +115,11 @@ def rewrite_claimed(task: Task, work: Path) -> RewriteOutcome:
 
 
 def write_perturbed(task: Task, partial: Path) -> list[str]:
+    """`write_changed` of a kind of `KINDS`."""
+    return write_changed(task, KINDS[task.kind], partial)
+
+
+def write_changed(task: Task, kind: Kind, partial: Path) -> list[str]:
     """Write a video with its perturbation to `partial`; what was odd about that, in words.
 
     What the kind does not touch is copied and read back. If that does not give what the source gives, it is
@@ -123,7 +128,6 @@ def write_perturbed(task: Task, partial: Path) -> list[str]:
     Raises:
         VideoError: the source can't be used, see `open_source`.
     """
-    kind = KINDS[task.kind]
     try:
         written = write_streams(task, kind, partial)
         if is_as_read(partial, kind, written):
@@ -137,23 +141,25 @@ def write_perturbed(task: Task, partial: Path) -> list[str]:
     return [*written.warnings, f"its {word} can't be copied as it is and is encoded again"]
 
 
-def write_streams(task: Task, kind: Kind, partial: Path) -> Written:
+def write_streams(task: Task, kind: Kind, partial: Path, container: str = "mp4") -> Written:
     """Write picture and sound, each with its change or as a copy.
 
-    A stream that MP4 does not know is left out: reading back finds it missing.
+    A stream that the container does not know is left out: reading back finds it missing.
     """
     strength, rng = kind.strengths[task.level], generator(task.target.stem, task.kind, task.level)
     with (
         open_source(task.source, partial.parent) as film,
         open_container(task.source) as packets,
-        av.open(str(partial), "w", format="mp4", options=MP4) as out,
+        av.open(str(partial), "w", format=container, options=MP4 if container == "mp4" else {}) as out,
     ):
         copies = copied_streams(out, packets, kind)
         heard = add_sound(out, kind.bit_rate(task.level)) if kind.sound else None
         shown, digest = upright(film), None
         if change := kind.picture:
             changed = ((p if p is None else change(p, strength, rng), n) for p, n in shown)
-            encode_pictures(out, changed, kind.crf(task.level), "medium" if kind.is_crf else "veryfast")
+            preset = "medium" if kind.is_crf else "veryfast"
+            options = {"crf": str(kind.crf(task.level)), "preset": preset, "x264-params": kind.x264_params}
+            encode_pictures(out, changed, options)
         else:
             digest = digest_of(shown)
         first, sound, n_missing = read_whole(film.sound)
@@ -215,15 +221,16 @@ def to_samples(sound: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(sound * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
-def encode_pictures(out: OutputContainer, shown: Shown, crf: int, preset: str) -> None:
-    """Encode pictures in H.264, each at the output frame that shows it first, with square pixels.
+def encode_pictures(out: OutputContainer, shown: Shown, options: dict[str, str]) -> None:
+    """Encode pictures in H.264 by x264's options, each at the output frame that shows it first, with square
+    pixels.
 
     4:2:0, or 4:4:4 where width or height is odd.
     """
     first = next(shown)
     assert first[0] is not None  # a video begins with a picture, see `Source.frames`
     height, width = first[0].shape[:2]
-    stream = out.add_stream("libx264", rate=FPS, options={"crf": str(crf), "preset": preset})
+    stream = out.add_stream("libx264", rate=FPS, options=options)
     stream.width, stream.height = width, height
     stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
     codec = stream.codec_context
@@ -261,7 +268,9 @@ def encode_sound(out: OutputContainer, stream: av.AudioStream, samples: np.ndarr
 
 
 def copied_streams(out: OutputContainer, packets: InputContainer, kind: Kind) -> dict[int, av.stream.Stream]:
-    """The streams that a kind does not touch, by their index in the source, if MP4 knows their codecs."""
+    """The streams that a kind does not touch, by their index in the source, if the container knows their
+    codecs.
+    """
     pairs = ((pick_stream(packets, "video")[0], kind.picture), (pick_stream(packets, "audio")[0], kind.sound))
     copies: dict[int, av.stream.Stream] = {}
     for stream, change in pairs:

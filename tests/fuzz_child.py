@@ -98,6 +98,7 @@ def localize(arguments: list[str]) -> None:
     import torch
 
     import model
+    import verdicts.detection
     from tests.conftest import FixedDetector, load_script
     from tests.training.tiny_train import TINY
     from utils.cli import run
@@ -106,7 +107,7 @@ def localize(arguments: list[str]) -> None:
     for name, value in TINY.items():
         setattr(model, name, value)
     script = load_script("localize")
-    script.build_detector = lambda *_: FixedDetector()
+    verdicts.detection.build_detector = lambda *_: FixedDetector()
     sys.argv[0] = "localize.py"
     run(
         lambda: script.main(

@@ -52,7 +52,7 @@ def trees(tmp_path_factory, scripts) -> dict[float, Path]:
 @pytest.fixture
 def localize(monkeypatch):
     script = load_script("localize")
-    monkeypatch.setattr(script, "build_detector", lambda *_: FixedDetector())
+    monkeypatch.setattr("verdicts.detection.build_detector", lambda *_: FixedDetector())
     return lambda *arguments: script.main([*map(str, arguments), "--device", "cpu", "--detector", "yunet"])
 
 

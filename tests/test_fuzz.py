@@ -167,10 +167,12 @@ def test_write_csv_is_killed(chunk_tree, tmp_path):
 
 
 def results_of(folder: Path) -> dict[str, object]:
-    """What localize.py has written, but for the time that it took."""
+    """What localize.py has written, but for when it did and how long it took."""
     found: dict[str, object] = dict(contents(folder))
     for path in [path for path in found if path.endswith("verdict.json")]:
-        found[path] = json.loads(found[path]) | {"seconds_spent": None}
+        verdict = json.loads(found[path]) | {"seconds_spent": None}
+        verdict["file_facts"] |= {"date_utc": None, "command": None}
+        found[path] = verdict
     return found
 
 
@@ -284,6 +286,7 @@ OF_A_JUDGE = {  # what a verdict has beside what was found
 
 def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     from verdicts.page import Pictures, write_verdict_page
+    from verdicts.story import tell_story
     from verdicts.timeline import plot_timeline
     from verdicts.verdict import TrackScores, give_verdict
     from verdicts.words import in_words
@@ -298,6 +301,7 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     pages = []
     for name in (hostile_names(30)[7] * 3, "plain"):
         whole = verdict | OF_A_JUDGE | {"words": [name, *in_words(verdict)], "grounds": [name], "file": name}
+        whole["file_facts"] = tell_story(tmp_path / "annotated.mp4", name)
         write_verdict_page(tmp_path, whole, [track], None, Pictures([], 0, {}), name)
         pages.append(Tags((tmp_path / "report.html").read_text(errors="surrogateescape")))
         begun = time.monotonic()

@@ -395,7 +395,7 @@ def checkpoint(tiny, tmp_path):
 @pytest.fixture
 def localize(monkeypatch):
     script = load_script("localize")
-    monkeypatch.setattr(script, "build_detector", lambda *_: FixedDetector())
+    monkeypatch.setattr("verdicts.detection.build_detector", lambda *_: FixedDetector())
     return lambda *arguments: script.main([*map(str, arguments), "--device", "cpu", "--detector", "yunet"])
 
 

@@ -26,13 +26,15 @@ SAMPLE_RATES_HZ = (4_000, 768_000)  # beyond these, resampling takes memory with
 MAX_CHANNELS = 64
 
 
-def keep_layout(frame: av.AudioFrame) -> None:
-    """Keep PyAV from freeing the channel order of a frame twice, which ends the process: where the order is a
-    custom one, frame and layout point to the same memory, and both free it. Its few bytes are never freed
-    instead.
+def keep_layout(owner: av.AudioFrame | av.AudioCodecContext) -> av.AudioLayout:
+    """The channel order of a frame or a codec; keeps PyAV from freeing it twice, which ends the process:
+    where the order is a custom one, owner and layout point to the same memory, and both free it. Its few
+    bytes are never freed instead.
     """
-    if " channels (" in frame.layout.name or frame.layout.name.startswith("ambisonic"):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(frame.layout))
+    layout = owner.layout
+    if " channels (" in layout.name or layout.name.startswith("ambisonic"):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
+    return layout
 
 
 def decode_sound(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:

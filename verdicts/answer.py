@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from utils.training_record import HeldOut, TrainingRecord, auc_words
-from verdicts.schema import ABOVE, BELOW, UNDECIDED, FaceFigures, Reason, Side, TrackVerdict, VerdictWord
+from verdicts.schema import (
+    ABOVE,
+    BELOW,
+    UNDECIDED,
+    FaceFigures,
+    Reason,
+    Side,
+    Stress,
+    TrackVerdict,
+    VerdictWord,
+)
 
 # codes of reasons: of an answer,
 IS_ABOVE, IS_BELOW = "above", "below"
@@ -22,9 +32,10 @@ SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE = (
     "blurred_face",
     "badly_lit_face",
 )
+STRESS = "stress"
 CODES = (
     *(IS_ABOVE, IS_BELOW, NO_HELD_OUT, AT_CHANCE, NEAR_THRESHOLD, HEADS_CONTRADICT, FEW_SECONDS, SMALL_SHARE),
-    *(SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE),
+    *(SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE, STRESS),
 )
 
 CHANCE = 0.5  # AUC of a score that knows nothing
@@ -99,6 +110,22 @@ def answer(
         *face_reasons(evidence.decisive["face"]),
     ]
     return (UNDECIDED, against) if against else (evidence.side, [why_decided(evidence, held_out)])
+
+
+def shaken(verdict: VerdictWord, reasons: list[Reason], stress: Stress) -> tuple[VerdictWord, list[Reason]]:
+    """An answer and its reasons after --stress: undecided if the score lies on the other side of the
+    threshold in another version of the video.
+    """
+    n_judged = sum(way["mds"] is not None for way in stress["ways"])
+    n_other = n_judged - stress["n_held"]
+    if n_other == 0:
+        return verdict, reasons
+    text = (
+        f"Written and judged again in {n_judged} ways, the score lies on the other side of the threshold in "
+        f"{n_other} of them."
+    )
+    against = reasons if verdict == UNDECIDED else []
+    return UNDECIDED, [*against, {"code": STRESS, "text": text}]
 
 
 def why_decided(evidence: Evidence, held_out: HeldOut | None) -> Reason:

@@ -3,49 +3,61 @@
 from verdicts import Judge    (localize.py does)
 """
 
+import copy
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
 from tqdm import tqdm
 
-from detectors import Detector
 from engine import build_model
 from preprocessing.chunking import check_tracks, find_faces, track_and_crop
-from preprocessing.settings import Settings
-from utils.checkpoint import Checkpoint
-from utils.cli import UserError
+from utils.checkpoint import Checkpoint, load_checkpoint, refuse_other_network
+from utils.cli import UserError, pick_device
 from utils.constants import FPS, ChunkLength
 from utils.containers import VideoError
 from utils.environment import device_name, git_commit
 from utils.files import file_digest
 from utils.jsonfiles import plain
 from utils.media import open_source
+from utils.probe import probe
 from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
+from verdicts.answer import shaken
+from verdicts.detection import DetectorSetup, set_up_detector
 from verdicts.facts import read_facts
 from verdicts.page import draw_pictures, write_verdict_page
 from verdicts.quality import measure_face
-from verdicts.schema import Identity, JudgeIdentity, MadeBy, MapCheck, Verdict
+from verdicts.schema import (
+    VERSION,
+    Findings,
+    Identity,
+    JudgeIdentity,
+    MadeBy,
+    MapCheck,
+    Stress,
+    Stressed,
+    Verdict,
+)
 from verdicts.scoring import JudgeSettings, ScoredVideo, VideoScorer
+from verdicts.story import tell_story
+from verdicts.stress import judge_in_other_ways
 from verdicts.timeline import plot_timeline
 from verdicts.verdict import WHY, TrackScores, give_verdict
-from verdicts.words import in_words
+from verdicts.words import in_words, stress_words
 
 # what a verdict says of the time spent, by the clock's laps; all others find faces
-STAGES = {"network": "network", "pictures": "files", "video": "files"}
+STAGES = {"network": "network", "pictures": "files", "video": "files", "stress": "stress"}
+# of a checkpoint of the authors' code, which does not say
+AUTHORS_NETWORK = {"net": "resnet18", "img_dim": 224, "final_dim": 1024, "dropout": 0.5}
 
 
-@dataclass
-class DetectorSetup:
-    """The detector that finds the faces of videos, and how it is used."""
-
-    detector: Detector
-    settings: Settings  # of pre-processing, the detector's name among them
-    weights: Path | None = None  # the detector's file, if it was named
+QUIET = JudgeSettings(brief=True)
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,7 @@ class Judge:
     Args:
         checkpoint: as `load_checkpoint` gives it, of the file at `path`.
         device: where the network computes.
+        command: the command line that asks, as it is shown; None for another program.
 
     Raises:
         UserError: no threshold, one stream alone, or the weights do not fit the network.
@@ -76,6 +89,7 @@ class Judge:
         faces: DetectorSetup,
         device: torch.device,
         settings: JudgeSettings,
+        command: str | None = None,
     ):
         if (streams := checkpoint["config"]["streams"]) != "both":
             raise UserError(
@@ -84,8 +98,10 @@ class Judge:
             )
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
         self._facts = read_facts(checkpoint, path, settings.threshold)
-        self._scorer = VideoScorer(model, self._facts.config, device, settings)
-        self._faces, self._settings = faces, settings
+        settings = replace(settings, batch_size=settings.batch_size or (16 if device.type == "cuda" else 1))
+        self._make_scorer = partial(VideoScorer, model, self._facts.config, device)
+        self._scorer = self._make_scorer(settings)
+        self._faces, self._settings, self._command = faces, settings, command
         self._made_by: MadeBy = {"git_commit": git_commit(), "device": device_name(device)}
         self._identity: JudgeIdentity = {
             "model_sha256": self._facts.sha256,
@@ -99,7 +115,50 @@ class Judge:
             "check_maps": settings.check_maps,
             "min_judged_s": settings.rules.min_judged_s,
             "min_share": settings.rules.min_share,
+            "stress": settings.stress,
         }
+
+    @classmethod
+    def load(
+        cls,
+        model: Path | str,
+        settings: JudgeSettings = QUIET,
+        faces: DetectorSetup | None = None,
+        device: torch.device | None = None,
+        network: dict | None = None,
+        command: str | None = None,
+    ) -> "Judge":
+        """A judge by the checkpoint in a file.
+
+        Args:
+            settings: brief ones if none are given.
+            faces: the usual detector of the device if none is given.
+            device: a GPU if there is one, if none is given.
+            network: net and img_dim of a checkpoint of the authors' code, which does not say; any other one
+                must agree with them.
+            command: see `Judge`.
+
+        Raises:
+            UserError: no such file, or none of a network that can judge; no weights of the detector.
+        """
+        path, asked = Path(model), network or {}
+        device = device or pick_device("auto")
+        checkpoint = load_checkpoint(path, AUTHORS_NETWORK | asked)
+        refuse_other_network(path, checkpoint, asked)
+        return cls(checkpoint, path, faces or set_up_detector(device), device, settings, command)
+
+    def __call__(self, video: Path | str) -> Verdict:
+        """The verdict on a video; nothing is written that stays.
+
+        Raises:
+            VideoError: it can't be judged; the stage and the reason. OSError: the file is not there, or there
+                is no room for what is needed on the way. UserError: the model is of no use.
+        """
+        path = Path(video)
+        question = self.ask(path, path.name)
+        probe(path)
+        with tempfile.TemporaryDirectory(prefix="verdict-") as scratch:
+            return self.judge(question, None, Path(scratch))
 
     def ask(self, path: Path, name: str, true_spans: Sequence | None = None) -> Question:
         """The question what a video is; OSError if the file is not there."""
@@ -108,8 +167,8 @@ class Judge:
         identity = plain({**self._identity, "source": source, "true_spans": true_spans})
         return Question(path, name, true_spans, cast(Identity, identity))
 
-    def judge(self, question: Question, folder: Path, scratch: Path) -> Verdict:
-        """Judge a video and write what there is to show into `folder`, which is there.
+    def judge(self, question: Question, folder: Path | None, scratch: Path) -> Verdict:
+        """Judge a video and write what there is to show into `folder`, which is there, if one is given.
 
         Args:
             scratch: an empty folder for what is only needed on the way.
@@ -133,35 +192,57 @@ class Judge:
             map_check: MapCheck = {}
             if self._settings.check_maps and seconds:
                 map_check = {"map_check": self._scorer.compare_maps(source, found.tracks, seconds)}
-            warnings = [*source.warnings, *found.warnings]
-            verdict = self._give(question, tracks, found.n_frames, warnings, map_check)
+            facts, rules = self._facts, self._settings.rules
+            findings = give_verdict(tracks, found.n_frames, facts.threshold, facts.record, rules)
+            findings["coverage"]["warnings"] = [*source.warnings, *found.warnings]
             clock.lap("network")
-            if not self._settings.brief:
+            stressed: Stressed = {}
+            if self._settings.stress:
+                stress = self._stress(question, findings, scratch)
+                answered = shaken(findings["verdict"], findings["reasons"], stress)
+                findings["verdict"], findings["reasons"] = answered
+                stressed = {"stress": stress}
+                clock.lap("stress")
+            verdict = self._give(question, findings, map_check, stressed)
+            if folder and not self._settings.brief:
                 scored = ScoredVideo(source.sound, found.n_frames, found.tracks, tracks, seconds)
                 self._show(question, verdict, scored, folder, scratch, clock)
         verdict["seconds_spent"] = seconds_by_stage(clock)
         return verdict
 
+    def _stress(self, question: Question, findings: Findings, scratch: Path) -> Stress:
+        """What becomes of the MDS in other versions of the video: of the same seconds, without those
+        between.
+        """
+        quick = copy.copy(self)
+        quick._settings = replace(
+            self._settings, stride_s=self._scorer.length.chunk_s, brief=True, check_maps=False, stress=False
+        )
+        quick._scorer = self._make_scorer(quick._settings)
+
+        def judge_again(path: Path, folder: Path) -> Verdict:
+            return quick.judge(quick.ask(path, question.name), None, folder)
+
+        mds, threshold = findings["mds"], findings["threshold"]
+        return judge_in_other_ways(question.path, mds, threshold, judge_again, scratch)
+
     def _give(
-        self,
-        question: Question,
-        tracks: Sequence[TrackScores],
-        n_frames: int,
-        warnings: list[str],
-        map_check: MapCheck,
+        self, question: Question, findings: Findings, map_check: MapCheck, stressed: Stressed
     ) -> Verdict:
         """All that verdict.json holds, but for the time spent."""
         facts = self._facts
-        findings = give_verdict(tracks, n_frames, facts.threshold, facts.record, self._settings.rules)
-        findings["coverage"]["warnings"] = warnings
-        of_file = [f"The file: {warning}." for warning in warnings]
+        of_file = [f"The file: {warning}." for warning in findings["coverage"]["warnings"]]
+        again = [stress_words(stressed["stress"])] if "stress" in stressed else []
         return {
+            "version": VERSION,
             "file": question.name,
-            "words": [*in_words(findings), *facts.warnings(), *of_file],
+            "words": [*in_words(findings), *again, *facts.warnings(), *of_file],
             "grounds": facts.grounds(findings["mds"]),
             "p_fake_calibrated": facts.p_fake(findings["mds"]),
             **findings,
             **map_check,
+            **stressed,
+            "file_facts": tell_story(question.path, self._command),
             "seconds_spent": {},
             "model": facts.written(),
             "made_by": self._made_by,
@@ -208,5 +289,6 @@ def seconds_by_stage(clock: Stopwatch) -> dict[str, float]:
     spent = {"faces": 0.0, "network": 0.0, "files": 0.0}
     for lap, seconds in clock.seconds.items():
         if lap != "detect":  # it runs beside the others
-            spent[STAGES.get(lap, "faces")] += seconds
+            stage = STAGES.get(lap, "faces")
+            spent[stage] = spent.get(stage, 0.0) + seconds
     return {stage: round(seconds, 2) for stage, seconds in spent.items()}

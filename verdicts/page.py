@@ -16,6 +16,7 @@ from utils.files import replacing
 from utils.pages import data_uri, write_page
 from verdicts.schema import Looks, TrackVerdict, Verdict
 from verdicts.scoring import ScoredVideo, Second
+from verdicts.story_rows import story_rows
 from verdicts.timeline import MAX_NAMED, DrawnCurve, DrawnLine, Spans, page_curve
 from verdicts.verdict import TrackScores, looks
 from verdicts.words import CAVEATS, apart, in_capitals, listed
@@ -104,6 +105,7 @@ def write_verdict_page(
         max_printed=MAX_PRINTED,
         caveats=CAVEATS,
         facts=facts_of(verdict, training),
+        story=story_rows(verdict["file_facts"]),
         video_words=VIDEO_WORDS,
         video_file=None if is_inside else video.name,
         video_base64=base64.b64encode(video.read_bytes()).decode() if is_inside else "",

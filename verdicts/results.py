@@ -19,7 +19,7 @@ from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
 from verdicts.judge import Judge, Question
 from verdicts.overview import OVERVIEW, write_overview
-from verdicts.schema import ABOVE, BELOW, VERDICT_FILE, VERDICT_WORDS, Failure, Identity, Verdict
+from verdicts.schema import ABOVE, BELOW, VERDICT_FILE, VERDICT_WORDS, VERSION, Failure, Identity, Verdict
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
@@ -115,12 +115,13 @@ def check_out(out: Path) -> None:
 
 def answers(known: Mapping[str, Any], asked: Identity) -> bool:
     """Whether a result with the identity `known` is also the answer to `asked`, which may ask for less."""
-    free = {"brief", "check_maps"} | ({"true_spans"} if asked["brief"] else set())
+    free = {"brief", "check_maps", "stress"} | ({"true_spans"} if asked["brief"] else set())
     is_same = all(known.get(key) == asked.get(key) for key in (known.keys() | asked.keys()) - free)
     return (
         is_same
         and known.get("brief") in (False, asked["brief"])
         and known.get("check_maps") in (True, asked["check_maps"])
+        and known.get("stress") in (True, asked["stress"])
     )
 
 
@@ -151,7 +152,7 @@ def judge_one(
         known, question = read_verdict(target), None
         try:
             question = judge.ask(path, name, true_spans)
-            if known and answers(known["identity"], question.identity):
+            if known and known.get("version") == VERSION and answers(known["identity"], question.identity):
                 return Answer(known, was_known=True)
             probe(path)
             verdict = judge.judge(question, new_folder(work / "result"), new_folder(work / "scratch"))
@@ -205,7 +206,7 @@ def failure_of(error: Exception, name: str) -> Failure:
     stage, reason = "unexpected", f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(error, VideoError):
         stage, reason = error.stage, str(error)
-    return {"file": name, "verdict": None, "stage": stage, "reason": reason}
+    return {"version": VERSION, "file": name, "verdict": None, "stage": stage, "reason": reason}
 
 
 def note_failure(

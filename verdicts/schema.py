@@ -5,6 +5,7 @@ A dissimilarity is at least 0; an MDS is a mean of them.  At the threshold count
 
 from typing import Final, Literal, NotRequired, TypedDict
 
+VERSION = 2  # of verdict.json; docs/verdict.schema.json describes it
 Looks = Literal["fake", "real"]  # how a score is drawn, and what a classifier of one stream says
 Side = Literal["above the threshold", "below the threshold"]
 VerdictWord = Literal["above the threshold", "below the threshold", "undecided"]
@@ -126,6 +127,122 @@ class Findings(TypedDict):
     curves: list[Curve]
 
 
+class Tag(TypedDict):
+    """Something that a file says of itself or of a stream, under a name."""
+
+    name: str
+    value: str
+
+
+class StreamFacts(TypedDict):
+    """What a file says of one stream, and what its packets say. None: not said."""
+
+    codec: str | None
+    profile: str | None
+    tags: list[Tag]
+    encoder_words: str | None  # what the encoder wrote into the coded data
+    declared_s: float | None  # its length
+    found_s: float | None  # from the first packet's begin to the last one's end
+    start_s: float | None  # of the first packet, on the file's clock
+    declared_packets: int | None  # frames of pictures, blocks of sound
+    found_packets: int
+    declared_kbps: float | None
+    found_kbps: float | None
+    hidden_packets: int  # marked as not to be shown, by an edit list
+    backward_packets: int  # whose decoding time is before that of the packet before
+
+
+class PictureFacts(StreamFacts):
+    """What is said of the pictures."""
+
+    width_px: int | None
+    height_px: int | None
+    pixel_format: str | None
+    declared_fps: float | None
+    found_fps: float | None
+    shortest_ms: float | None  # from one picture to the next
+    longest_ms: float | None
+    bits_per_pixel: float | None
+
+
+class SoundFacts(StreamFacts):
+    """What is said of the sound."""
+
+    rate_hz: int | None
+    channels: str | None  # their order
+
+
+class KeyFrames(TypedDict):
+    """Where pictures stand that are coded without others; intervals are in packets."""
+
+    n: int
+    declared_interval: int | None  # the longest, if the encoder wrote it down
+    shortest: int | None
+    longest: int | None
+    usual: int | None  # the most frequent one
+    n_unusual: int | None  # that differ from the usual one; the last one, cut off by the end, is no interval
+    median_bytes: int | None
+    others_median_bytes: int | None  # of the pictures between
+    quantisers: None  # not available without the inside of a decoder
+
+
+class EditFacts(TypedDict):
+    """A line of an edit list."""
+
+    stream: str
+    duration_s: float
+    media_start_s: float | None  # None: a pause
+    rate: float
+
+
+class TimeFacts(TypedDict):
+    """When the file, or a track of it, says that it was made."""
+
+    of: str
+    created_utc: str | None
+    modified_utc: str | None
+
+
+class FileFacts(TypedDict):
+    """The file's own story: facts without conclusions.  None: not said."""
+
+    sha256: str | None
+    size_bytes: int | None
+    container: str | None
+    tags: list[Tag]
+    declared_s: float | None
+    declared_kbps: float | None
+    video: PictureFacts | None
+    audio: SoundFacts | None
+    other_streams: list[str]  # what they are and their codecs
+    key_frames: KeyFrames | None
+    boxes: list[str] | None  # of an MP4 or QuickTime file, in order; here and below None for other containers
+    edits: list[EditFacts] | None
+    times: list[TimeFacts] | None
+    read_error: str | None  # why it could not be read to its end
+    versions: dict[str, str | None]  # of what judged it
+    date_utc: str  # when it was judged
+    command: str | None  # paths reduced to names; None where another program judged
+
+
+class StressWay(TypedDict):
+    """A video judged again, written in another way."""
+
+    way: str
+    mds: float | None  # None if it could not be judged
+    verdict: str | None
+    reason: str | None  # why it could not be judged
+
+
+class Stress(TypedDict):
+    """What became of the MDS in other versions of the video."""
+
+    mds_low: float | None  # of those that could be judged
+    mds_high: float | None
+    n_held: int  # ways whose MDS is on the same side of the threshold
+    ways: list[StressWay]
+
+
 class MadeBy(TypedDict):
     """What computed a verdict."""
 
@@ -147,6 +264,7 @@ class JudgeIdentity(TypedDict):
     check_maps: bool
     min_judged_s: float
     min_share: float
+    stress: bool
 
 
 class Identity(JudgeIdentity):
@@ -162,14 +280,22 @@ class MapCheck(TypedDict, total=False):
     map_check: dict[str, float | None]  # see `check_maps`; None where it is not defined
 
 
-class Verdict(Findings, MapCheck):
-    """All of verdict.json: file and words before what was found, the rest behind it."""
+class Stressed(TypedDict, total=False):
+    """Whether the verdict stands in other versions of the video; where that was asked for."""
 
+    stress: Stress
+
+
+class Verdict(Findings, MapCheck, Stressed):
+    """All of verdict.json: version, file and words before what was found, the rest behind it."""
+
+    version: int
     file: str
     words: list[str]  # what was found, in sentences
     grounds: list[str]  # what the model was trained on and how well it told its held-out videos apart
     p_fake_calibrated: float | None  # by the model's calibration, for videos like its held-out ones alone
-    seconds_spent: dict[str, float]  # on faces, the network, files
+    file_facts: FileFacts
+    seconds_spent: dict[str, float]  # on faces, the network, files, and the other versions of --stress
     # where the threshold comes from, arguments of `TwoStreamNet`, what is known of the training, `record`
     model: dict
     made_by: MadeBy
@@ -179,6 +305,7 @@ class Verdict(Findings, MapCheck):
 class Failure(TypedDict):
     """Why a video could not be judged; in verdict.json if it would fail again."""
 
+    version: int
     file: str
     verdict: None
     stage: str  # of `VideoError`, or "unexpected"

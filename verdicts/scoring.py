@@ -34,10 +34,11 @@ class JudgeSettings:
     stride_s: float = 0.2  # from one chunk to the next
     smooth_s: float = SMOOTH_S  # standard deviation of the curve's smoothing
     amp: str = "off"  # a key of `engine.AMP`
-    batch_size: int = 1  # chunks at a time
+    batch_size: int | None = None  # chunks at a time; None: 16 on a GPU, else 1
     brief: bool = False  # leave out pictures, video and page
     check_maps: bool = False  # compare the maps with those of random weights
     rules: Rules = USUAL  # what it takes for an answer
+    stress: bool = False  # judge again in other versions of the video
 
     @property
     def stride(self) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from verdicts.curve import MIN_SPAN_S
-from verdicts.schema import BELOW, UNDECIDED, Findings, Gap
+from verdicts.schema import BELOW, UNDECIDED, Findings, Gap, Stress
 
 MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
 MIN_GAP_S = 0.1  # shorter gaps are not worth a word
@@ -98,6 +98,19 @@ def coverage_words(verdict: Findings) -> str:
 def gaps(verdict: Findings) -> list[Gap]:
     """The parts of a video without an opinion that are long enough for a word."""
     return [gap for gap in verdict["coverage"]["no_opinion"] if gap["end_s"] - gap["start_s"] >= MIN_GAP_S]
+
+
+def stress_words(stress: Stress) -> str:
+    """What became of the MDS when the video was written again."""
+    judged = [way for way in stress["ways"] if way["mds"] is not None]
+    left_out = [f"{way['way']}: {way['reason']}" for way in stress["ways"] if way["mds"] is None]
+    missing = f" Not judged: {listed(left_out)}." if left_out else ""
+    if not judged:
+        return f"Written again in {len(stress['ways'])} ways, it could be judged in none.{missing}"
+    held = "all" if stress["n_held"] == len(judged) else f"{stress['n_held']} of them"
+    spread = f"MDS {stress['mds_low']:.4g} to {stress['mds_high']:.4g}"
+    ways = f"{len(judged)} way{'s' if len(judged) > 1 else ''}"
+    return f"Written and judged again in {ways}: {spread}, its side of the threshold held in {held}.{missing}"
 
 
 def listed(texts: Sequence[str]) -> str:

@@ -189,7 +189,7 @@ def test_other_streams_than_a_checkpoints_are_refused(runs, chunk_tree, tiny, sc
 @pytest.mark.parametrize("streams", STREAMS)
 def test_one_stream_has_no_dissonance_to_localize(runs, tiny, monkeypatch, tmp_path, streams):
     script = load_script("localize")
-    monkeypatch.setattr(script, "build_detector", lambda *_: FixedDetector())
+    monkeypatch.setattr("verdicts.detection.build_detector", lambda *_: FixedDetector())
     (tmp_path / "v.mp4").write_bytes(b"")
     flags = [str(tmp_path / "v.mp4"), "--model", str(runs[streams] / "mds.pth"), "--detector", "yunet"]
     words = f"holds the {streams} stream alone, which has no dissonance to judge by"

@@ -65,7 +65,7 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def localize(monkeypatch):
     script = load_script("localize")
-    monkeypatch.setattr(script, "build_detector", lambda *_: FixedDetector())
+    monkeypatch.setattr("verdicts.detection.build_detector", lambda *_: FixedDetector())
     return lambda *arguments: script.main([*map(str, arguments), "--device", "cpu", "--detector", "yunet"])
 
 
