@@ -43,6 +43,7 @@ from utils.cli import (
 from utils.constants import FPS, NETS, PRECISIONS
 from verdicts.answer import MIN_JUDGED_S, MIN_SHARE, Rules
 from verdicts.curve import SMOOTH_S
+from verdicts.offsets import offset_words
 from verdicts.schema import ABOVE, BELOW, UNDECIDED, VERDICT_FILE, Failure
 from verdicts.search import find_labels, search_videos
 from verdicts.words import in_capitals, is_mixed, reason_words
@@ -105,6 +106,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--json", action="store_true", help="print one line of JSON per video instead of words")
     add("--brief", action="store_true", help="write verdict.json alone, no pictures, video and page")
+    add(
+        "--offsets",
+        action="store_true",
+        help="measure how late or early the sound is, no more: as --brief, and write offsets.csv",
+    )
     add(
         "--check_maps",
         action="store_true",
@@ -180,6 +186,16 @@ def say(answer: "Answer", as_json: bool, target: Path, brief: bool) -> None:
         tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
+def say_offsets(answer: "Answer") -> None:
+    """Print by how much the sound of a video is late or early, in a line, or why that is not known."""
+    result = answer.result
+    if result["verdict"] is None:
+        said = f"not judged ({result['stage']}): {legible(result['reason'])}"
+    else:
+        said = offset_words(result["offset"])
+    tqdm.write(f"{legible(result['file'])}: {said}")
+
+
 def make_out(out: Path) -> None:
     """Make the folder of the results, if need be; UserError if that fails."""
     try:
@@ -197,7 +213,15 @@ def main(argv: list[str] | None = None) -> int:
     # from here on the network is needed, which takes seconds to import
     from verdicts.detection import set_up_detector
     from verdicts.judge import Judge
-    from verdicts.results import SUMMARY, check_out, check_target, judge_one, write_summary
+    from verdicts.results import (
+        OFFSETS,
+        SUMMARY,
+        check_out,
+        check_target,
+        judge_one,
+        write_offsets,
+        write_summary,
+    )
     from verdicts.scoring import JudgeSettings
     from verdicts.story import command_words
 
@@ -214,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         smooth_s=args.smooth_s,
         amp=args.amp,
         batch_size=args.batch_size,
-        brief=args.brief,
+        brief=args.brief or args.offsets,
         check_maps=args.check_maps,
         rules=Rules(args.min_judged_s, args.min_share),
         stress=args.stress,
@@ -229,14 +253,18 @@ def main(argv: list[str] | None = None) -> int:
             target = args.out / name
             answer = judge_one(judge, path, name, target, true_spans.get(name))
             tally.add(name, answer)
-            if answer:
+            if answer and args.offsets and not args.json:
+                say_offsets(answer)
+            elif answer:
                 say(answer, args.json, target, args.brief)
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
         write_summary(args.out, tally.failed)
+        if args.offsets:
+            write_offsets(args.out, tally.failed)
     if len(videos) > 1 and not args.json:
-        print(f"{len(videos)} videos: {tally.words()}; {args.out / SUMMARY}")
+        print(f"{len(videos)} videos: {tally.words()}; {args.out / (OFFSETS if args.offsets else SUMMARY)}")
     return 1 if tally.failed else 0
 
 

@@ -383,11 +383,20 @@ class TwoStreamNet(nn.Module):
             judged = emb.detach() if self.detach_heads else emb
             out |= {"audio_emb": emb, "audio_logits": self.final_fc_aud(self.final_bn_aud(judged))}
         if self.standardise is not None:
-            # of two unrelated standardised vectors' distance
-            scale = math.sqrt(2 * out["video_emb"].shape[1])
-            for name, norm in self.standardise.items():
-                out[f"{name}_emb"] = norm(out[f"{name}_emb"]) / scale
+            for name in self.standardise:
+                out[f"{name}_emb"] = self._standardised(name, out[f"{name}_emb"])
         return out
+
+    def embed_sound(self, audio: Tensor) -> Tensor:
+        """The `audio_emb` of `forward` alone: (B, 1, 13, 99) -> (B, D)."""
+        emb = self.netfcaud(self.netcnnaud(audio).flatten(1))
+        return emb if self.standardise is None else self._standardised("audio", emb)
+
+    def _standardised(self, name: str, emb: Tensor) -> Tensor:
+        """A stream's embeddings (B, D), such that those of unrelated pictures and sounds are 1 apart."""
+        assert self.standardise is not None
+        # of two unrelated standardised vectors' distance
+        return self.standardise[name](emb) / math.sqrt(2 * emb.shape[1])
 
 
 def dissimilarity(video_emb: Tensor, audio_emb: Tensor) -> Tensor:

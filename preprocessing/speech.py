@@ -3,6 +3,7 @@ never move.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -21,6 +22,10 @@ STILL_FRAMES = FPS // 2  # apart: two pictures that are compared to see whether 
 # real talking faces: 0.03 and more, also in strongly compressed video; photographs, also in noisy video:
 # 0.014 and less
 MAX_STILL = 0.016  # of the contrast, the upper quartile of what changes
+# of the mouth, its upper decile, smoothed, and the evidence below which a face alone does not speak; real
+# people who speak: 0.0135 and more, shut mouths of generated heads: 0.0099 and less
+SHUT_MOUTH, NO_EVIDENCE = 0.01, 0.2
+LIVELY = 0.5  # of the motion of the mouth that speaks: one that moves as much may be meant to speak, too
 BLOCK_SAMPLES = 60 * FPS * SAMPLES_PER_FRAME
 
 # where in a crop, in shares of its side (the box of the face reaches from 0.14 to 0.86 across and from 0 to
@@ -161,6 +166,48 @@ def faces_at_once(tracks: Sequence[Track]) -> tuple[int, int]:
             first_frame = track.first_frame if first_frame is None else first_frame
         seen.append(track)
     return n_most, first_frame or 0
+
+
+@dataclass(frozen=True)
+class Speaking:
+    """Whether a face is one of those that are heard."""
+
+    evidence: float  # -1..1, see `speech_evidence`; the least beside any other face
+    speaks: bool
+
+
+def who_speaks(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound: Sound) -> list[Speaking]:
+    """Which of a video's faces speak.
+
+    A face does not if it never moves, if its mouth stays shut and does not follow the sound, or if for at
+    least half of its time another one is there whose mouth follows the sound clearly better and moves at
+    least twice as much. A mouth that moves as one that speaks, but not with the sound, counts as speaking:
+    that is what a forged one does.
+    """
+    mouths = [motion.mouth for motion in motions]
+    found = []
+    for i, (track, motion) in enumerate(zip(tracks, motions, strict=True)):
+        loud = frame_loudness(sound, track.first_frame, len(mouths[i]))
+        evidence = speech_evidence([mouths[i]], loud)[0]
+        moved = float(np.percentile(smoothed(mouths[i]), 90))
+        speaks = not motion.is_still and not (moved < SHUT_MOUTH and evidence < NO_EVIDENCE)
+        for k, other in enumerate(tracks):
+            first, stop = shared_frames(track, other)
+            if (
+                k == i
+                or motions[k].is_still
+                or not overlap(track, other)
+                or 2 * (stop - first) < track.n_frames
+            ):
+                continue
+            ours = mouths[i][first - track.first_frame : stop - track.first_frame]
+            theirs = mouths[k][first - other.first_frame : stop - other.first_frame]
+            of_us, of_them = speech_evidence([ours, theirs], frame_loudness(sound, first, stop - first))
+            is_lively = smoothed(ours).std() > LIVELY * smoothed(theirs).std()
+            evidence = min(evidence, of_us)
+            speaks = speaks and (is_lively or of_them - of_us < MIN_MARGIN)
+        found.append(Speaking(evidence, speaks))
+    return found
 
 
 def choose_speaker(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound: Sound) -> tuple[int, str]:

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from utils.training_record import HeldOut, TrainingRecord, auc_words
+from verdicts.offsets import offset_words
 from verdicts.schema import (
     ABOVE,
     BELOW,
     UNDECIDED,
     FaceFigures,
+    Offset,
     Reason,
     Side,
     Stress,
@@ -26,6 +28,7 @@ IS_ABOVE, IS_BELOW = "above", "below"
 NO_HELD_OUT, AT_CHANCE = "no_held_out", "at_chance"
 NEAR_THRESHOLD, HEADS_CONTRADICT = "near_threshold", "heads_contradict"
 FEW_SECONDS, SMALL_SHARE = "few_seconds", "small_share"
+SOUND_MOVED, NOBODY_SPEAKS = "sound_moved", "nobody_speaks"
 SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE = (
     "small_face",
     "turned_face",
@@ -35,6 +38,7 @@ SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE = (
 STRESS = "stress"
 CODES = (
     *(IS_ABOVE, IS_BELOW, NO_HELD_OUT, AT_CHANCE, NEAR_THRESHOLD, HEADS_CONTRADICT, FEW_SECONDS, SMALL_SHARE),
+    *(SOUND_MOVED, NOBODY_SPEAKS),
     *(SMALL_FACE, TURNED_FACE, BLURRED_FACE, BADLY_LIT_FACE, STRESS),
 )
 
@@ -71,10 +75,12 @@ USUAL = Rules()
 class Evidence:
     """What an answer is decided by."""
 
-    decisive: TrackVerdict  # the most dissonant track
+    decisive: TrackVerdict  # the most dissonant track of those that speak, or of all if none does
     threshold: float
-    judged_s: float  # of the video, all tracks together
+    judged_s: float  # of the video, all such tracks together
     duration_s: float
+    offset: Offset | None = None  # of the sound, all tracks that speak together
+    someone_speaks: bool = True
 
     @property
     def side(self) -> Side:
@@ -106,6 +112,7 @@ def answer(
         *model_reasons(held_out),
         *near_reasons(evidence, held_out),
         *head_reasons(evidence, held_out),
+        *sound_reasons(evidence),
         *coverage_reasons(evidence, rules),
         *face_reasons(evidence.decisive["face"]),
     ]
@@ -215,6 +222,17 @@ def head_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reaso
                 "videos."
             )
             yield {"code": HEADS_CONTRADICT, "text": text}
+
+
+def sound_reasons(evidence: Evidence) -> Iterator[Reason]:
+    """Sound that is late or early, and not foreign; a voice that is of none of the faces."""
+    if evidence.side == ABOVE and evidence.offset is not None and evidence.offset["agrees_if_moved"]:
+        yield {"code": SOUND_MOVED, "text": offset_words(evidence.offset)}
+    if not evidence.someone_speaks:
+        text = (
+            "No face shows evidence of speech, so lips and sound need not agree: the voice may be another's."
+        )
+        yield {"code": NOBODY_SPEAKS, "text": text}
 
 
 def coverage_reasons(evidence: Evidence, rules: Rules) -> Iterator[Reason]:

@@ -7,6 +7,7 @@ places.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,25 +23,35 @@ from utils.constants import LABELS
 MAPS = ("dissonance", "video head")
 
 
+class Explained(NamedTuple):
+    """What `explain` gives, on the CPU."""
+
+    scores: Tensor  # (3, B), what `engine.chunk_values` gives
+    # (2, B, 8, h, w) float32, at least 0, in the order of `MAPS`, in an arbitrary unit, the same for all
+    # chunks; None if they were not asked for
+    maps: Tensor | None
+    video_emb: Tensor  # (B, D) float32, of the pictures
+
+
 def explain(
-    model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.device, amp: str
-) -> tuple[Tensor, Tensor]:
+    model: TwoStreamNet, video: Tensor, audio: Tensor, device: torch.device, amp: str, with_maps: bool = True
+) -> Explained:
     """Score chunks and map what raised the scores (Grad-CAM: Selvaraju et al., ICCV 2017; paper, section 4).
 
     Args:
         model: in evaluation mode.
         video: (B, T=30, H, W, 3) uint8 RGB. `audio`: (B, 1, F=13, L=99) float32 MFCC.
         amp: a key of `engine.AMP`.
-
-    Returns:
-        What `engine.chunk_values` gives, (3, B), and the maps, (2, B, 8, h, w) float32, at least 0, in the
-        order of `MAPS`; their unit is arbitrary, the same for all chunks. Both on the CPU.
+        with_maps: else the scores alone, the same ones in less time.
     """
     with torch.autocast(device.type, AMP[amp], enabled=amp != "off"):
         with torch.no_grad():
             features = model.netcnnlip(normalize(video.to(device)))  # (B, C, 8, h, w)
-        features = features.float().requires_grad_()
+        features = features.float().requires_grad_(with_maps)
         out = {name: values.float() for name, values in model.compare(features, audio.to(device)).items()}
+        scores, video_emb = chunk_values(out).detach().cpu(), out["video_emb"].detach().cpu()
+        if not with_maps:
+            return Explained(scores, None, video_emb)
         logits = out["video_logits"]
         targets = (
             dissimilarity(out["video_emb"], out["audio_emb"]),
@@ -50,7 +61,7 @@ def explain(
         gradients = [torch.autograd.grad(target.sum(), features, retain_graph=True)[0] for target in targets]
     with torch.no_grad():
         maps = [(g.mean((2, 3, 4), keepdim=True) * features).sum(1).relu() for g in gradients]
-        return chunk_values(out).cpu(), torch.stack(maps).float().cpu()
+        return Explained(scores, torch.stack(maps).float().cpu(), video_emb)
 
 
 def likeness(maps: Tensor, others: Tensor) -> float:
@@ -80,8 +91,8 @@ def check_maps(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         random_net = TwoStreamNet(**config).to(device).eval().requires_grad_(False)
-    maps_of_batches = [explain(random_net, video, audio, device, amp)[1] for video, audio in batches]
-    random_maps = torch.cat(maps_of_batches, 1)
+    maps_of_batches = [explain(random_net, video, audio, device, amp).maps for video, audio in batches]
+    random_maps = torch.cat([own for own in maps_of_batches if own is not None], 1)
     y, x = (torch.linspace(-1, 1, n) for n in maps.shape[3:])
     centre = -torch.hypot(y[:, None], x[None]).expand_as(maps)
     return {"random weights": likeness(maps, random_maps), "middle of the picture": likeness(maps, centre)}

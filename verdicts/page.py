@@ -14,6 +14,7 @@ from utils.chunkfiles import decode_frame
 from utils.cli import legible
 from utils.files import replacing
 from utils.pages import data_uri, write_page
+from verdicts.offsets import offset_words, plot_offset
 from verdicts.schema import Looks, TrackVerdict, Verdict
 from verdicts.scoring import ScoredVideo, Second
 from verdicts.story_rows import story_rows
@@ -84,6 +85,7 @@ def write_verdict_page(
             partial.write_bytes(face)
     video = folder / "annotated.mp4"
     is_inside = video.stat().st_size <= MAX_PAGE_MB * 10**6
+    offset = verdict["offset"]
     name, (mds_text, threshold_text) = legible(verdict["file"]), apart(verdict["mds"], verdict["threshold"])
     curve, cards = page_curve(tracks, verdict, true_spans), pictures.cards
     write_page(
@@ -99,6 +101,8 @@ def write_verdict_page(
         legend=legend_of(curve, verdict["track"]),
         faces=arrange_faces(verdict, pictures.faces),
         max_spans=MAX_SPANS,
+        offset_plot=plot_offset(offset, verdict["threshold"]) if offset else None,
+        no_offset=offset_words(None),
         cards=cards,
         n_hidden=pictures.n_hidden,
         n_places=cards[0]["n_places"] if cards else "no",

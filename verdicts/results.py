@@ -19,14 +19,26 @@ from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
 from verdicts.judge import Judge, Question
 from verdicts.overview import OVERVIEW, write_overview
-from verdicts.schema import ABOVE, BELOW, VERDICT_FILE, VERDICT_WORDS, VERSION, Failure, Identity, Verdict
+from verdicts.schema import (
+    ABOVE,
+    BELOW,
+    VERDICT_FILE,
+    VERDICT_WORDS,
+    VERSION,
+    Failure,
+    Identity,
+    TrackVerdict,
+    Verdict,
+)
 
 # failures that are remembered in verdict.json, so that such a file is not read again with the same settings
 LASTING = ("crash", "time")
-SUMMARY, PROPOSALS = "summary.csv", "proposals.json"
+SUMMARY, PROPOSALS, OFFSETS = "summary.csv", "proposals.json", "offsets.csv"
 FIGURE_COLUMNS = ("mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s")
 SUMMARY_COLUMNS = ("file", "verdict", "reasons", "side", *FIGURE_COLUMNS, "stage", "reason")
 FIRST_COLUMNS = ("file", "verdict", *FIGURE_COLUMNS, "stage", "reason")  # of a first version's summary.csv
+OFFSET_FIGURES = ("offset_ms", "confidence", "distance_unmoved", "distance", "n_seconds")
+OFFSET_COLUMNS = ("video", "track", "speaks", *OFFSET_FIGURES, "stands_out", "agrees_if_moved", "reason")
 
 
 # what is there
@@ -107,7 +119,7 @@ def check_out(out: Path) -> None:
         with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
             first_line = file.readline(1000).rstrip("\r\n,")
         is_ours = first_line in (",".join(columns) for columns in (SUMMARY_COLUMNS, FIRST_COLUMNS))
-    for path in (summary, out / PROPOSALS, out / OVERVIEW):
+    for path in (summary, out / PROPOSALS, out / OVERVIEW, out / OFFSETS):
         if os.path.lexists(path) and not is_ours:
             what = "exists and was not written by localize.py, which would overwrite it"
             raise UserError(f"{path} {what}; name another --out.")
@@ -244,6 +256,36 @@ def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
         name: result["proposals"] for name, result in results.items() if result["verdict"] is not None
     }
     write_json(out / PROPOSALS, proposals)
+
+
+def write_offsets(out: Path, failed: Mapping[str, Failure]) -> None:
+    """Write offsets.csv of all results in `out`, and of videos that could not be judged, now or before."""
+    results = dict(all_results(out)) | dict(failed)
+    before = {row["video"]: list(row.values()) for row in read_table(out / OFFSETS) if not row.get("track")}
+    rows = [row for name, row in before.items() if name not in results]
+    rows += [row for name, result in results.items() for row in offset_rows(name, result)]
+    write_table(out / OFFSETS, OFFSET_COLUMNS, sorted(rows, key=lambda row: (row[0], int(row[1] or 0))))
+
+
+def offset_rows(name: str, result: Verdict | Failure) -> list[list]:
+    """The rows of offsets.csv of one video, one for each track, or one that says why there is none."""
+    if result["verdict"] is None:
+        return [[name, *[""] * 9, f"{result['stage']}: {result['reason']}"]]
+    return [offset_row(name, track) for track in result["tracks"]]
+
+
+def offset_row(name: str, track: TrackVerdict) -> list:
+    """A row of offsets.csv."""
+    offset, whose = track["offset"], [name, str(track["track"]), yes_no(track["speaks"])]
+    if offset is None:
+        return [*whose, *[""] * 7, "too little sound to move"]
+    answers = [yes_no(offset["stands_out"]), yes_no(offset["agrees_if_moved"])]
+    figures = (offset["offset_ms"], offset["confidence"], offset["distance_unmoved"], offset["distance"])
+    return [*whose, *figures, offset["n_seconds"], *answers, ""]
+
+
+def yes_no(is_so: bool) -> str:
+    return "yes" if is_so else "no"
 
 
 def all_results(out: Path) -> Iterator[tuple[str, Verdict | Failure]]:

@@ -43,6 +43,23 @@ class Span(TypedDict):
     track: int
 
 
+class Offset(TypedDict):
+    """By how much the sound lies beside the picture (`offsets.find_offset`).
+
+    Positive: the sound lags behind the picture by so many milliseconds.
+    """
+
+    offset_ms: float  # where the curve is lowest
+    confidence: float  # SyncNet's: the median of the curve minus its minimum
+    distance: float  # the minimum
+    distance_unmoved: float  # of the curve at 0
+    curve_ms: list[float]  # how much later than the picture the sound is taken
+    curve: list[float]  # the mean dissimilarity there
+    n_seconds: int  # over which the mean is taken
+    stands_out: bool  # whether the confidence is high enough for the offset to mean something
+    agrees_if_moved: bool  # below the threshold there, and not at 0
+
+
 class TrackVerdict(TypedDict):
     """What holds for one track, a face through one shot."""
 
@@ -56,6 +73,9 @@ class TrackVerdict(TypedDict):
     n_seconds: int  # over which the means are taken
     judged_s: float  # of which there is an opinion
     face: FaceFigures | None  # None: not measured
+    speech: float  # evidence that this face speaks, see `preprocessing.speech.who_speaks`
+    speaks: bool
+    offset: Offset | None
 
 
 class Gap(TypedDict):
@@ -123,6 +143,7 @@ class Findings(TypedDict):
     modalities: Modalities
     tracks: list[TrackVerdict]
     coverage: Coverage
+    offset: Offset | None  # of the tracks that decide, together
     proposals: list[Proposal]  # for test.py --proposals, the best first
     curves: list[Curve]
 

@@ -11,18 +11,19 @@ from tqdm import tqdm
 
 from model import TwoStreamNet
 from preprocessing.chunking import ChunkWriter, cut_sound
+from preprocessing.speech import who_speaks
 from utils.chunkfiles import decode_video
 from utils.cli import UserError, legible
-from utils.constants import FPS, SILENCE_DBFS, ChunkLength
+from utils.constants import FPS, ChunkLength
 from utils.media import Source
 from utils.mfcc import chunk_mfcc
 from utils.sound import Sound
 from verdicts.answer import USUAL, Rules
 from verdicts.curve import SMOOTH_S
-from verdicts.gradcam import check_maps, explain
+from verdicts.gradcam import Explained, check_maps, explain
+from verdicts.lipsync import SoundEmbedder, distances_of_shifts, is_silent
 from verdicts.verdict import TrackScores, chunk_starts
 
-SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a chunk without a louder sample is silent
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
 
 
@@ -81,18 +82,22 @@ class VideoScorer:
 
     def __init__(self, model: TwoStreamNet, config: dict, device: torch.device, settings: JudgeSettings):
         self._model, self._config, self._device, self._settings = model, config, device, settings
+        self._with_maps = settings.check_maps or not settings.brief
+        self._embedder = SoundEmbedder(model, device, settings.amp)
         self.length = ChunkLength.of(model.chunk_s)
 
     def score(
         self, source: Source, writers: Sequence[ChunkWriter], name: str
     ) -> tuple[list[TrackScores], list[Second]]:
-        """Score the tracks of a video that was read; with them come the seconds that do not overlap.
+        """Score the tracks of a video that was read; with them come the seconds that do not overlap, if there
+        are to be maps of them.
 
         Raises:
             UserError: a score is not finite.
         """
         left_out: list[list[tuple[int, str]]] = [[] for _ in writers]
         rows: list[list[tuple[Place, np.ndarray]]] = [[] for _ in writers]
+        pictures: list[list[Tensor]] = [[] for _ in writers]  # embeddings
         seconds: list[Second] = []
         n_frames = [writer.track.n_frames for writer in writers]
         n_chunks = sum(len(chunk_starts(n, self._settings.stride, self.length)[0]) for n in n_frames)
@@ -100,19 +105,35 @@ class VideoScorer:
         with tqdm(total=n_chunks, unit="chunk", desc=legible(name)[-40:], leave=False, delay=2) as progress:
             while batch := list(itertools.islice(chunks, self._settings.batch_size)):
                 places, videos, audios = zip(*batch, strict=True)
-                scores, maps = self._explain(videos, audios)
+                scores, maps, embeddings = self._explain(videos, audios)
                 if not torch.isfinite(scores).all():
                     what = "the model gives a score that is not finite; it has diverged in training"
                     raise UserError(f"{name}: {what}, take another.")
                 for i, place in enumerate(places):
                     values = scores[:, i].double().numpy()
                     rows[place.track].append((place, values))
-                    if place.is_second:
+                    pictures[place.track].append(embeddings[i].clone())
+                    if place.is_second and maps is not None:
                         seconds.append(Second(place, values, maps[:, i].clone()))
                 progress.update(len(batch))
         how = self._settings.smooth_s, self.length
         by_track = enumerate(zip(writers, rows, left_out, strict=True))
-        return [track_of(number, *of_track, *how) for number, of_track in by_track], seconds
+        tracks = [track_of(number, *of_track, *how) for number, of_track in by_track]
+        self._move_sound(source.sound, tracks, pictures)
+        note_speakers(source.sound, tracks, writers)
+        return tracks, seconds
+
+    def _move_sound(
+        self, sound: Sound, tracks: Sequence[TrackScores], pictures: Sequence[Sequence[Tensor]]
+    ) -> None:
+        """Note in each track how well its pictures, by their embeddings, agree with the sound when it is
+        moved.
+        """
+        first_frames = [np.rint(track.start_s * FPS).astype(int).tolist() for track in tracks]
+        stacked = [torch.stack(list(own)) if own else torch.empty(0) for own in pictures]
+        distances = distances_of_shifts(self._embedder, sound, first_frames, stacked)
+        for track, of_track in zip(tracks, distances, strict=True):
+            track.moved = of_track
 
     def compare_maps(
         self, source: Source, writers: Sequence[ChunkWriter], seconds: Sequence[Second]
@@ -153,10 +174,10 @@ class VideoScorer:
         jpegs = ((f"{i}", writer.jpeg(i)) for i in range(start, start + self.length.n_frames))
         return torch.from_numpy(decode_video(jpegs, self._model.img_dim, self.length))
 
-    def _explain(self, videos: tuple[Tensor, ...], audios: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Scores (3, B) and maps (2, B, 8, h, w) of B chunks."""
+    def _explain(self, videos: tuple[Tensor, ...], audios: tuple[Tensor, ...]) -> Explained:
+        """Scores of B chunks, and maps if there are to be some."""
         batch = torch.stack(videos), torch.stack(audios)
-        return explain(self._model, *batch, self._device, self._settings.amp)
+        return explain(self._model, *batch, self._device, self._settings.amp, self._with_maps)
 
 
 def hear(
@@ -170,9 +191,16 @@ def hear(
     samples, kind = cut_sound(source, first_frame, damaged, length)
     if writer.motion.is_still:
         return samples, "still"  # a photograph: nothing that could agree with the sound
-    if kind == "chunks" and np.abs(samples.astype(np.int32)).max() < SILENT_PEAK:
-        return samples, "silent"  # nothing that lips could agree with
+    if kind == "chunks" and is_silent(samples):
+        return samples, "silent"
     return samples, kind
+
+
+def note_speakers(sound: Sound, tracks: Sequence[TrackScores], writers: Sequence[ChunkWriter]) -> None:
+    """Note in each track whether its face speaks."""
+    found = who_speaks([writer.track for writer in writers], [writer.motion for writer in writers], sound)
+    for track, speaking in zip(tracks, found, strict=True):
+        track.speech, track.speaks = speaking.evidence, speaking.speaks
 
 
 def track_of(

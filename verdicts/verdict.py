@@ -11,6 +11,7 @@ from utils.constants import DECISION, FPS, SECOND, ChunkLength
 from utils.training_record import TrainingRecord
 from verdicts.answer import USUAL, Evidence, Rules, answer, side_of
 from verdicts.curve import best_proposals, cells, find_spans, propose, smooth
+from verdicts.offsets import SHIFTS, find_offset
 from verdicts.schema import (
     Coverage,
     Curve,
@@ -20,6 +21,7 @@ from verdicts.schema import (
     Head,
     Looks,
     Modalities,
+    Offset,
     Span,
     TrackVerdict,
 )
@@ -49,6 +51,8 @@ class TrackScores:
         smooth_s: of the curve, see `curve.smooth`.
         length: of each chunk.
         face: how well it is seen; None: not measured.
+        speech: evidence that the face speaks, see `who_speaks`. `speaks`: whether it does.
+        moved: (31, n) float64, dissimilarity with the sound moved, see `offsets.mean_curve`.
     """
 
     number: int
@@ -61,11 +65,19 @@ class TrackScores:
     smooth_s: float = 0.0
     length: ChunkLength = SECOND
     face: FaceFigures | None = None
+    speech: float = 1.0
+    speaks: bool = True
+    moved: np.ndarray = field(default_factory=lambda: np.empty((len(SHIFTS), 0)))
 
     @cached_property
     def curve(self) -> np.ndarray:
         """(n,) float64, the smoothed dissimilarity."""
         return smooth(self.start_s, self.scores[:, 0], self.smooth_s, self.length.chunk_s)
+
+    @property
+    def n_seconds(self) -> int:
+        """How many of its chunks do not overlap."""
+        return int(self.is_second.sum())
 
     @property
     def means(self) -> np.ndarray:
@@ -125,11 +137,21 @@ def give_verdict(
     """
     judged = [track for track in tracks if len(track.scores)]
     of_tracks = [judge_track(track, threshold) for track in judged]
-    spans = [span for track in judged for span in fake_spans(track, threshold)]
-    proposals = [best for track in judged for best in proposals_of(track, threshold)]
-    worst = max(of_tracks, key=lambda track: track["mds"])
+    decisive = [track for track in judged if track.speaks] or judged
+    spans = [span for track in decisive for span in fake_spans(track, threshold)]
+    proposals = [best for track in decisive for best in proposals_of(track, threshold)]
+    numbers = {track.number for track in decisive}
+    worst = max((track for track in of_tracks if track["track"] in numbers), key=lambda track: track["mds"])
     covered = coverage(tracks, n_frames)
-    evidence = Evidence(worst, threshold, covered["judged_s"], covered["duration_s"])
+    offset = offset_of(decisive, threshold)
+    evidence = Evidence(
+        worst,
+        threshold,
+        coverage(decisive, n_frames)["judged_s"],
+        covered["duration_s"],
+        offset,
+        any(track.speaks for track in decisive),
+    )
     verdict, reasons = answer(evidence, record, rules)
     return {
         "verdict": verdict,
@@ -143,6 +165,7 @@ def give_verdict(
         "modalities": modalities(worst, threshold),
         "tracks": of_tracks,
         "coverage": covered,
+        "offset": offset,
         "proposals": best_proposals(proposals),
         "curves": [written_curve(track) for track in judged],
     }
@@ -164,10 +187,19 @@ def judge_track(track: TrackScores, threshold: float) -> TrackVerdict:
         "mds": mds,
         "p_fake_video": p_video,
         "p_fake_audio": p_audio,
-        "n_seconds": int(track.is_second.sum()),
+        "n_seconds": track.n_seconds,
         "judged_s": round(track.judged_s, 3),
         "face": track.face,
+        "speech": round(track.speech, 3),
+        "speaks": track.speaks,
+        "offset": offset_of([track], threshold),
     }
+
+
+def offset_of(tracks: Sequence[TrackScores], threshold: float) -> Offset | None:
+    """See `find_offset`."""
+    n_seconds = sum(track.n_seconds for track in tracks)
+    return find_offset([track.moved for track in tracks], n_seconds, threshold)
 
 
 def proposals_of(track: TrackScores, threshold: float) -> list[list[float]]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from verdicts.curve import MIN_SPAN_S
+from verdicts.offsets import offset_words
 from verdicts.schema import BELOW, UNDECIDED, Findings, Gap, Stress
 
 MIN_DIGITS = 4  # of scores in words; more where it takes more to tell them from the threshold
@@ -24,7 +25,14 @@ CAVEATS = (
 
 def in_words(verdict: Findings) -> list[str]:
     """A verdict as sentences for a person."""
-    return [score_words(verdict), *span_words(verdict), head_words(verdict), coverage_words(verdict)]
+    return [
+        score_words(verdict),
+        *span_words(verdict),
+        *speech_words(verdict),
+        offset_words(verdict["offset"]),
+        head_words(verdict),
+        coverage_words(verdict),
+    ]
 
 
 def in_capitals(verdict: Findings) -> str:
@@ -74,6 +82,15 @@ def span_words(verdict: Findings) -> list[str]:
     if verdict["side"] == BELOW:
         return [f"Nowhere is the smoothed curve at or above the threshold for {MIN_SPAN_S:g} s or more."]
     return []
+
+
+def speech_words(verdict: Findings) -> list[str]:
+    """Which faces do not speak; nothing if all do."""
+    silent = [track for track in verdict["tracks"] if not track["speaks"]]
+    if len(silent) == len(verdict["tracks"]):
+        return ["No face in it shows evidence of speech, such as a mouth that moves with the sound."]
+    scores = listed([f"track {track['track']} (score {track['mds']:.4g})" for track in silent])
+    return [f"Faces that do not speak, and so do not decide: {scores}."] if silent else []
 
 
 def head_words(verdict: Findings) -> str:

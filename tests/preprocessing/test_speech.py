@@ -7,15 +7,25 @@ import pytest
 from demo.faces import CLOSED, Scene
 from demo.speech import FPS as DEMO_FPS
 from demo.speech import RATE_HZ, draw_speaker, speak
+from preprocessing.chunking import find_faces, track_and_crop
 from preprocessing.faces import Track
 from preprocessing.jobs import outcome_of
 from preprocessing.record import process_video
 from preprocessing.settings import Settings
-from preprocessing.speech import FaceMotion, choose_speaker, faces_at_once, frame_loudness, speech_evidence
+from preprocessing.speech import (
+    FaceMotion,
+    choose_speaker,
+    faces_at_once,
+    frame_loudness,
+    speech_evidence,
+    who_speaks,
+)
 from tests.clips import face_pictures, tone, write_clip
 from tests.conftest import FixedDetector
 from utils.constants import SAMPLES_PER_FRAME
+from utils.media import open_source
 from utils.sound import Sound
+from utils.timing import Stopwatch
 
 SIZE, SECONDS = 144, 4.0
 
@@ -40,7 +50,8 @@ class Side(FixedDetector):
 
 def two_heads(path, seed: int, speaker: int, listener: str):
     """A clip of two heads that turn and blink; that of side `speaker` (0: left) says what is heard. The other
-    one's mouth is shut ("silent"), says something else ("talks"), or it is a photograph ("photo")."""
+    one's mouth is shut ("silent"), smiles now and then ("smiles"), says something else ("talks"), or it is a
+    photograph ("photo")."""
     rng = np.random.default_rng(seed)
     n = round(SECONDS * DEMO_FPS)
     scenes = [Scene(rng, SIZE, n) for _ in range(2)]
@@ -50,8 +61,10 @@ def two_heads(path, seed: int, speaker: int, listener: str):
     for i in range(n):
         heads = []
         for k, scene in enumerate(scenes):
-            is_shut = k != speaker and listener == "silent"
-            mouth = CLOSED if is_shut else (heard if k == speaker else other).mouth[i]
+            mouth = heard.mouth[i] if k == speaker else other.mouth[i]
+            if k != speaker and listener in ("silent", "smiles"):
+                smile = max(0.0, np.sin(i / 8)) if listener == "smiles" else 0.0
+                mouth = np.array(CLOSED) + smile * np.array([0.05, 0.3, 0.0])
             is_photo = k != speaker and listener == "photo"
             heads.append(scene.frame(0) if is_photo else scene.frame(i, mouth))
         pictures.append(np.hstack(heads)[..., ::-1])
@@ -70,6 +83,30 @@ def test_of_two_heads_the_one_that_speaks_is_kept(tmp_path, seed, speaker, liste
     assert warning.startswith("2 faces at the same time from 0.0 s; the one that moves")
     assert ("with the sound" in warning) == (listener != "photo") and "still" not in track
     assert record["n_tracks_found"] == 2 and warning in outcome_of("complete", record).warnings
+
+
+@pytest.mark.parametrize(
+    ("seed", "speaker", "listener", "listener_speaks"),
+    [
+        (0, 0, "silent", False),
+        (1, 1, "silent", False),
+        (2, 0, "smiles", False),
+        (3, 1, "smiles", False),
+        (4, 1, "photo", False),
+        (5, 0, "talks", True),  # as a face does whose lips were forged
+    ],
+)
+def test_who_of_two_heads_speaks(tmp_path, seed, speaker, listener, listener_speaks):
+    clip = two_heads(tmp_path / "two.mp4", seed, speaker, listener)
+    clock, settings = Stopwatch(), Settings("x", tracks="all")
+    with open_source(clip, tmp_path, clock) as source:
+        found = track_and_crop(find_faces(source, Side(), settings, clock), tmp_path / "out", settings, clock)
+        tracks, motions = [w.track for w in found.tracks], [w.motion for w in found.tracks]
+        speaking = who_speaks(tracks, motions, source.sound)
+    is_speaker = [(track.boxes[:, [0, 2]].mean() > SIZE) == speaker for track in tracks]
+    assert sorted(is_speaker) == [False, True]
+    assert [one.speaks for one in speaking] == [is_one or listener_speaks for is_one in is_speaker]
+    assert max(speaking, key=lambda one: one.evidence) == speaking[is_speaker.index(True)]
 
 
 def test_a_photograph_is_marked_and_left_out_beside_others(tmp_path):
@@ -193,6 +230,28 @@ def test_the_choice_among_tracks():
     assert choose((0, 400, 300, photo), (0, 200, 60, shut(200))) == (1, "the one that moves was kept")
     assert choose((0, 400, 300, photo), (450, 100, 60, shut(100))) == (1, "")
     assert choose((0, 400, 300, photo)) == (0, "")
+
+
+def test_who_speaks_by_hand():
+    rng = np.random.default_rng(2)
+    loud = np.repeat(rng.uniform(0, 9000, 120), 5)
+    sound, noise = Given(loud), np.repeat(rng.uniform(0, 1, 120), 5)
+
+    def speaks(*given):
+        tracks = [track(i, first, len(mouth)) for i, (first, mouth) in enumerate(given)]
+        return [one.speaks for one in who_speaks(tracks, [Motion(mouth) for _, mouth in given], sound)]
+
+    own, part = loud / 9000, (loud / 9000)[:100]
+    assert speaks((0, noise)) == [True]  # a face alone, whatever its mouth does
+    assert speaks((0, noise / 200)) == [False]  # but for one that is shut
+    assert speaks((0, own / 200)) == [True]  # unless it follows the sound
+    assert speaks((0, own), (0, noise / 3)) == [True, False]
+    assert speaks((0, own), (0, noise)) == [True, True]  # it moves as one that speaks
+    assert speaks((0, own / 3), (0, noise / 3)) == [True, True]
+    assert speaks((0, part), (0, noise / 3)) == [True, True]  # seen together for less than half of its time
+    assert speaks((0, own), (0, noise[:100] / 3)) == [True, False]
+    still = who_speaks([track(0, 0, 300)], [Motion(own[:300], is_still=True)], sound)
+    assert not still[0].speaks and still[0].evidence > 0.9
 
 
 def test_faces_at_the_same_time():

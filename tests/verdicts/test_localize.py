@@ -619,7 +619,7 @@ def test_grad_cam_by_hand(tiny):
     torch.manual_seed(0)
     net = model.TwoStreamNet(img_dim=96, final_dim=16).eval()
     video, audio = batch(2, 96)
-    scores, maps = explain(net, video, audio, torch.device("cpu"), "off")
+    scores, maps, _ = explain(net, video, audio, torch.device("cpu"), "off")
     assert maps.shape == (len(MAPS), 2, 8, 3, 3) and maps.min() >= 0 and maps.flatten(2).amax(2).min() > 0
     kept = {}
 
@@ -646,13 +646,13 @@ def test_random_weights_give_another_map(tiny):
     net = model.TwoStreamNet(**config).eval().requires_grad_(False)
     video, audio = batch(3, 224)
     device = torch.device("cpu")
-    _, maps = explain(net, video, audio, device, "off")
+    maps = explain(net, video, audio, device, "off").maps
     found = check_maps(config, maps, [(video, audio)], device, "off")
     assert all(abs(value) < 0.5 for value in found.values()), found
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the very weights that the check draws
         same = model.TwoStreamNet(**config).eval().requires_grad_(False)
-    _, maps = explain(same, video, audio, device, "off")
+    maps = explain(same, video, audio, device, "off").maps
     assert check_maps(config, maps, [(video, audio)], device, "off")["random weights"] == pytest.approx(
         1.0, abs=1e-3
     )
