@@ -165,3 +165,16 @@ def test_nothing_leaves_the_page_and_no_name_does_harm(page):
     WebDriverWait(page, 10).until(
         lambda b: any("Content Security Policy" in e["message"] for e in b.get_log("browser"))
     )
+
+
+def test_the_shift_of_the_sound_reads_on_a_phone(page):
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    drawing = page.find_element(By.CSS_SELECTOR, "svg[role=img]")
+    assert "to move it takes 4 seconds, and there are 2" in drawing.get_attribute("aria-label")
+    assert drawing.rect["x"] >= 0 and drawing.rect["x"] + drawing.rect["width"] <= 390
+    texts = drawing.find_elements(By.TAG_NAME, "text")
+    assert len(texts) == 8 and all(text.rect["height"] >= 10 for text in texts)
+    assert all(0 <= text.rect["x"] and text.rect["x"] + text.rect["width"] <= 390 for text in texts)
+    assert len(drawing.find_elements(By.TAG_NAME, "circle")) == 1
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
