@@ -203,7 +203,7 @@ def who_speaks(tracks: Sequence[Track], motions: Sequence[FaceMotion], sound: So
             ours = mouths[i][first - track.first_frame : stop - track.first_frame]
             theirs = mouths[k][first - other.first_frame : stop - other.first_frame]
             of_us, of_them = speech_evidence([ours, theirs], frame_loudness(sound, first, stop - first))
-            is_lively = smoothed(ours).std() > LIVELY * smoothed(theirs).std()
+            is_lively = bool(smoothed(ours).std() > LIVELY * smoothed(theirs).std())
             evidence = min(evidence, of_us)
             speaks = speaks and (is_lively or of_them - of_us < MIN_MARGIN)
         found.append(Speaking(evidence, speaks))
