@@ -112,8 +112,8 @@ def answer(
         *model_reasons(held_out),
         *near_reasons(evidence, held_out),
         *head_reasons(evidence, held_out),
-        *sound_reasons(evidence),
         *coverage_reasons(evidence, rules),
+        *sound_reasons(evidence),
         *face_reasons(evidence.decisive["face"]),
     ]
     return (UNDECIDED, against) if against else (evidence.side, [why_decided(evidence, held_out)])

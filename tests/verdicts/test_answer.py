@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,8 +181,23 @@ def test_all_that_speaks_against_an_answer_is_named():
     face = {"size_px": 52, "turned": 61, "sharpness": 10, "brightness": 5}
     asked = evidence(0.59, judged_s=1.0, duration_s=10, heads=(0.99, 0.1), **face)
     known = record(heads={"video": GOOD_HEAD}, auc_ci95=(0.3, 0.9))
-    found = codes(asked, known)
-    assert found == [code for code in CODES if code not in ("above", "below", "no_held_out", "stress")]
+    found = codes(replace(asked, someone_speaks=False), known)
+    elsewhere = ("above", "below", "no_held_out", "sound_moved", "stress")
+    assert found == [code for code in CODES if code not in elsewhere]
+
+
+def test_late_sound_and_a_voice_of_nobody_are_undecided():
+    moved = {"offset_ms": 133.3, "distance": 0.2, "distance_unmoved": 0.9, "n_seconds": 5}
+    late = {**moved, "stands_out": True, "agrees_if_moved": True}
+    assert codes(replace(evidence(1.0), offset=late)) == ["sound_moved"]
+    _, (reason,) = answer(replace(evidence(1.0), offset=late), record(), USUAL)
+    assert reason["text"].startswith(
+        "The sound lags behind the picture by 133 ms; so moved, lips and sound agree"
+    )
+    assert codes(replace(evidence(1.0), offset={**late, "agrees_if_moved": False})) == ["above"]
+    assert codes(replace(evidence(0.2), offset=late)) == ["below"]
+    for mds in (0.2, 1.0):
+        assert codes(replace(evidence(mds), someone_speaks=False)) == ["nobody_speaks"]
 
 
 @pytest.mark.parametrize("page", ["verdicts.md", "files.md"])

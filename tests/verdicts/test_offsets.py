@@ -29,6 +29,7 @@ from verdicts.offsets import (
     offset_words,
     plot_offset,
 )
+from verdicts.schema import ABOVE, BELOW
 from verdicts.verdict import give_verdict
 from verdicts.words import in_words
 
@@ -250,17 +251,19 @@ def test_a_face_that_does_not_speak_does_not_decide():
         1, scores=(0.9, 0.9, 0.9, 0.9, 0.9), speech=0.1, speaks=False, moved=valley(-8)[:, None] + np.zeros(5)
     )
     found = give_verdict([speaker, listener], 150, 0.6)
-    assert found["track"] == 0 and found["mds"] == pytest.approx(0.2) and found["verdict"] == "real"
+    assert found["track"] == 0 and found["mds"] == pytest.approx(0.2) and found["side"] == BELOW
+    assert "nobody_speaks" not in [reason["code"] for reason in found["reasons"]]
     assert found["spans"] == [] and max(score for score, _, _ in found["proposals"]) < 0.2
     assert [(t["speaks"], t["speech"], t["verdict"]) for t in found["tracks"]] == [
-        (True, 0.6, "real"),
-        (False, 0.1, "fake"),
+        (True, 0.6, BELOW),
+        (False, 0.1, ABOVE),
     ]
     assert found["offset"]["offset_ms"] == 133.3 and found["tracks"][1]["offset"]["offset_ms"] == -266.7
     assert "Faces that do not speak, and so do not decide: track 1 (score 0.9)." in in_words(found)
     speaker.speaks = False
     found = give_verdict([speaker, listener], 150, 0.6)
-    assert found["track"] == 1 and found["verdict"] == "fake"  # then all count
+    assert found["track"] == 1 and found["side"] == ABOVE  # then all count
+    assert "nobody_speaks" in [reason["code"] for reason in found["reasons"]]
     assert any("No face in it shows evidence of speech" in line for line in in_words(found))
     assert found["offset"]["n_seconds"] == 10
 
