@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from verdicts.answer import SOUND_MOVED
 from verdicts.curve import MIN_SPAN_S
 from verdicts.offsets import offset_words
 from verdicts.schema import BELOW, UNDECIDED, Findings, Gap, Stress
@@ -25,11 +26,12 @@ CAVEATS = (
 
 def in_words(verdict: Findings) -> list[str]:
     """A verdict as sentences for a person."""
+    codes = [reason["code"] for reason in verdict["reasons"]]
     return [
         score_words(verdict),
         *span_words(verdict),
         *speech_words(verdict),
-        offset_words(verdict["offset"]),
+        *([] if SOUND_MOVED in codes else [offset_words(verdict["offset"])]),  # else it is a reason already
         head_words(verdict),
         coverage_words(verdict),
     ]
