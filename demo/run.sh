@@ -11,7 +11,7 @@ from=$PWD
 cd "$(dirname "$0")/.."
 data=demo/data
 case ${DEMO_DATA:-} in "") ;; /*) data=$DEMO_DATA ;; *) data=$from/$DEMO_DATA ;; esac
-shuffled=no videos="" epochs=13 batch=""
+shuffled=no videos="" epochs=18 batch=""
 for argument in "$@"; do
     case $argument in
         --shuffled) shuffled=yes ;;
