@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MOVES_MS = (80, -80, 120, -120, 200, -200, 300, -300)  # in turn; positive: the sound is late
 SIZE_PX = 256
 KINDS = ("true", "moved", "foreign")
-SEED = 77
+SEED = 78
 
 
 def moved(sound: np.ndarray, late_ms: int) -> np.ndarray:
