@@ -359,8 +359,9 @@ class Run:
         # DEVIATION: the best epoch has the lowest mean loss of the whole epoch, not of its last 5 batches
         value = -figures["val_auc"] if "val_auc" in figures else figures["loss"]
         # few held-out videos soon are told apart without a mistake, long before training ends
-        is_best = value < self.best_value or (value == self.best_value and figures["loss"] < self.least_loss)
-        self.best_value, self.least_loss = min(self.best_value, value), min(self.least_loss, figures["loss"])
+        of_epoch = value, figures["loss"]
+        if is_best := of_epoch < (self.best_value, self.least_loss):
+            self.best_value, self.least_loss = of_epoch
         self.n_epochs += 1
         record = {"epoch": self.n_epochs, "iteration": self.iteration, "lr": trainer.lr} | figures
         self.records.append(record)

@@ -51,7 +51,7 @@ class Checkpoint(TypedDict, total=False):
     avg_score_real: float  # mean dissimilarity of the real chunks of the last epoch, as trained
     avg_score_fake: float
     config: dict  # arguments of `TwoStreamNet`; a file may lack `EARLIER`
-    least_loss: float  # of all epochs
+    least_loss: float  # of the best epoch; without held-out videos of all epochs
     best_value: (
         float  # of all epochs what chooses the best one: the loss, or minus the AUC of held-out videos
     )

@@ -1035,6 +1035,16 @@ def test_of_epochs_with_the_same_auc_the_lowest_loss_is_best(chunk_tree, scripts
     assert lowest["epoch"] > 1 and best.name == f"model_best_epoch{lowest['epoch']}.pth.tar"
 
 
+def test_the_loss_of_a_worse_epoch_does_not_count(chunk_tree, scripts, tmp_path, monkeypatch):
+    aucs, losses, figures = iter([0.9, 1, 1]), iter([0.1, 0.5, 0.3]), scripts["train"].epoch_figures
+    monkeypatch.setattr(scripts["train"], "video_auc", lambda scores: next(aucs))
+    monkeypatch.setattr(scripts["train"], "epoch_figures", lambda *of: figures(*of) | {"loss": next(losses)})
+    flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--val_fraction", "0.3"]
+    scripts["train"].main([*flags, "--log_dir", str(tmp_path)])
+    (best,) = tmp_path.rglob("model_best*")
+    assert best.name == "model_best_epoch2.pth.tar"
+
+
 def test_without_held_out_videos_the_record_has_no_figures(chunk_tree, scripts, tmp_path, capsys):
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "1", "--log_dir", str(tmp_path)]
     scripts["train"].main(flags)
