@@ -124,17 +124,18 @@ def learning_table(results: Path, _: str) -> str:
     """What benchmarks/learning.py wrote, a line for each recipe: means over the seeds."""
     cells = []
     for file in sorted(results.glob("learning_*.csv"), key=learning_settings):
-        img_dim, width = learning_settings(file)
+        img_dim, width, batch_size = learning_settings(file)
         for (recipe, pairs), rows in pd.read_csv(file).groupby(["recipe", "pairs"], sort=False):
             by_steps = [(steps, own) for steps, own in rows.groupby("steps")]
             last = by_steps[-1][1]
+            aucs = [f"{own.test_auc.mean():.3f}" for _, own in by_steps[:-1]] + [spread(last.test_auc)]
             cells.append(
                 [
                     recipe,
-                    f"{img_dim} px, {width:g}",
+                    f"{img_dim} px, {width:g}, {batch_size}",
                     str(pairs),
                     " / ".join(str(steps) for steps, _ in by_steps),
-                    " / ".join(f"{own.test_auc.mean():.3f}" for _, own in by_steps),
+                    " / ".join(aucs),
                     spread(last.test_chunk_auc),
                     f"{last.control_auc.mean():.2f}",
                     f"{last.distance_real.mean():.2f} and {last.distance_fake.mean():.2f}",
@@ -149,15 +150,15 @@ def learning_table(results: Path, _: str) -> str:
         "control",
         "distance of own and foreign sound",
     )
-    return markdown(("recipe", "frames, width", "pairs", *figures, "training took", "seeds"), cells)
+    return markdown(("recipe", "frames, width, batch", "pairs", *figures, "training took", "seeds"), cells)
 
 
-def learning_settings(file: Path) -> tuple[int, float]:
-    """Side of the frames in pixels and width of the network, by the name of a file."""
-    found = re.fullmatch(r"learning_(\d+)px_w([\d.]+)_.*", file.stem)
+def learning_settings(file: Path) -> tuple[int, float, int]:
+    """Side of the frames in pixels, width of the network and batch size, by the name of a file."""
+    found = re.fullmatch(r"learning_(\d+)px_w([\d.]+)_bs(\d+)_.*", file.stem)
     if not found:
         raise UserError(f"{file}: expected a name as benchmarks/learning.py gives it.")
-    return int(found[1]), float(found[2])
+    return int(found[1]), float(found[2]), int(found[3])
 
 
 def spread(values: pd.Series) -> str:
@@ -193,11 +194,11 @@ def readme_table(results: Path, _: str) -> str:
     return markdown(("command", "the paper", "ours", "hardware", "runs"), cells)
 
 
-def learning_line(results: Path, command: str, name: str, recipe: str) -> list[str]:
+def learning_line(results: Path, command: str, name: str, recipe: str, pairs: int) -> list[str]:
     """A line of the README out of what benchmarks/learning.py wrote: the last scoring of each training."""
     file = results / f"{name}.csv"
-    table = pd.read_csv(file) if file.exists() else pd.DataFrame({"recipe": []})
-    own = table[table.recipe == recipe]
+    table = pd.read_csv(file) if file.exists() else pd.DataFrame({"recipe": [], "pairs": []})
+    own = table[(table.recipe == recipe) & (table.pairs == pairs)]
     if own.empty:
         return [command, NONE, "not yet", NONE, "0"]
     last = own[own.steps == own.steps.max()]
@@ -268,9 +269,10 @@ LEARNING_ROWS = (
         "`benchmarks/learning.py`, `sync` from real videos alone",
         "learning_32px_w1_bs32_bf16",
         "sync, real videos alone",
+        450,
     ),
-    ("the same with a quarter of the width", "learning_32px_w0.25_bs32_bf16", "sync, real videos alone"),
-    ("the same with batch norm", "learning_32px_w0.25_bs32_bf16", "sync, batch norm"),
+    ("the same with a quarter of the width", "learning_32px_w0.25_bs32_bf16", "sync, real videos alone", 300),
+    ("the same with batch norm", "learning_32px_w0.25_bs32_bf16", "sync, batch norm", 300),
 )
 REAL_CLIPS_ROWS = (
     (
