@@ -491,10 +491,14 @@ def training_data(args: argparse.Namespace, per_step: int) -> TrainingData:
     """What the flags say to train on, if it fills a step of `per_step` chunks; UserError if it does not."""
     index, held_out, known = training_chunks(args.out_dir, args.val_fraction, args.pairs)
     if len(index) < per_step:
-        n_processes = per_step // (args.batch_size * args.accumulate)
+        n_batches = per_step // args.batch_size
+        most = len(index) // n_batches
+        out = f" and {len(held_out)} held out" if len(held_out) else ""
+        each = f", {n_batches} batches a step" if n_batches > 1 else ""
+        hint = f"give --batch_size {most} or less" if most > 1 else "it needs more videos"
         raise UserError(
-            f"the training split has {len(index)} chunks, a step takes {per_step} (--batch_size "
-            f"{args.batch_size}, --accumulate {args.accumulate}, {n_processes} processes); lower it."
+            f"the training split has {len(index)} chunks{out}, a step takes {per_step} (--batch_size "
+            f"{args.batch_size}{each}); {hint}, to --resume, --test and --export too."
         )
     names = AUGMENTATIONS if args.augment == [] else args.augment
     augmentation = Augmentation(names, args.img_dim) if names else None

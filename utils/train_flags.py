@@ -188,7 +188,8 @@ def method_flags(group: argparse._ArgumentGroup) -> None:
         "--preset",
         choices=PRESETS,
         default="authors",
-        help=f"values of other flags, which still win where given; sync: {preset_in_words('sync')}",
+        help=f"values of other flags, which still win where given; sync: {preset_in_words('sync')}, "
+        "the rate divided by --width",
     )
     add("--img_dim", type=number(int, 32, MAX_IMG_DIM), default=224, help="side of the frames in pixels")
     add("--net", choices=NETS, default="resnet18", help="visual stream")
@@ -325,5 +326,5 @@ def authors_flags(group: argparse._ArgumentGroup) -> None:
         "--threshold",
         type=float,
         default=0.3,
-        help="accepted without effect: ours is computed from the training videos",
+        help="accepted without effect: ours is computed, from the held-out videos if there are any",
     )

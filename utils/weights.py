@@ -162,7 +162,12 @@ def read_weights(path: Path) -> Any:
     with open_regular(path, 2**63) as file:
         head = file.read(4)
         if head != b"PK\3\4" and head[:1] != b"\x80":
-            raise ValueError("it is no file that torch.save wrote")
+            is_onnx = path.suffix == ".onnx"
+            raise ValueError(
+                "an ONNX file is for onnxruntime; give the .pth or .pth.tar that it was made from"
+                if is_onnx
+                else "it is no file that torch.save wrote"
+            )
         file.seek(0)
         try:
             _rehearse(file, path.stat().st_size)
