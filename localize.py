@@ -6,9 +6,9 @@ what can't be said.
 
 Finds and follows the faces, scores a second of each every --stride_s seconds and writes, for each video, into
 <out>/<video>/: verdict.json, timeline.png, annotated.mp4 (boxes, running curve, sound) and report.html, a
-page that holds all of it.  Over all videos: <out>/summary.csv, summary.html (of several) and proposals.json
-(for test.py --proposals).  Running it again skips what is done.  Exit status: 0, 1 if a video could not be
-judged, 2 for bad arguments.
+page that holds all of it.  Over all videos: <out>/summary.csv, summary.html (of several), proposals.json
+(for test.py --proposals) and, with --offsets, offsets.csv.  Running it again skips what is done.  Exit
+status: 0, 1 if a video could not be judged, 2 for bad arguments.
 """
 
 if __name__ == "__main__":  # before the imports, which take seconds
@@ -49,7 +49,7 @@ from verdicts.search import find_labels, search_videos
 from verdicts.words import in_capitals, is_mixed, reason_words
 
 if TYPE_CHECKING:  # what takes seconds to import waits until the arguments are read
-    from verdicts.results import Answer
+    from verdicts.results import Outcome
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -146,17 +146,17 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
 
-    def add(self, name: str, answer: "Answer | None") -> None:
+    def add(self, name: str, outcome: "Outcome | None") -> None:
         """Count a video; None: another run is at it."""
-        if answer is None:
+        if outcome is None:
             self.counts["busy"] += 1
-        elif answer.result["verdict"] is None:
+        elif outcome.result["verdict"] is None:
             self.counts["not judged"] += 1
-            self.failed[name] = answer.result
+            self.failed[name] = outcome.result
         else:
-            self.counts[answer.result["verdict"]] += 1
-            self.counts["mixed"] += is_mixed(answer.result)
-            self.counts["known"] += answer.was_known
+            self.counts[outcome.result["verdict"]] += 1
+            self.counts["mixed"] += is_mixed(outcome.result)
+            self.counts["known"] += outcome.was_known
 
     def words(self) -> str:
         n = self.counts
@@ -168,9 +168,9 @@ class Tally:
         )
 
 
-def say(answer: "Answer", as_json: bool, target: Path, brief: bool) -> None:
+def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool) -> None:
     """Print a verdict, or why there is none."""
-    result = answer.result
+    result = outcome.result
     if as_json:
         short = {key: value for key, value in result.items() if key not in ("curves", "proposals")}
         tqdm.write(json.dumps(short))
@@ -180,15 +180,15 @@ def say(answer: "Answer", as_json: bool, target: Path, brief: bool) -> None:
     else:
         spent = ", ".join(f"{stage} {s:.1f} s" for stage, s in result["seconds_spent"].items())
         where = f"{legible(str(target / (VERDICT_FILE if brief else 'report.html')))}  (time spent: {spent})"
-        before = " (judged before)" if answer.was_known else ""
+        before = " (judged before)" if outcome.was_known else ""
         title = f"{legible(result['file'])}: {in_capitals(result)}{before}"
         lines = [*reason_words(result), *result["grounds"], *result["words"]]
         tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
-def say_offsets(answer: "Answer") -> None:
+def say_offsets(outcome: "Outcome") -> None:
     """Print by how much the sound of a video is late or early, in a line, or why that is not known."""
-    result = answer.result
+    result = outcome.result
     if result["verdict"] is None:
         said = f"not judged ({result['stage']}): {legible(result['reason'])}"
     else:
@@ -213,15 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     # from here on the network is needed, which takes seconds to import
     from verdicts.detection import set_up_detector
     from verdicts.judge import Judge
-    from verdicts.results import (
-        OFFSETS,
-        SUMMARY,
-        check_out,
-        check_target,
-        judge_one,
-        write_offsets,
-        write_summary,
-    )
+    from verdicts.results import OFFSETS, SUMMARY, check_out, check_target, judge_one, write_tables
     from verdicts.scoring import JudgeSettings
     from verdicts.story import command_words
 
@@ -251,18 +243,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name
-            answer = judge_one(judge, path, name, target, true_spans.get(name))
-            tally.add(name, answer)
-            if answer and args.offsets and not args.json:
-                say_offsets(answer)
-            elif answer:
-                say(answer, args.json, target, args.brief)
+            outcome = judge_one(judge, path, name, target, true_spans.get(name))
+            tally.add(name, outcome)
+            if outcome and args.offsets and not args.json:
+                say_offsets(outcome)
+            elif outcome:
+                say(outcome, args.json, target, args.brief)
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
-        write_summary(args.out, tally.failed)
-        if args.offsets:
-            write_offsets(args.out, tally.failed)
+        write_tables(args.out, tally.failed, args.offsets)
     if len(videos) > 1 and not args.json:
         print(f"{len(videos)} videos: {tally.words()}; {args.out / (OFFSETS if args.offsets else SUMMARY)}")
     return 1 if tally.failed else 0

@@ -602,7 +602,7 @@ def store_threshold(training: Run, model: TwoStreamNet, scorer: SplitScorer, dat
         f"fake {checkpoint['mean_mds_fake']:.4f}, threshold {checkpoint['threshold']:.4f}"
     )
     training.say(f"probability of fake: {stored_calibration(checkpoint)[1]}")
-    training.say(f"held out: {held_out_words(checkpoint['record']['held_out'])}")
+    training.say(" ".join(held_out_words(checkpoint["record"]["held_out"])))
 
 
 def score_test_split(

@@ -48,9 +48,9 @@ def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame) -> HeldOut:
     scores = video_scores(chunks)
     scores = scores.assign(original=scores.video.map(originals_of(held_out)).fillna(""))
     metrics = video_metrics(scores, None, chunks)
-    clusters, interval, by = metrics["clusters"], metrics["auc_ci95_wider"], "video"
+    clusters, interval = metrics["clusters"], metrics["auc_ci95_wider"]
     if clusters and clusters["auc_ci95_wider"]:
-        interval, by = clusters["auc_ci95_wider"], clusters["by"]
+        interval = clusters["auc_ci95_wider"]
     means = mean_mds(scores)
     of_real = head_scores(scores, chunks)
     of_real = of_real[of_real.label == LABELS["real"]]
@@ -60,7 +60,6 @@ def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame) -> HeldOut:
         "is_foreign": "sound" in held_out,
         "auc": metrics["auc"],
         "auc_ci95": interval,
-        "interval_by": by,
         "mean_mds_real": means["mean_mds_real"],
         "mean_mds_fake": means["mean_mds_fake"],
         "mds_sd": pooled_sd(scores),

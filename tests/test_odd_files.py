@@ -25,7 +25,15 @@ from utils.chunkfiles import read_record, write_wav
 from utils.cli import UserError
 from utils.jsonfiles import parse_json
 from utils.tables import read_frame, read_table, write_table
-from verdicts.results import check_target, read_verdict, write_summary
+from verdicts.results import (
+    OFFSET_COLUMNS,
+    SUMMARY_COLUMNS,
+    check_out,
+    check_target,
+    read_verdict,
+    write_tables,
+)
+from verdicts.schema import VERSION
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +311,19 @@ def test_any_value_in_any_field_of_a_data_sets_records(tmp_path, clip, dataset, 
 
 # verdicts
 
+OFFSET = {
+    "offset_ms": 0.0,
+    "confidence": 1,
+    "distance": 0.5,
+    "distance_unmoved": 0.5,
+    "judged_s": 5.0,
+    "stands_out": True,
+    "agrees_if_moved": False,
+}
+ABSENT = object()  # in place of a key's value
+TRACK = {"track": 0, "speaks": True, "offset": OFFSET}
 VERDICT = {
+    "version": VERSION,
     "file": "a.mp4",
     "words": ["so"],
     "grounds": ["as"],
@@ -316,13 +336,52 @@ VERDICT = {
     "track": 0,
     "spans": [],
     "modalities": {"video": {"p_fake": 0.5}, "audio": {"p_fake": 0.5}},
-    "tracks": [],
+    "tracks": [TRACK, {**TRACK, "track": 1, "offset": None}],
+    "offset": OFFSET,
     "proposals": [[1, 0.0, 1.0]],
     "curves": [],
     "coverage": {"judged_s": 1.0, "duration_s": 1.0, "no_opinion": []},
     "seconds_spent": {"faces": 1.0},
     "identity": {},
 }
+
+
+def test_a_verdict_of_another_version_is_in_no_table(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    (tmp_path / "a.mp4" / "verdict.json").write_text(json.dumps(VERDICT | {"version": VERSION + 1}))
+    write_tables(tmp_path, {}, with_offsets=True)
+    assert read_table(tmp_path / "summary.csv") == read_table(tmp_path / "offsets.csv") == []
+
+
+def test_a_table_of_another_program_stays(tmp_path):
+    """Beside a summary.csv of localize.py's own, too."""
+    write_table(tmp_path / "summary.csv", SUMMARY_COLUMNS, [])
+    check_out(tmp_path)
+    (tmp_path / "offsets.csv").write_text("name,offset\na,1\n")
+    with pytest.raises(UserError, match="offsets.csv exists and was not written by localize.py"):
+        check_out(tmp_path)
+    write_table(tmp_path / "offsets.csv", OFFSET_COLUMNS, [])
+    respell(tmp_path / "offsets.csv", "all of it")
+    check_out(tmp_path)
+
+
+def test_what_could_not_be_judged_stays_in_the_tables(tmp_path):
+    """Also where a spreadsheet has put the columns in another order."""
+    write_table(tmp_path / "summary.csv", ("reason", "stage", "file"), [("why", "crash", "b.mp4")])
+    write_table(tmp_path / "offsets.csv", ("reason", "video"), [("crash: why", "b.mp4")])
+    (tmp_path / "a.mp4").mkdir()
+    (tmp_path / "a.mp4" / "verdict.json").write_text(json.dumps(VERDICT))
+    write_tables(tmp_path, {}, with_offsets=True)
+    table, offsets = (read_table(tmp_path / name) for name in ("summary.csv", "offsets.csv"))
+    assert [(row["file"], row["stage"], row["reason"]) for row in table] == [
+        ("a.mp4", "", ""),
+        ("b.mp4", "crash", "why"),
+    ]
+    assert [(row["video"], row["track"], row["speaks"], row["reason"]) for row in offsets] == [
+        ("a.mp4", "0", "yes", ""),
+        ("a.mp4", "1", "yes", "too little sound to move"),
+        ("b.mp4", "", "", "crash: why"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -357,19 +416,32 @@ VERDICT = {
         {"seconds_spent": {"faces": "x"}},
         {"coverage": {}},
         {"modalities": {"video": {"p_fake": 0.5}}},
+        {"offset": 7},
+        {"offset": OFFSET | {"offset_ms": "0"}},
+        {"offset": OFFSET | {"stands_out": 1}},
+        {"tracks": [1]},
+        {"tracks": None},
+        {"tracks": [TRACK | {"track": "0"}]},
+        {"tracks": [TRACK | {"speaks": None}]},
+        {"tracks": [TRACK | {"offset": {}}]},
+        {"offset": ABSENT},
+        {"tracks": ABSENT},
     ],
-    ids=str,
+    ids=lambda change: str({key: "absent" if value is ABSENT else value for key, value in change.items()}),
 )
 def test_a_foreign_verdict_is_none(tmp_path, change):
     folder = tmp_path / "a.mp4"
     folder.mkdir()
     (folder / "verdict.json").write_text(json.dumps(VERDICT))
     assert read_verdict(folder) == VERDICT
-    write_summary(tmp_path, {})
+    write_tables(tmp_path, {}, with_offsets=True)
     assert len(read_table(tmp_path / "summary.csv")) == 1
-    (folder / "verdict.json").write_text(json.dumps(VERDICT | change))
+    assert [row["offset_ms"] for row in read_table(tmp_path / "offsets.csv")] == ["0.0", ""]
+    changed = {key: value for key, value in (VERDICT | change).items() if value is not ABSENT}
+    (folder / "verdict.json").write_text(json.dumps(changed))
     assert read_verdict(folder) is None
-    write_summary(tmp_path, {})
+    write_tables(tmp_path, {}, with_offsets=True)
+    assert read_table(tmp_path / "offsets.csv") == []
     assert (
         read_table(tmp_path / "summary.csv") == []
         and json.loads((tmp_path / "proposals.json").read_text()) == {}

@@ -17,7 +17,7 @@ MAX_MOVIE_BYTES = 2**26  # of the box that describes all: an hour of pictures ta
 MAX_BOXES = 10_000  # on one level; a file in fragments has some per second
 MAX_EDITS = 100  # of a track
 EPOCH = datetime(1904, 1, 1, tzinfo=UTC)
-KINDS = {b"vide": "video", b"soun": "audio"}  # by the handler's name
+HANDLERS = {b"vide": "video", b"soun": "audio"}  # by the handler's name
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_track(parts: dict[bytes, bytes], movie_hz: int) -> TrackBoxes:
     """Read the contents of the boxes in a trak."""
     media = dict(inner_boxes(parts.get(b"mdia", b"")))
     created, modified, media_hz = read_header(media.get(b"mdhd", b""))
-    kind = KINDS.get(media.get(b"hdlr", b"")[8:12], "other")
+    kind = HANDLERS.get(media.get(b"hdlr", b"")[8:12], "other")
     edits = dict(inner_boxes(parts.get(b"edts", b""))).get(b"elst", b"")
     return TrackBoxes(kind, created, modified, read_edits(edits, movie_hz, media_hz))
 

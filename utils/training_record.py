@@ -8,7 +8,8 @@ from typing import Any, TypedDict
 
 Interval = tuple[float, float]  # its lower and its upper end
 MAX_NAMES, MAX_LETTERS = 50, 100  # of data sets, and of each name
-HEADS = ("video", "audio")
+STREAMS = ("video", "audio")
+NOTHING_KNOWN = "Nothing is known of how often this model is right"
 
 
 class HeadRecord(TypedDict):
@@ -30,11 +31,10 @@ class HeldOut(TypedDict):
     is_foreign: bool  # for fakes there are real pictures with the sound of another second
     auc: float
     auc_ci95: Interval | None  # the wider of bootstrap and DeLong's; None: not defined
-    interval_by: str  # what was taken for independent: video, or original (a real video with its fakes)
     mean_mds_real: float
     mean_mds_fake: float
     mds_sd: float | None  # pooled, of real and fake around their means; None: one video each
-    heads: dict[str, HeadRecord]  # by `HEADS`; none of a model of one stream alone
+    heads: dict[str, HeadRecord]  # by `STREAMS`; none of a model of one stream alone
 
 
 class TrainingRecord(TypedDict):
@@ -65,18 +65,17 @@ def checked_record(found: Mapping[str, Any]) -> TrainingRecord:
 
 
 def checked_held_out(found: Mapping[str, Any]) -> HeldOut:
-    by, spread = str(found["interval_by"])[:MAX_LETTERS], found["mds_sd"]
+    spread = found["mds_sd"]
     checked: HeldOut = {
         "n_real": count(found["n_real"]),
         "n_fake": count(found["n_fake"]),
         "is_foreign": bool(found["is_foreign"]),
         "auc": share(found["auc"]),
         "auc_ci95": checked_interval(found["auc_ci95"]),
-        "interval_by": by,
         "mean_mds_real": float(found["mean_mds_real"]),
         "mean_mds_fake": float(found["mean_mds_fake"]),
         "mds_sd": None if spread is None else float(spread),
-        "heads": {name: checked_head(head) for name, head in found["heads"].items() if name in HEADS},
+        "heads": {name: checked_head(head) for name, head in found["heads"].items() if name in STREAMS},
     }
     figures = [checked["mean_mds_real"], checked["mean_mds_fake"], checked["mds_sd"] or 0.0]
     if not all(map(math.isfinite, figures)) or (checked["mds_sd"] or 0) < 0:
@@ -115,17 +114,43 @@ def count(value: Any) -> int:
     return int(value)
 
 
-def held_out_words(held_out: HeldOut | None) -> str:
-    """How well a model told its held-out videos apart."""
+def held_out_words(held_out: HeldOut | None) -> list[str]:
+    """How well a model told its held-out videos apart, in sentences."""
     if held_out is None:
-        return "nothing (train.py --val_fraction does), so nothing is known of how often this model is right"
-    videos = f"{held_out['n_real']} real and {held_out['n_fake']} fake videos"
+        return [f"{NOTHING_KNOWN}: no videos were held out of its training (train.py --val_fraction)."]
     if held_out["is_foreign"]:
-        videos = f"{held_out['n_real']} real videos, with their own and with foreign sounds"
-    return f"{videos}, AUC {auc_words(held_out['auc'], held_out['auc_ci95'])}"
+        videos = (
+            f"{videos_words(held_out['n_real'], 0)}, each with its own sound and with that of another second"
+        )
+        pairs = "a foreign and an own sound"
+    else:
+        videos, pairs = videos_words(held_out["n_real"], held_out["n_fake"]), "a fake and a real video"
+    found = [
+        f"It was tested on {videos}, held out of its training: of pairs of {pairs} its score puts "
+        f"{right_words(held_out['auc'], held_out['auc_ci95'])} in the right order; guessing puts 50 %."
+    ]
+    if heads := held_out["heads"]:
+        seen = {"video": "picture", "audio": "sound"}
+        shown = [
+            f"of the {seen[name]} alone {right_words(head['auc'], head['auc_ci95'])}"
+            for name, head in heads.items()
+        ]
+        found.append(f"Its classifiers there: {', '.join(shown)}.")
+    found.append(
+        "The best state of the training was chosen by the same videos, so these figures are rather too high; "
+        "for videos of another kind they say little."
+    )
+    return found
 
 
-def auc_words(auc: float, interval: Interval | None) -> str:
-    """An AUC with its interval."""
-    known = "unknown" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-    return f"{auc:.2f} (95 % interval {known})"
+def right_words(auc: float, interval: Interval | None) -> str:
+    """An AUC as the share of pairs in the right order, with its interval."""
+    known = "unknown" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
+    return f"{100 * auc:.0f} % (AUC {auc:.2f}; 95 % interval {known})"
+
+
+def videos_words(n_real: int, n_fake: int) -> str:
+    """So many real and fake videos."""
+    if not n_fake:
+        return f"{n_real} real video{'s' if n_real != 1 else ''} and no fake"
+    return f"{n_real} real and {n_fake} fake video{'s' if n_fake != 1 else ''}"

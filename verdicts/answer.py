@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from utils.training_record import HeldOut, TrainingRecord, auc_words
+from utils.training_record import HeldOut, TrainingRecord, right_words
 from verdicts.offsets import offset_words
 from verdicts.schema import (
     ABOVE,
@@ -57,7 +57,7 @@ MAX_TURNED_DEG = 55.0
 # another, the median has 22, and generated faces 158 and more.
 MIN_SHARPNESS = 30.0
 # Real clips have 42 to 165 of 255, and a contrast of 16 and more; in a tenth of the light 4 to 17 and 2 to 7.
-MIN_BRIGHTNESS, MAX_BRIGHTNESS, MIN_CONTRAST = 25.0, 225.0, 8.0
+MIN_BRIGHTNESS, MAX_BRIGHTNESS, MIN_FACE_CONTRAST = 25.0, 225.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,12 @@ class Evidence:
 
     @property
     def side(self) -> Side:
-        return self.decisive["verdict"]
+        return self.decisive["side"]
+
+    @property
+    def faces(self) -> str:
+        """Whose seconds `judged_s` are, in words."""
+        return "a judged face that speaks" if self.someone_speaks else "a judged face"
 
     @property
     def decisive_s(self) -> float:
@@ -138,11 +143,15 @@ def shaken(verdict: VerdictWord, reasons: list[Reason], stress: Stress) -> tuple
 def why_decided(evidence: Evidence, held_out: HeldOut | None) -> Reason:
     """The reason of an answer that is one."""
     code = IS_ABOVE if evidence.side == ABOVE else IS_BELOW
-    away, near = abs(evidence.decisive["mds"] - evidence.threshold), margin(evidence.threshold, held_out)
+    mds, near, centre = evidence.decisive["mds"], margin(evidence.threshold, held_out), middle(held_out)
+    known = f"only within {near:.2g} of it would it be near"
+    if centre is not None:
+        is_same = f"{centre:.3g}" == f"{evidence.threshold:.3g}"
+        where = "it" if is_same else f"{centre:.3g}, the middle of their scores,"
+        known = f"only within {near:.2g} of {where} are held-out real and fake videos hard to tell apart"
     text = (
-        f"The score is {away:.2g} {code} the threshold; only within {near:.2g} of it are held-out real and "
-        f"fake videos hard to tell apart. {evidence.decisive_s:.1f} s were judged"
-        f"{seen_words(evidence.decisive['face'])}."
+        f"The score is {abs(mds - evidence.threshold):.2g} {code} the threshold; {known}. "
+        f"{evidence.decisive_s:.1f} s were judged{seen_words(evidence.decisive['face'])}."
     )
     return {"code": code, "text": text}
 
@@ -151,7 +160,7 @@ def seen_words(face: FaceFigures | None) -> str:
     """How well a face that has no flaw is seen."""
     if face is None:
         return ""
-    words = f" of a face of {face['size_px']:.0f} pixels that is sharp and lit well enough"
+    words = f"; the face that decides is {face['size_px']:.0f} pixels large, sharp and lit well enough"
     if face["turned"] is None:
         return f"{words}; whether it is turned away is not known (--detector yunet tells it)"
     return f"{words}, and not turned away"
@@ -166,10 +175,10 @@ def model_reasons(held_out: HeldOut | None) -> Iterator[Reason]:
         )
         yield {"code": NO_HELD_OUT, "text": text}
     elif not beats_chance(held_out["auc_ci95"]):
-        auc = auc_words(held_out["auc"], held_out["auc_ci95"])
+        right = right_words(held_out["auc"], held_out["auc_ci95"])
         text = (
-            "On its held-out videos the model was not shown to be better than guessing, which is "
-            f"{CHANCE:g}: AUC {auc}."
+            "On its held-out videos the model was not shown to be better than guessing: of pairs it puts "
+            f"{right} in the right order; guessing puts {100 * CHANCE:g} %."
         )
         yield {"code": AT_CHANCE, "text": text}
 
@@ -180,7 +189,7 @@ def beats_chance(interval: Sequence[float] | None) -> bool:
 
 
 def margin(threshold: float, held_out: HeldOut | None) -> float:
-    """How near to the threshold a score says too little.
+    """How near to the threshold, or to the middle of the held-out scores, a score says too little.
 
     If the scores of real and of fake videos are bell-shaped around their means m and n, as wide as each other
     (standard deviation s), a score that is x away from the middle of m and n is exp(x (n - m) / s²) times
@@ -188,19 +197,29 @@ def margin(threshold: float, held_out: HeldOut | None) -> float:
     `NARROW` of the threshold.
     """
     narrow = NARROW * abs(threshold)
-    if held_out is None or held_out["mds_sd"] is None:
+    if held_out is None or held_out["mds_sd"] is None or middle(held_out) is None:
         return narrow
     apart = held_out["mean_mds_fake"] - held_out["mean_mds_real"]
-    return max(narrow, held_out["mds_sd"] ** 2 * math.log(NEAR_ODDS) / apart) if apart > 0 else narrow
+    return max(narrow, held_out["mds_sd"] ** 2 * math.log(NEAR_ODDS) / apart)
+
+
+def middle(held_out: HeldOut | None) -> float | None:
+    """The score around which held-out real and fake videos are hard to tell apart; None: not known."""
+    if held_out is None or held_out["mds_sd"] is None:
+        return None
+    real, fake = held_out["mean_mds_real"], held_out["mean_mds_fake"]
+    return (real + fake) / 2 if fake > real else None
 
 
 def near_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reason]:
-    """A score near the threshold."""
-    near = margin(evidence.threshold, held_out)
-    if abs(evidence.decisive["mds"] - evidence.threshold) < near:
-        known = "" if held_out is None else ", where held-out real and fake videos are hard to tell apart"
-        text = f"The score lies within {near:.2g} of the threshold{known}."
-        yield {"code": NEAR_THRESHOLD, "text": text}
+    """A score near the threshold, or near the middle of the held-out scores, wherever the threshold lies."""
+    mds, near, centre = evidence.decisive["mds"], margin(evidence.threshold, held_out), middle(held_out)
+    of_threshold = abs(mds - evidence.threshold) < near
+    of_middle = centre is not None and abs(mds - centre) < near
+    if of_threshold or of_middle:
+        where = "the threshold" if of_threshold else f"{centre:.3g}, the middle of the held-out scores"
+        known = ", where held-out real and fake videos are hard to tell apart" if of_middle else ""
+        yield {"code": NEAR_THRESHOLD, "text": f"The score lies within {near:.2g} of {where}{known}."}
 
 
 def head_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reason]:
@@ -230,7 +249,8 @@ def sound_reasons(evidence: Evidence) -> Iterator[Reason]:
         yield {"code": SOUND_MOVED, "text": offset_words(evidence.offset)}
     if not evidence.someone_speaks:
         text = (
-            "No face shows evidence of speech, so lips and sound need not agree: the voice may be another's."
+            "No judged face shows evidence of speech, so lips and sound need not agree: the voice may be "
+            "another's."
         )
         yield {"code": NOBODY_SPEAKS, "text": text}
 
@@ -238,14 +258,16 @@ def sound_reasons(evidence: Evidence) -> Iterator[Reason]:
 def coverage_reasons(evidence: Evidence, rules: Rules) -> Iterator[Reason]:
     """Too little of the video, or of the face that decides."""
     if evidence.decisive_s < rules.min_judged_s:
+        whose = "the face that decides" if evidence.side == ABOVE else evidence.faces
         text = (
-            f"Only {evidence.decisive_s:.1f} s could be judged, expected at least {rules.min_judged_s:g} s "
+            f"Only {evidence.decisive_s:.1f} s show {whose}, expected at least {rules.min_judged_s:g} s "
             "(--min_judged_s)."
         )
         yield {"code": FEW_SECONDS, "text": text}
     if evidence.judged_s < rules.min_share * evidence.duration_s:
+        share = evidence.judged_s / evidence.duration_s
         text = (
-            f"Only {100 * evidence.judged_s / evidence.duration_s:.0f} % of the video could be judged, "
+            f"Only {100 * share:.0f} % of the video shows {evidence.faces}, "
             f"expected at least {100 * rules.min_share:g} % (--min_share)."
         )
         yield {"code": SMALL_SHARE, "text": text}
@@ -266,10 +288,10 @@ def face_reasons(face: FaceFigures | None) -> Iterator[Reason]:
     if face["sharpness"] < MIN_SHARPNESS:
         text = f"The face is blurred: sharpness {face['sharpness']:.0f}, expected at least {MIN_SHARPNESS:g}."
         yield {"code": BLURRED_FACE, "text": text}
-    if not MIN_BRIGHTNESS <= face["brightness"] <= MAX_BRIGHTNESS or face["contrast"] < MIN_CONTRAST:
+    if not MIN_BRIGHTNESS <= face["brightness"] <= MAX_BRIGHTNESS or face["contrast"] < MIN_FACE_CONTRAST:
         text = (
             f"The face is badly lit: brightness {face['brightness']:.0f} of 255, contrast "
             f"{face['contrast']:.0f}; expected {MIN_BRIGHTNESS:g} to {MAX_BRIGHTNESS:g}, and at least "
-            f"{MIN_CONTRAST:g}."
+            f"{MIN_FACE_CONTRAST:g}."
         )
         yield {"code": BADLY_LIT_FACE, "text": text}

@@ -1,6 +1,5 @@
 """What is known of a model: its network, its threshold and where that is from, its training."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,9 @@ from utils.calibration import Calibration, calibrated
 from utils.checkpoint import FOREIGN, Checkpoint, stored_threshold, threshold_videos
 from utils.cli import UserError
 from utils.files import file_digest
-from utils.training_record import HeldOut, TrainingRecord
+from utils.training_record import NOTHING_KNOWN, TrainingRecord, held_out_words, videos_words
 
 GIVEN = "given on the command line"
-NOTHING_KNOWN = "Nothing is known of how often this model is right"
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,7 @@ class ModelFacts:
     config: dict  # arguments of `TwoStreamNet`
     sha256: str  # of its file
     threshold: float  # dissimilarity from which on a video, or a moment, counts as fake
+    own_threshold: float | None  # the model's, also where another one is given; None: it has none
     threshold_origin: str  # in words
     known_videos: str  # those that the means below are of, in words
     epochs: int | None  # of its training
@@ -54,14 +53,9 @@ class ModelFacts:
         """
         if self.record is None:
             return [f"{NOTHING_KNOWN}: its file does not say what it was trained and tested on."]
-        found = [trained_on(self.record)]
-        if self.record["held_out"] is None:
-            found.append(
-                f"{NOTHING_KNOWN}: no videos were held out of its training (train.py --val_fraction)."
-            )
-            return found
-        found += tested_on(self.record["held_out"])
-        if (p_fake := self.p_fake(mds)) is not None:
+        held_out = self.record["held_out"]
+        found = [trained_on(self.record), *held_out_words(held_out)]
+        if held_out and (p_fake := self.p_fake(mds)) is not None:
             found.append(
                 f"Of videos like the held-out ones, as many fake as real, {100 * p_fake:.0f} % of those with "
                 "this score would be fake. Of other videos that says nothing."
@@ -101,16 +95,18 @@ def read_facts(checkpoint: Checkpoint, path: Path, threshold: float | None) -> M
     Raises:
         UserError: there is none.
     """
-    stored, origin = stored_threshold(checkpoint) if threshold is None else (threshold, GIVEN)
-    if stored is None:
+    own, origin = stored_threshold(checkpoint)
+    used = own if threshold is None else threshold
+    if used is None:
         raise UserError(
             f"{path} holds no threshold; give one with --threshold, for example of a test on known videos."
         )
     return ModelFacts(
         config=checkpoint["config"],
         sha256=file_digest(path),
-        threshold=stored,
-        threshold_origin=origin,
+        threshold=used,
+        own_threshold=own,
+        threshold_origin=origin if threshold is None else GIVEN,
         known_videos=threshold_videos(checkpoint).split(",")[0],
         epochs=checkpoint.get("epoch"),
         mean_mds_real=checkpoint.get("mean_mds_real"),
@@ -124,43 +120,3 @@ def trained_on(record: TrainingRecord) -> str:
     """The videos of a training, in a sentence."""
     names = f" ({', '.join(record['data_sets'])})" if record["data_sets"] else ""
     return f"The model was trained on {videos_words(record['n_real'], record['n_fake'])}{names}."
-
-
-def tested_on(held_out: HeldOut) -> list[str]:
-    """How well a model told its held-out videos apart, in sentences."""
-    if held_out["is_foreign"]:
-        videos = (
-            f"{videos_words(held_out['n_real'], 0)}, each with its own sound and with that of another second"
-        )
-        pairs = "a foreign and an own sound"
-    else:
-        videos, pairs = videos_words(held_out["n_real"], held_out["n_fake"]), "a fake and a real video"
-    found = [
-        f"It was tested on {videos}, held out of its training: of pairs of {pairs} its score puts "
-        f"{right_words(held_out['auc'], held_out['auc_ci95'])} in the right order; guessing puts 50 %."
-    ]
-    if heads := held_out["heads"]:
-        seen = {"video": "picture", "audio": "sound"}
-        shown = [
-            f"of the {seen[name]} alone {right_words(head['auc'], head['auc_ci95'])}"
-            for name, head in heads.items()
-        ]
-        found.append(f"Its classifiers there: {', '.join(shown)}.")
-    found.append(
-        "The best state of the training was chosen by the same videos, so these figures are rather too high; "
-        "for videos of another kind they say little."
-    )
-    return found
-
-
-def right_words(auc: float, interval: Sequence[float] | None) -> str:
-    """An AUC as the share of pairs in the right order, with its interval."""
-    known = "unknown" if interval is None else f"{100 * interval[0]:.0f} to {100 * interval[1]:.0f} %"
-    return f"{100 * auc:.0f} % (AUC {auc:.2f}; 95 % interval {known})"
-
-
-def videos_words(n_real: int, n_fake: int) -> str:
-    """So many real and fake videos."""
-    if not n_fake:
-        return f"{n_real} real video{'s' if n_real != 1 else ''} and no fake"
-    return f"{n_real} real and {n_fake} fake video{'s' if n_fake != 1 else ''}"

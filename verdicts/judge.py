@@ -193,7 +193,9 @@ class Judge:
             if self._settings.check_maps and seconds:
                 map_check = {"map_check": self._scorer.compare_maps(source, found.tracks, seconds)}
             facts, rules = self._facts, self._settings.rules
-            findings = give_verdict(tracks, found.n_frames, facts.threshold, facts.record, rules)
+            findings = give_verdict(
+                tracks, found.n_frames, facts.threshold, facts.record, rules, facts.own_threshold
+            )
             findings["coverage"]["warnings"] = [*source.warnings, *found.warnings]
             clock.lap("network")
             stressed: Stressed = {}

@@ -16,6 +16,7 @@ from utils.mfcc import chunk_mfcc
 from utils.sound import Sound
 from verdicts.offsets import SHIFTS
 
+BLOCK = 6  # windows through the network at a time, at least
 SILENT_PEAK = 32768 * 10 ** (SILENCE_DBFS / 20)  # a chunk without a louder sample is silent
 
 
@@ -59,13 +60,17 @@ class SoundEmbedder:
 
 
 def distances_of_shifts(
-    embedder: SoundEmbedder, sound: Sound, first_frames: Sequence[Sequence[int]], pictures: Sequence[Tensor]
+    embedder: SoundEmbedder,
+    sound: Sound,
+    first_frames: Sequence[Sequence[int]],
+    pictures: Sequence[Tensor],
+    block: int = BLOCK,
 ) -> list[np.ndarray]:
     """How far the picture of each chunk is from the sound at each shift.
 
     Args:
         first_frames: of the chunks of each track, in the video. `pictures`: their embeddings, (n, D) of each
-            track.
+            track. `block`: how many windows are embedded at a time, all that begin in so many frames.
 
     Returns:
         Of each track (31, n) float64, at `offsets.SHIFTS`, NaN where there is no sound.
@@ -74,13 +79,15 @@ def distances_of_shifts(
     chunks = sorted(
         (first, track, i) for track, own in enumerate(first_frames) for i, first in enumerate(own)
     )
-    windows: dict[
-        int, Tensor | None
-    ] = {}  # those that the chunks at hand need: an hour's would fill the memory
+    # by block, those that the chunks at hand need: an hour's would fill the memory
+    blocks: dict[int, dict[int, Tensor | None]] = {}
     for first, track, i in chunks:
         needed = (first + SHIFTS).tolist()
-        windows = {frame: window for frame, window in windows.items() if frame >= needed[0]}
-        windows |= embedder.embed(sound, [frame for frame in needed if frame not in windows])
+        blocks = {
+            k: blocks[k] if k in blocks else embedder.embed(sound, range(k * block, (k + 1) * block))
+            for k in range(needed[0] // block, needed[-1] // block + 1)
+        }
+        windows = {frame: window for own in blocks.values() for frame, window in own.items()}
         at = [k for k, frame in enumerate(needed) if windows[frame] is not None]
         if at:
             sounds = torch.stack([window for k in at if (window := windows[needed[k]]) is not None])

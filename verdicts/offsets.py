@@ -19,7 +19,7 @@ MAX_SHIFT = 15  # frames that the sound is moved at most
 SHIFTS = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
 MS_PER_FRAME = 1000 / FPS
 MIN_CHUNKS = 2  # that a point of the curve needs
-MIN_SHARE = 0.5  # of the chunks of the point that has most
+MIN_HEARD = 0.5  # share of the chunks of the point that has most
 # SyncNet's confidence, in thresholds, above which a shift stands out; see docs/verdicts.md for its measure
 MIN_CONFIDENCE = 0.65
 MIN_SECONDS = 4  # in fewer, a foreign sound fits too well at some shift by chance
@@ -39,12 +39,12 @@ def mean_curve(distances: np.ndarray) -> np.ndarray:
         distances: (31, n) float64, of n chunks at `SHIFTS`, NaN where there is no sound.
 
     Returns:
-        (31,) float64, NaN where fewer than `MIN_CHUNKS` chunks, or `MIN_SHARE` of those of the best point,
+        (31,) float64, NaN where fewer than `MIN_CHUNKS` chunks, or `MIN_HEARD` of those of the best point,
         can be heard.
     """
     is_heard = np.isfinite(distances)
     n_heard = is_heard.sum(1)
-    is_point = n_heard >= max(MIN_CHUNKS, MIN_SHARE * n_heard.max(initial=0))
+    is_point = n_heard >= max(MIN_CHUNKS, MIN_HEARD * n_heard.max(initial=0))
     curve = np.full(len(distances), np.nan)
     is_used = is_heard[is_point].any(0)
     if not is_used.any():
@@ -58,19 +58,20 @@ def mean_curve(distances: np.ndarray) -> np.ndarray:
     return curve
 
 
-def find_offset(distances: Sequence[np.ndarray], n_seconds: int, threshold: float) -> Offset | None:
+def find_offset(
+    distances: Sequence[np.ndarray], judged_s: float, threshold: float, own_threshold: float | None = None
+) -> Offset | None:
     """By how much the sound of a video lies beside its picture.
 
     Args:
-        distances: of each track, see `mean_curve`.
-        n_seconds: that they are of; chunks may overlap.
+        distances: of each of at least one track, see `mean_curve`.
+        judged_s: seconds of the video that they are of.
         threshold: dissimilarity from which on lips and sound do not agree.
+        own_threshold: the model's, in which the confidence is measured; None: `threshold`, it has none.
 
     Returns:
         None if the sound can't be heard at every shift, as in a video of hardly more than a second.
     """
-    if not distances:
-        return None
     together = np.concatenate(distances, 1)
     curve = mean_curve(together)
     if np.isnan(curve).any():
@@ -79,15 +80,17 @@ def find_offset(distances: Sequence[np.ndarray], n_seconds: int, threshold: floa
     shift, lowest = int(SHIFTS[best]), float(curve[best])
     confidence = float(np.median(curve)) - lowest
     is_moved = TOLERANCE < abs(shift) < MAX_SHIFT  # at an end the true minimum may lie beyond it
-    is_clear = n_seconds >= MIN_SECONDS and confidence >= MIN_CONFIDENCE * threshold
+    floor = MIN_CONFIDENCE * (threshold if own_threshold is None else own_threshold)
+    is_clear = judged_s >= MIN_SECONDS and confidence >= floor
     return {
         "offset_ms": round(shift * MS_PER_FRAME, 1),
         "confidence": round(confidence, 6),
+        "confidence_floor": round(floor, 6),
         "distance": round(lowest, 6),
         "distance_unmoved": round(unmoved, 6),
         "curve_ms": (SHIFTS * MS_PER_FRAME).round(1).tolist(),
         "curve": curve.round(6).tolist(),
-        "n_seconds": n_seconds,
+        "judged_s": round(judged_s, 3),
         "stands_out": is_clear,
         "agrees_if_moved": is_moved and is_clear and lowest < threshold <= unmoved,
     }
@@ -98,10 +101,10 @@ def offset_words(offset: Offset | None) -> str:
     if offset is None:
         return "Whether the sound is late or early can't be said: too little of it can be heard moved."
     ms, agrees = offset["offset_ms"], offset["agrees_if_moved"]
-    if offset["n_seconds"] < MIN_SECONDS:
+    if offset["judged_s"] < MIN_SECONDS:
         return (
             f"Whether the sound is late or early can't be said: to move it takes {MIN_SECONDS} seconds, and "
-            f"there are {offset['n_seconds']}."
+            f"there are {offset['judged_s']:.3g}."
         )
     if not offset["stands_out"]:
         return (
@@ -136,7 +139,7 @@ class OffsetPlot(TypedDict):
     best_y: float
     best: str
     anchor: str  # of the text at the lowest point: it must not leave the drawing
-    n_seconds: int
+    judged_s: str
     confidence: str
     floor: str
 
@@ -164,7 +167,7 @@ def plot_offset(offset: Offset, threshold: float) -> OffsetPlot:
         "best_y": float(y[best]),
         "best": f"{offset['offset_ms']:+.0f} ms",
         "anchor": "start" if share < 0.2 else "end" if share > 0.8 else "middle",
-        "n_seconds": offset["n_seconds"],
+        "judged_s": f"{offset['judged_s']:.3g}",
         "confidence": f"{offset['confidence']:.3g}",
-        "floor": f"{MIN_CONFIDENCE * threshold:.3g}",
+        "floor": f"{offset['confidence_floor']:.3g}",
     }

@@ -12,18 +12,18 @@ from urllib.parse import quote
 from utils.cli import legible
 from utils.pages import write_page
 from verdicts.page import FACE_FILE, PAGE_FILE
-from verdicts.schema import VERDICT_FILE
+from verdicts.schema import ABOVE, BELOW, UNDECIDED, VERDICT_FILE
 
 OVERVIEW = "summary.html"
 TEMPLATE = Path(__file__).parent / "templates" / "summary.html"
-# what is said of a video, by what summary.csv says: the kind by which it is filtered, and words
-ANSWERS = {
-    "above the threshold": ("above", "▲ at or above"),
-    "below the threshold": ("below", "▽ below"),
-    "undecided": ("undecided", "? undecided"),
+# what is said of a video, by what summary.csv says: the filter that shows it, and words
+LABELS_OF = {
+    ABOVE: ("above", "▲ at or above"),
+    BELOW: ("below", "▽ below"),
+    UNDECIDED: ("undecided", "? undecided"),
     "": ("none", "✕ not judged"),
 }
-KINDS = {"above": "at or above", "below": "below", "undecided": "undecided", "none": "not judged"}
+FILTERS = {"above": "at or above", "below": "below", "undecided": "undecided", "none": "not judged"}
 
 
 class OverviewRow(TypedDict):
@@ -32,7 +32,7 @@ class OverviewRow(TypedDict):
     name: str
     link: str  # to its own page, an address relative to this page; empty where it has none
     face: str  # to the picture of the face that decides, likewise
-    kind: str  # a key of `KINDS`
+    kind: str  # a key of `FILTERS`
     answer: str
     mds: str
     threshold: str
@@ -47,15 +47,15 @@ def write_overview(out: Path, columns: Sequence[str], rows: Sequence[Sequence]) 
     """Write the page over the rows of summary.csv, beside it; UserError if it can't be written."""
     shown = [overview_row(out, dict(zip(columns, row, strict=True))) for row in rows]
     counts = Counter(row["kind"] for row in shown)
-    kinds = [(kind, words, counts[kind]) for kind, words in KINDS.items() if counts[kind]]
+    kinds = [(kind, words, counts[kind]) for kind, words in FILTERS.items() if counts[kind]]
     write_page(out / OVERVIEW, TEMPLATE, title=f"{len(shown):,} videos", rows=shown, kinds=kinds)
 
 
 def overview_row(out: Path, row: dict) -> OverviewRow:
     """A row of summary.csv as the page shows it."""
     name = row["file"]
-    kind, answer = ANSWERS[row["verdict"]]
-    if kind == "below" and row["spans"]:
+    kind, answer = LABELS_OF[row["verdict"]]
+    if row["side"] == BELOW and row["spans"]:
         answer += ", with parts above"
     return {
         "name": legible(name),

@@ -15,7 +15,7 @@ from utils.cli import legible
 from utils.files import replacing
 from utils.pages import data_uri, write_page
 from verdicts.offsets import offset_words, plot_offset
-from verdicts.schema import Looks, TrackVerdict, Verdict
+from verdicts.schema import ABOVE, BELOW, UNDECIDED, Looks, TrackVerdict, Verdict
 from verdicts.scoring import ScoredVideo, Second
 from verdicts.story_rows import story_rows
 from verdicts.timeline import MAX_NAMED, DrawnCurve, DrawnLine, Spans, page_curve
@@ -91,6 +91,9 @@ def write_verdict_page(
     write_page(
         folder / PAGE_FILE,
         TEMPLATE,
+        ABOVE=ABOVE,
+        BELOW=BELOW,
+        UNDECIDED=UNDECIDED,
         title=f"{name}: {in_capitals(verdict)}",
         name=name,
         mds_text=mds_text,
@@ -132,17 +135,12 @@ def legend_of(curve: DrawnCurve, decisive: int) -> list[DrawnLine]:
 
 def arrange_faces(verdict: Verdict, faces: Mapping[int, bytes]) -> Faces:
     """Those who speak before those who do not, the most dissonant ones first."""
-    tracks = sorted(verdict["tracks"], key=lambda track: (not speaks(track), -track["mds"]))
+    tracks = sorted(verdict["tracks"], key=lambda track: (not track["speaks"], -track["mds"]))
     shown, rest = tracks[:MAX_FACES], tracks[MAX_FACES:]
-    speaking, others = ([track for track in shown if speaks(track) == is_so] for is_so in (True, False))
+    speaking, others = ([track for track in shown if track["speaks"] == is_so] for is_so in (True, False))
     groups = [("Speaking" if others else "", speaking), ("Not speaking, as far as can be seen", others)]
     uris = {track: data_uri(jpeg, "image/jpeg") for track, jpeg in faces.items()}
     return Faces([(title, group) for title, group in groups if group], rest, uris)
-
-
-def speaks(track: TrackVerdict) -> bool:
-    """Whether a face speaks; where nobody has asked, it counts as one that does."""
-    return bool(track.get("speaks", True))
 
 
 def facts_of(verdict: Verdict, training: str) -> dict[str, str]:
@@ -166,7 +164,7 @@ def draw_pictures(scored: ScoredVideo, threshold: float) -> Pictures:
     """The pictures of a video for its page."""
     cards = make_cards(scored.seconds, scored.writers, threshold)
     judged = [track for track in scored.tracks if len(track.scores)]
-    shown = sorted(judged, key=lambda track: -track.means[0])[:MAX_FACES]
+    shown = sorted(judged, key=lambda track: (not track.speaks, -track.means[0]))[:MAX_FACES]
     faces = {track.number: draw_face(scored.writers[track.number]) for track in shown}
     return Pictures(cards, len(scored.seconds) - len(cards), faces)
 

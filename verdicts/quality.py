@@ -13,7 +13,7 @@ from verdicts.schema import FaceFigures
 from verdicts.verdict import TrackScores
 
 SIDE_PX = 112  # at which crops are looked at, so that figures do not depend on the video's size
-FACE = np.s_[10:78, 20:92]  # rows and columns of the face within that
+FACE_PART = np.s_[10:78, 20:92]  # rows and columns of the face within that
 EVERY_FRAMES = FPS // 2
 MAX_LOOKS = 60  # at a track; of a longer one evenly spread
 # Distance of the eyes over that of eyes and mouth, of a face that looks into the camera: real clips have 0.9
@@ -68,7 +68,7 @@ def light_of(crop: np.ndarray) -> tuple[float, float, float]:
     a crop (H, W, 3) uint8 BGR.
     """
     grey = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
-    face = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)[FACE]
+    face = cv2.resize(grey, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)[FACE_PART]
     return float(cv2.Laplacian(face, cv2.CV_64F).var()), float(face.mean()), float(face.std())
 
 

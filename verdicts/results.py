@@ -17,6 +17,7 @@ from utils.files import MAX_RECORD_BYTES, discard
 from utils.jsonfiles import checked_spans, load_json, write_json
 from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
+from verdicts.answer import STRESS
 from verdicts.judge import Judge, Question
 from verdicts.overview import OVERVIEW, write_overview
 from verdicts.schema import (
@@ -37,8 +38,9 @@ SUMMARY, PROPOSALS, OFFSETS = "summary.csv", "proposals.json", "offsets.csv"
 FIGURE_COLUMNS = ("mds", "threshold", "spans", "p_fake_video", "p_fake_audio", "judged_s", "duration_s")
 SUMMARY_COLUMNS = ("file", "verdict", "reasons", "side", *FIGURE_COLUMNS, "stage", "reason")
 FIRST_COLUMNS = ("file", "verdict", *FIGURE_COLUMNS, "stage", "reason")  # of a first version's summary.csv
-OFFSET_FIGURES = ("offset_ms", "confidence", "distance_unmoved", "distance", "n_seconds")
-OFFSET_COLUMNS = ("video", "track", "speaks", *OFFSET_FIGURES, "stands_out", "agrees_if_moved", "reason")
+OFFSET_FIGURES = ("offset_ms", "confidence", "distance_unmoved", "distance", "judged_s")
+OFFSET_ANSWERS = ("stands_out", "agrees_if_moved")
+OFFSET_COLUMNS = ("video", "track", "speaks", *OFFSET_FIGURES, *OFFSET_ANSWERS, "reason")
 
 
 # what is there
@@ -93,6 +95,22 @@ def is_answered(known: Any) -> bool:
         and all(isinstance(known[key], list) for key in ("reasons", "grounds"))
         and bool(known["reasons"])
         and all(isinstance(text, str) for text in texts)
+        and is_offset(known["offset"])
+        and isinstance(known["tracks"], list)
+        and all(is_track(track) for track in known["tracks"])
+    )
+
+
+def is_track(known: Any) -> bool:
+    """Whether what is said of a track is, as far as it is used here; any error: it is not."""
+    return type(known["track"]) is int and type(known["speaks"]) is bool and is_offset(known["offset"])
+
+
+def is_offset(known: Any) -> bool:
+    """Whether a value out of a file is an offset, or None; any error: it is not."""
+    return known is None or (
+        all(type(known[figure]) in (int, float) for figure in OFFSET_FIGURES)
+        and all(type(known[answer]) is bool for answer in OFFSET_ANSWERS)
     )
 
 
@@ -114,26 +132,38 @@ def check_out(out: Path) -> None:
     """UserError if the tables over all videos would take the place of something else."""
     if os.path.lexists(out) and not out.is_dir():
         raise UserError(f"--out {out} is no folder.")
-    summary, is_ours = out / SUMMARY, False
-    if summary.is_file():
-        with read_text(summary) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
-            first_line = file.readline(1000).rstrip("\r\n,")
-        is_ours = first_line in (",".join(columns) for columns in (SUMMARY_COLUMNS, FIRST_COLUMNS))
-    for path in (summary, out / PROPOSALS, out / OVERVIEW, out / OFFSETS):
-        if os.path.lexists(path) and not is_ours:
+    is_ours = dict.fromkeys(
+        (SUMMARY, PROPOSALS, OVERVIEW), has_header(out / SUMMARY, SUMMARY_COLUMNS, FIRST_COLUMNS)
+    )
+    is_ours[OFFSETS] = has_header(out / OFFSETS, OFFSET_COLUMNS)
+    for name, known in is_ours.items():
+        if os.path.lexists(out / name) and not known:
             what = "exists and was not written by localize.py, which would overwrite it"
-            raise UserError(f"{path} {what}; name another --out.")
+            raise UserError(f"{out / name} {what}; name another --out.")
 
 
-def answers(known: Mapping[str, Any], asked: Identity) -> bool:
-    """Whether a result with the identity `known` is also the answer to `asked`, which may ask for less."""
+def has_header(path: Path, *headers: Sequence[str]) -> bool:
+    """Whether a file is there and begins with one of the headers."""
+    if not path.is_file():
+        return False
+    with read_text(path) as file:  # a spreadsheet may have kept it, with commas at the ends of lines
+        return file.readline(1000).rstrip("\r\n,") in map(",".join, headers)
+
+
+def still_holds(result: Verdict | Failure, asked: Identity) -> bool:
+    """Whether a result of an earlier run is what another run would find, which may ask for less."""
+    if result.get("version") != VERSION:
+        return False
+    known: Mapping[str, Any] = result["identity"]
+    reasons = [] if result["verdict"] is None else result["reasons"]
+    is_shaken = STRESS in [reason["code"] for reason in reasons]
     free = {"brief", "check_maps", "stress"} | ({"true_spans"} if asked["brief"] else set())
     is_same = all(known.get(key) == asked.get(key) for key in (known.keys() | asked.keys()) - free)
     return (
         is_same
         and known.get("brief") in (False, asked["brief"])
         and known.get("check_maps") in (True, asked["check_maps"])
-        and known.get("stress") in (True, asked["stress"])
+        and (known.get("stress") == asked["stress"] or (known.get("stress") is True and not is_shaken))
     )
 
 
@@ -141,7 +171,7 @@ def answers(known: Mapping[str, Any], asked: Identity) -> bool:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Outcome:
     """What became of a video."""
 
     result: Verdict | Failure
@@ -150,7 +180,7 @@ class Answer:
 
 def judge_one(
     judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None
-) -> Answer | None:
+) -> Outcome | None:
     """The verdict on a video, which is in its folder then, or why there is none. None: another run is at it.
 
     Raises:
@@ -164,19 +194,19 @@ def judge_one(
         known, question = read_verdict(target), None
         try:
             question = judge.ask(path, name, true_spans)
-            if known and known.get("version") == VERSION and answers(known["identity"], question.identity):
-                return Answer(known, was_known=True)
+            if known and still_holds(known, question.identity):
+                return Outcome(known, was_known=True)
             probe(path)
             verdict = judge.judge(question, new_folder(work / "result"), new_folder(work / "scratch"))
             put(verdict, work / "result", target, work)
-            return Answer(verdict, was_known=False)
+            return Outcome(verdict, was_known=False)
         except UserError:
             raise
         except Exception as error:  # whatever one odd video does, the others go on
             raise_if_all_fail(error, name, target)
             failure = failure_of(error, name)
             note_failure(failure, known, question, target, work)
-            return Answer(failure, was_known=False)
+            return Outcome(failure, was_known=False)
 
 
 @contextlib.contextmanager
@@ -240,48 +270,57 @@ def note_failure(
 # all videos
 
 
-def write_summary(out: Path, failed: Mapping[str, Failure]) -> None:
+def write_tables(out: Path, failed: Mapping[str, Failure], with_offsets: bool = False) -> None:
     """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be
-    judged, now or before; for several videos summary.html, too.
+    judged, now or before; for several videos summary.html, too, and offsets.csv if that is asked for.
     """
-    results = dict(all_results(out))
+    verdicts = dict(all_results(out))
+    results = verdicts | dict(failed)
     failed_before = [row for row in read_table(out / SUMMARY) if row.get("stage")]
-    before = {row["file"]: [row.get(column, "") for column in SUMMARY_COLUMNS] for row in failed_before}
-    rows = before | {name: summary_row(name, result) for name, result in (results | dict(failed)).items()}
-    table = [row for _, row in sorted(rows.items())]
+    rows = {row["file"]: row for row in failed_before}
+    rows |= {name: summary_row(name, result) for name, result in results.items()}
+    table = in_columns(SUMMARY_COLUMNS, [row for _, row in sorted(rows.items())])
     write_table(out / SUMMARY, SUMMARY_COLUMNS, table)
     if len(table) > 1:
         write_overview(out, SUMMARY_COLUMNS, table)
     proposals = {
-        name: result["proposals"] for name, result in results.items() if result["verdict"] is not None
+        name: result["proposals"] for name, result in verdicts.items() if result["verdict"] is not None
     }
     write_json(out / PROPOSALS, proposals)
+    if with_offsets:
+        write_offsets(out, results)
 
 
-def write_offsets(out: Path, failed: Mapping[str, Failure]) -> None:
-    """Write offsets.csv of all results in `out`, and of videos that could not be judged, now or before."""
-    results = dict(all_results(out)) | dict(failed)
-    before = {row["video"]: list(row.values()) for row in read_table(out / OFFSETS) if not row.get("track")}
-    rows = [row for name, row in before.items() if name not in results]
-    rows += [row for name, result in results.items() for row in offset_rows(name, result)]
-    write_table(out / OFFSETS, OFFSET_COLUMNS, sorted(rows, key=lambda row: (row[0], int(row[1] or 0))))
+def write_offsets(out: Path, results: Mapping[str, Verdict | Failure]) -> None:
+    """Write offsets.csv of results, and of videos that could not be judged before."""
+    failed_before = [row for row in read_table(out / OFFSETS) if not row.get("track")]
+    rows = {row["video"]: [row] for row in failed_before}
+    rows |= {name: offset_rows(name, result) for name, result in results.items()}
+    table = [row for _, of_video in sorted(rows.items()) for row in of_video]
+    write_table(out / OFFSETS, OFFSET_COLUMNS, in_columns(OFFSET_COLUMNS, table))
 
 
-def offset_rows(name: str, result: Verdict | Failure) -> list[list]:
+def in_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[list]:
+    """Rows by column as lists; what a row lacks is empty."""
+    return [[row.get(column, "") for column in columns] for row in rows]
+
+
+def offset_rows(name: str, result: Verdict | Failure) -> list[dict[str, Any]]:
     """The rows of offsets.csv of one video, one for each track, or one that says why there is none."""
     if result["verdict"] is None:
-        return [[name, *[""] * 9, f"{result['stage']}: {result['reason']}"]]
-    return [offset_row(name, track) for track in result["tracks"]]
+        return [{"video": name, "reason": f"{result['stage']}: {result['reason']}"}]
+    tracks = sorted(result["tracks"], key=lambda track: track["track"])
+    return [offset_row(name, track) for track in tracks]
 
 
-def offset_row(name: str, track: TrackVerdict) -> list:
+def offset_row(name: str, track: TrackVerdict) -> dict[str, Any]:
     """A row of offsets.csv."""
-    offset, whose = track["offset"], [name, str(track["track"]), yes_no(track["speaks"])]
-    if offset is None:
-        return [*whose, *[""] * 7, "too little sound to move"]
-    answers = [yes_no(offset["stands_out"]), yes_no(offset["agrees_if_moved"])]
-    figures = (offset["offset_ms"], offset["confidence"], offset["distance_unmoved"], offset["distance"])
-    return [*whose, *figures, offset["n_seconds"], *answers, ""]
+    whose = {"video": name, "track": track["track"], "speaks": yes_no(track["speaks"])}
+    if (offset := track["offset"]) is None:
+        return whose | {"reason": "too little sound to move"}
+    found: Mapping[str, Any] = offset
+    figures = {column: found[column] for column in OFFSET_FIGURES}
+    return whose | figures | {column: yes_no(found[column]) for column in OFFSET_ANSWERS}
 
 
 def yes_no(is_so: bool) -> str:
@@ -289,33 +328,30 @@ def yes_no(is_so: bool) -> str:
 
 
 def all_results(out: Path) -> Iterator[tuple[str, Verdict | Failure]]:
-    """The results below a folder, by the names of their folders; none of a first version."""
+    """The results below a folder, by the names of their folders; none of another version."""
     for folder, subfolders, files in os.walk(out):
         subfolders[:] = sorted(subfolder for subfolder in subfolders if not subfolder.startswith("."))
         if VERDICT_FILE in files and (result := read_verdict(Path(folder))):
             subfolders.clear()
-            if not is_first(result):
+            if result.get("version") == VERSION:
                 yield Path(os.path.relpath(folder, out)).as_posix(), result
 
 
-def summary_row(name: str, result: Verdict | Failure) -> list:
+def summary_row(name: str, result: Verdict | Failure) -> dict[str, Any]:
     """A row of summary.csv."""
     if result["verdict"] is None:
-        return [name, *[""] * 10, result["stage"], result["reason"]]
-    figures = [f"{x:.6g}" for x in (result["mds"], result["threshold"])]
-    spans = "; ".join(f"{span['start_s']:.2f}-{span['end_s']:.2f}" for span in result["spans"])
+        return {"file": name, "stage": result["stage"], "reason": result["reason"]}
     parts, covered = result["modalities"], result["coverage"]
-    heads = [f"{part['p_fake']:.4f}" for part in (parts["video"], parts["audio"])]
-    return [
-        name,
-        result["verdict"],
-        " ".join(reason["code"] for reason in result["reasons"]),
-        result["side"],
-        *figures,
-        spans,
-        *heads,
-        covered["judged_s"],
-        covered["duration_s"],
-        "",
-        "",
-    ]
+    return {
+        "file": name,
+        "verdict": result["verdict"],
+        "reasons": " ".join(reason["code"] for reason in result["reasons"]),
+        "side": result["side"],
+        "mds": f"{result['mds']:.6g}",
+        "threshold": f"{result['threshold']:.6g}",
+        "spans": "; ".join(f"{span['start_s']:.2f}-{span['end_s']:.2f}" for span in result["spans"]),
+        "p_fake_video": f"{parts['video']['p_fake']:.4f}",
+        "p_fake_audio": f"{parts['audio']['p_fake']:.4f}",
+        "judged_s": covered["judged_s"],
+        "duration_s": covered["duration_s"],
+    }

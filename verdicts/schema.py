@@ -51,11 +51,12 @@ class Offset(TypedDict):
 
     offset_ms: float  # where the curve is lowest
     confidence: float  # SyncNet's: the median of the curve minus its minimum
+    confidence_floor: float  # from which on a shift stands out
     distance: float  # the minimum
     distance_unmoved: float  # of the curve at 0
     curve_ms: list[float]  # how much later than the picture the sound is taken
     curve: list[float]  # the mean dissimilarity there
-    n_seconds: int  # over which the mean is taken
+    judged_s: float  # of the video, over which the mean is taken
     stands_out: bool  # whether the confidence is high enough for the offset to mean something
     agrees_if_moved: bool  # below the threshold there, and not at 0
 
@@ -66,11 +67,11 @@ class TrackVerdict(TypedDict):
     track: int  # 0 is the longest one
     start_s: float
     end_s: float
-    verdict: Side
+    side: Side
     mds: float
     p_fake_video: float  # probability of fake, 0..1, by the classifier that sees the picture alone; a mean
     p_fake_audio: float  # the same by the one that hears the sound alone
-    n_seconds: int  # over which the means are taken
+    n_seconds: int  # chunks over which the means are taken
     judged_s: float  # of which there is an opinion
     face: FaceFigures | None  # None: not measured
     speech: float  # evidence that this face speaks, see `preprocessing.speech.who_speaks`
@@ -100,7 +101,6 @@ class Dissonance(TypedDict):
 
     score: float  # the MDS
     threshold: float
-    side: Side
 
 
 class Head(TypedDict):
@@ -112,7 +112,7 @@ class Head(TypedDict):
 
 
 class Modalities(TypedDict):
-    """What the most dissonant track looks like, by what is looked at."""
+    """What the track that decides looks like, by what is looked at."""
 
     dissonance: Dissonance
     video: Head
@@ -134,11 +134,11 @@ class Findings(TypedDict):
 
     verdict: VerdictWord
     reasons: list[Reason]  # at least one
-    side: Side  # of the threshold, by the MDS of the most dissonant track; also of what is undecided
+    side: Side  # of the threshold, by the MDS of the track that decides; also of what is undecided
     mds: float
     threshold: float
     polarity: str  # which way the scores run, in words
-    track: int  # the most dissonant one
+    track: int  # that decides: the most dissonant one of those that speak, or of all if none does
     spans: list[Span]
     modalities: Modalities
     tracks: list[TrackVerdict]

@@ -21,7 +21,7 @@ from utils.sound import Sound
 from verdicts.answer import USUAL, Rules
 from verdicts.curve import SMOOTH_S
 from verdicts.gradcam import Explained, check_maps, explain
-from verdicts.lipsync import SoundEmbedder, distances_of_shifts, is_silent
+from verdicts.lipsync import BLOCK, SoundEmbedder, distances_of_shifts, is_silent
 from verdicts.verdict import TrackScores, chunk_starts
 
 N_CHECKED = 8  # seconds whose maps are compared with those of random weights
@@ -131,7 +131,8 @@ class VideoScorer:
         """
         first_frames = [np.rint(track.start_s * FPS).astype(int).tolist() for track in tracks]
         stacked = [torch.stack(list(own)) if own else torch.empty(0) for own in pictures]
-        distances = distances_of_shifts(self._embedder, sound, first_frames, stacked)
+        block = max(BLOCK, self._settings.batch_size or 1)
+        distances = distances_of_shifts(self._embedder, sound, first_frames, stacked, block)
         for track, of_track in zip(tracks, distances, strict=True):
             track.moved = of_track
 

@@ -125,6 +125,7 @@ def give_verdict(
     threshold: float,
     record: TrainingRecord | None = None,
     rules: Rules = USUAL,
+    own_threshold: float | None = None,
 ) -> Findings:
     """The verdict on a video.
 
@@ -134,29 +135,30 @@ def give_verdict(
         threshold: dissimilarity from which on a video, or a moment, is above it.
         record: of the model; without one the verdict is undecided.
         rules: what it takes for an answer.
+        own_threshold: the model's, if another one was given; see `find_offset`.
     """
     judged = [track for track in tracks if len(track.scores)]
-    of_tracks = [judge_track(track, threshold) for track in judged]
+    of_tracks = [judge_track(track, threshold, own_threshold) for track in judged]
     decisive = [track for track in judged if track.speaks] or judged
     spans = [span for track in decisive for span in fake_spans(track, threshold)]
     proposals = [best for track in decisive for best in proposals_of(track, threshold)]
     numbers = {track.number for track in decisive}
     worst = max((track for track in of_tracks if track["track"] in numbers), key=lambda track: track["mds"])
     covered = coverage(tracks, n_frames)
-    offset = offset_of(decisive, threshold)
+    offset = offset_of(decisive, threshold, own_threshold)
     evidence = Evidence(
-        worst,
-        threshold,
-        coverage(decisive, n_frames)["judged_s"],
-        covered["duration_s"],
-        offset,
-        any(track.speaks for track in decisive),
+        decisive=worst,
+        threshold=threshold,
+        judged_s=coverage(decisive, n_frames)["judged_s"],
+        duration_s=covered["duration_s"],
+        offset=offset,
+        someone_speaks=any(track.speaks for track in decisive),
     )
     verdict, reasons = answer(evidence, record, rules)
     return {
         "verdict": verdict,
         "reasons": reasons,
-        "side": worst["verdict"],
+        "side": worst["side"],
         "mds": worst["mds"],
         "threshold": threshold,
         "polarity": DECISION,
@@ -176,14 +178,14 @@ def looks(score: float, threshold: float) -> Looks:
     return "fake" if score >= threshold else "real"
 
 
-def judge_track(track: TrackScores, threshold: float) -> TrackVerdict:
+def judge_track(track: TrackScores, threshold: float, own_threshold: float | None) -> TrackVerdict:
     """The verdict on one track, which has scores."""
     mds, p_video, p_audio = track.means.tolist()
     return {
         "track": track.number,
         "start_s": round(track.first_frame / FPS, 3),
         "end_s": round((track.first_frame + len(track.boxes)) / FPS, 3),
-        "verdict": side_of(mds, threshold),
+        "side": side_of(mds, threshold),
         "mds": mds,
         "p_fake_video": p_video,
         "p_fake_audio": p_audio,
@@ -192,14 +194,21 @@ def judge_track(track: TrackScores, threshold: float) -> TrackVerdict:
         "face": track.face,
         "speech": round(track.speech, 3),
         "speaks": track.speaks,
-        "offset": offset_of([track], threshold),
+        "offset": offset_of([track], threshold, own_threshold),
     }
 
 
-def offset_of(tracks: Sequence[TrackScores], threshold: float) -> Offset | None:
+def offset_of(tracks: Sequence[TrackScores], threshold: float, own_threshold: float | None) -> Offset | None:
     """See `find_offset`."""
-    n_seconds = sum(track.n_seconds for track in tracks)
-    return find_offset([track.moved for track in tracks], n_seconds, threshold)
+    moved = [track.moved for track in tracks]
+    return find_offset(moved, heard_s(tracks), threshold, own_threshold)
+
+
+def heard_s(tracks: Sequence[TrackScores]) -> float:
+    """Seconds of the video that lie in one of the tracks' chunks that do not overlap."""
+    firsts = np.rint(FPS * np.concatenate([track.start_s[track.is_second] for track in tracks]))
+    n_frames = tracks[0].length.n_frames
+    return len(np.unique(firsts[:, None] + np.arange(n_frames))) / FPS
 
 
 def proposals_of(track: TrackScores, threshold: float) -> list[list[float]]:
@@ -224,7 +233,7 @@ def modalities(worst: TrackVerdict, threshold: float) -> Modalities:
         return {"p_fake": p_fake, "threshold": 0.5, "looks": looks(p_fake, 0.5)}
 
     return {
-        "dissonance": {"score": worst["mds"], "threshold": threshold, "side": worst["verdict"]},
+        "dissonance": {"score": worst["mds"], "threshold": threshold},
         "video": head(worst["p_fake_video"]),
         "audio": head(worst["p_fake_audio"]),
     }

@@ -16,8 +16,8 @@ CAVEATS = (
     "model is right on videos of this kind, a test on such videos must say (test.py), not this page.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind "
     "the picture, a face turned away or badly lit, or a kind of video that the model was not trained on.",
-    "Of several tracks (a face through one shot) the most dissonant decides, so many cuts or faces make a "
-    "high score likelier.",
+    "Of several tracks (a face through one shot) that speak the most dissonant decides, so many cuts or "
+    "faces make a high score likelier.",
     "A low score is no proof of authenticity. Manipulations that keep lips and sound together, or of a kind "
     "that the model has never seen, go unnoticed.",
     "The heat maps show what raised the score in this network. They need not be where a picture was changed.",
@@ -63,7 +63,13 @@ def score_words(verdict: Findings) -> str:
     whole = "as a whole " if is_mixed(verdict) else ""
     whose = ""
     if n_tracks > 1:
-        track = f"track {verdict['track']}, the most dissonant of {n_tracks}"
+        n_speak = sum(track["speaks"] for track in verdict["tracks"])
+        among = f"the most dissonant of {n_tracks}"
+        if 0 < n_speak < n_tracks:
+            among = (
+                f"the most dissonant of {n_speak} that speak" if n_speak > 1 else "the only one that speaks"
+            )
+        track = f"track {verdict['track']}, {among}"
         whose = f" of {track} (a track is a face through one shot),"
     return (
         f"The modality dissonance score{whose} is {mds_text}, {whole}{side} the threshold of "
@@ -90,7 +96,7 @@ def speech_words(verdict: Findings) -> list[str]:
     """Which faces do not speak; nothing if all do."""
     silent = [track for track in verdict["tracks"] if not track["speaks"]]
     if len(silent) == len(verdict["tracks"]):
-        return ["No face in it shows evidence of speech, such as a mouth that moves with the sound."]
+        return ["No judged face shows evidence of speech, such as a mouth that moves with the sound."]
     scores = listed([f"track {track['track']} (score {track['mds']:.4g})" for track in silent])
     return [f"Faces that do not speak, and so do not decide: {scores}."] if silent else []
 

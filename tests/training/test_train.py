@@ -1022,7 +1022,7 @@ def test_the_threshold_is_of_the_held_out_videos(chunk_tree, scripts, tmp_path, 
     assert (figures["n_real"], figures["n_fake"], figures["auc"]) == (1, 1, float(fake > real))
     assert figures["mean_mds_real"] == pytest.approx(real, rel=1e-4) and figures["auc_ci95"][0] < 0.5
     assert set(figures["heads"]) == {"video", "audio"}
-    assert "held out: 1 real and 1 fake videos, AUC " in printed
+    assert "It was tested on 1 real and 1 fake video, held out of its training: " in printed
 
 
 def test_of_epochs_with_the_same_auc_the_lowest_loss_is_best(chunk_tree, scripts, tmp_path, monkeypatch):
@@ -1052,7 +1052,7 @@ def test_without_held_out_videos_the_record_has_no_figures(chunk_tree, scripts, 
     record = load_checkpoint(best, {})["record"]
     index = read_index(chunk_tree, "train")
     assert record["held_out"] is None and record["n_real"] == index.video[index.label == 1].nunique()
-    assert "held out: nothing (train.py --val_fraction does)" in capsys.readouterr().out
+    assert "no videos were held out of its training (train.py --val_fraction)" in capsys.readouterr().out
     scripts["train"].main([*flags, "--export", str(tmp_path / "exported.pth.tar")])
     assert load_checkpoint(tmp_path / "exported.pth.tar", {})["record"] == record
     stored = torch.load(best, weights_only=True)  # as if by an older version

@@ -29,7 +29,7 @@ def record(**changes):
         "is_foreign": False,
         "auc": 0.95,
         "auc_ci95": (0.9, 0.98),
-        "interval_by": "original",
+        "interval_by": "original",  # which older ones have
         "mean_mds_real": 0.3,
         "mean_mds_fake": 0.9,
         "mds_sd": 0.15,
@@ -47,21 +47,26 @@ def record(**changes):
     )
 
 
-def evidence(mds=0.2, judged_s=10.0, duration_s=10.0, track_s=None, heads=(0.1, 0.1), **face) -> Evidence:
-    side = "above the threshold" if mds >= 0.6 else "below the threshold"
+def evidence(
+    mds=0.2, judged_s=10.0, duration_s=10.0, track_s=None, heads=(0.1, 0.1), threshold=0.6, **face
+) -> Evidence:
+    side = "above the threshold" if mds >= threshold else "below the threshold"
     track = {
         "track": 0,
         "start_s": 0.0,
         "end_s": 10.0,
-        "verdict": side,
+        "side": side,
         "mds": mds,
         "p_fake_video": heads[0],
         "p_fake_audio": heads[1],
         "n_seconds": 10,
         "judged_s": judged_s if track_s is None else track_s,
         "face": GOOD_FACE | face,
+        "speech": 0.5,
+        "speaks": True,
+        "offset": None,
     }
-    return Evidence(track, 0.6, judged_s, duration_s)
+    return Evidence(decisive=track, threshold=threshold, judged_s=judged_s, duration_s=duration_s)
 
 
 def codes(asked: Evidence, known=None, rules=USUAL) -> list[str]:
@@ -139,6 +144,25 @@ def test_five_percent_where_no_more_is_known(change):
     assert codes(evidence(0.571), known) == ["near_threshold"] and codes(evidence(0.569), known) == ["below"]
 
 
+def test_another_threshold_does_not_change_what_is_hard_to_tell_apart():
+    near = margin(0.9, record()["held_out"])
+    for mds in (0.6, 0.6 - 0.99 * near, 0.6 + 0.99 * near):  # far below 0.9, between real and fake
+        asked = evidence(mds, threshold=0.9)
+        assert codes(asked) == ["near_threshold"]
+        _, (reason,) = answer(asked, record(), USUAL)
+        assert "of 0.6, the middle of the held-out scores, where held-out real" in reason["text"]
+    assert codes(evidence(0.6 - 1.01 * near, threshold=0.9)) == ["below"]
+    asked = evidence(0.89, threshold=0.9)
+    assert codes(asked) == ["near_threshold"]
+    _, (reason,) = answer(asked, record(), USUAL)
+    assert reason["text"].endswith("of the threshold.")  # real and fake are not near each other there
+    assert codes(evidence(0.75, threshold=0.9)) == ["below"]
+    _, (reason,) = answer(evidence(0.75, threshold=0.9), record(), USUAL)
+    assert "of 0.6, the middle of their scores, are held-out real and fake videos hard" in reason["text"]
+    _, (reason,) = answer(evidence(0.6), record(), USUAL)
+    assert "of the threshold, where held-out real and fake" in reason["text"]
+
+
 def test_no_better_than_chance():
     for low, expected in ((0.5, ["at_chance"]), (0.501, ["below"])):
         assert codes(evidence(), record(auc_ci95=(low, 0.98))) == expected
@@ -157,7 +181,16 @@ def test_judged_share():
     assert codes(evidence(judged_s=4.9, duration_s=20)) == ["small_share"]
     assert codes(evidence(judged_s=5.0, duration_s=20)) == ["below"]
     assert codes(evidence(judged_s=4.0, duration_s=20), rules=Rules(min_share=0.2)) == ["below"]
-    assert codes(evidence(judged_s=2.0, duration_s=20)) == ["few_seconds", "small_share"]
+    asked = evidence(judged_s=2.0, duration_s=20)
+    assert codes(asked) == ["few_seconds", "small_share"]
+    texts = [reason["text"] for reason in answer(asked, record(), USUAL)[1]]
+    assert texts[0].startswith("Only 2.0 s show a judged face that speaks, expected")
+    assert texts[1].startswith("Only 10 % of the video shows a judged face that speaks, expected")
+
+
+def test_the_seconds_below_are_not_of_one_face():
+    _, (reason,) = answer(evidence(judged_s=12.0, duration_s=12, track_s=4.0), record(), USUAL)
+    assert "12.0 s were judged; the face that decides is 150 pixels large" in reason["text"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +220,7 @@ def test_all_that_speaks_against_an_answer_is_named():
 
 
 def test_late_sound_and_a_voice_of_nobody_are_undecided():
-    moved = {"offset_ms": 133.3, "distance": 0.2, "distance_unmoved": 0.9, "n_seconds": 5}
+    moved = {"offset_ms": 133.3, "distance": 0.2, "distance_unmoved": 0.9, "judged_s": 5.0}
     late = {**moved, "stands_out": True, "agrees_if_moved": True}
     assert codes(replace(evidence(1.0), offset=late)) == ["sound_moved"]
     _, (reason,) = answer(replace(evidence(1.0), offset=late), record(), USUAL)
@@ -200,9 +233,8 @@ def test_late_sound_and_a_voice_of_nobody_are_undecided():
         assert codes(replace(evidence(mds), someone_speaks=False)) == ["nobody_speaks"]
 
 
-@pytest.mark.parametrize("page", ["verdicts.md", "files.md"])
-def test_the_codes_stand_in_the_documentation(page):
-    text = (ROOT / "docs" / page).read_text().partition("| code |")[2].partition("\n\n")[0]
+def test_the_codes_stand_in_the_documentation():
+    text = (ROOT / "docs" / "verdicts.md").read_text().partition("| code |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `([a-z_]+)`", text, re.MULTILINE) == list(CODES)
 
 
@@ -235,13 +267,19 @@ def test_a_verdict_with_a_record():
 
 
 def facts(known, calibration=None) -> ModelFacts:
-    return ModelFacts({}, "", 0.6, "", "held-out videos", 1, 0.3, 0.9, known, calibration)
+    return ModelFacts({}, "", 0.6, 0.6, "", "held-out videos", 1, 0.3, 0.9, known, calibration)
 
 
 def test_no_sentence_takes_a_video_for_real():
     verdict = give_verdict([scored(*[0.2] * 5)], 150, 0.6, record())
     said = [*in_words(verdict), *reason_words(verdict), *facts(record()).grounds(0.2), *CAVEATS]
     assert not re.search(r"\b(REAL|authentic|genuine)\b|video [^.]*for (real|fake)\b", " ".join(said))
+
+
+def test_the_caveats_stand_in_the_documentation():
+    text = " ".join((ROOT / "docs" / "verdicts.md").read_text().split())
+    for caveat in CAVEATS:
+        assert re.split(r"[,:.;]", caveat)[0] in text, caveat
 
 
 def test_grounds():

@@ -29,6 +29,8 @@ from utils.constants import NETS, PRECISIONS
 from utils.media import open_source
 from verdicts.annotate import FAKE_RGB, GREY_RGB, REAL_RGB, colour_of, write_annotated
 from verdicts.gradcam import MAPS, check_maps, explain
+from verdicts.results import still_holds
+from verdicts.schema import VERSION
 from verdicts.timeline import (
     PLOT_HEIGHT,
     PLOT_WIDTH,
@@ -485,6 +487,23 @@ def track(number=0, first_frame=0, n_frames=150, scores=(1, 1, 5, 5, 1), starts=
     )
 
 
+def test_what_stress_unsettled_is_no_answer_without_it():
+    identity = {"brief": True, "check_maps": False, "stress": True, "true_spans": None}
+    settled = {
+        "version": VERSION,
+        "verdict": "undecided",
+        "reasons": [{"code": "near_threshold", "text": ""}],
+    }
+    settled["identity"] = identity
+    shaken = settled | {"reasons": [*settled["reasons"], {"code": "stress", "text": ""}]}
+    without = identity | {"stress": False}
+    assert still_holds(settled, identity) and still_holds(shaken, identity)
+    assert still_holds(settled, without) and not still_holds(shaken, without)
+    assert not still_holds(settled | {"identity": without}, identity)
+    failed = {"version": VERSION, "verdict": None, "stage": "time", "reason": "", "identity": identity}
+    assert still_holds(failed, without) and not still_holds(failed | {"version": 1}, without)
+
+
 def test_verdict_by_hand():
     verdict = give_verdict([track()], 150, threshold=3)
     assert verdict["mds"] == pytest.approx(13 / 5) and verdict["side"] == "below the threshold"
@@ -511,7 +530,7 @@ def test_the_most_dissonant_track_decides():
     ]
     verdict = give_verdict(tracks, 150, threshold=3)
     assert (verdict["side"], verdict["track"], verdict["mds"]) == ("above the threshold", 1, 9.0)
-    assert [t["verdict"] for t in verdict["tracks"]] == ["below the threshold", "above the threshold"]
+    assert [t["side"] for t in verdict["tracks"]] == ["below the threshold", "above the threshold"]
     assert [t["judged_s"] for t in verdict["tracks"]] == [5.0, 2.0]
     assert [(s["track"], s["start_s"]) for s in verdict["spans"]] == [(1, 1.0), (0, 2.0)]
     assert "of track 1, the most dissonant of 2 (a track is a face through one shot)," in in_words(verdict)[0]

@@ -16,7 +16,7 @@ from preprocessing.chunking import cut_sound
 from tests.clips import face_pictures, tone, write_clip
 from tests.verdicts.test_localize import checkpoint, clip, localize, track  # noqa: F401, fixtures
 from utils.checkpoint import load_checkpoint
-from utils.constants import FPS
+from utils.constants import FPS, ChunkLength
 from utils.mfcc import chunk_mfcc
 from utils.sound import Sound
 from verdicts.lipsync import SoundEmbedder, distances_of_shifts
@@ -57,7 +57,7 @@ def test_points_of_few_chunks_are_none():
     distances[5:8, 2:] = np.nan  # two of six
     distances[8:10, 3:] = np.nan  # half
     assert np.isnan(mean_curve(distances)).tolist() == [True] * 8 + [False] * 23
-    assert find_offset([distances], 6, 0.5) is None and find_offset([], 0, 0.5) is None
+    assert find_offset([distances], 6, 0.5) is None
     assert (
         find_offset([np.empty((31, 0))], 0, 0.5) is None and find_offset([np.ones((31, 1))], 1, 0.5) is None
     )
@@ -69,7 +69,7 @@ def test_points_of_few_chunks_are_none():
 )
 def test_a_late_sound_agrees_if_moved(shift, words):
     offset = find_offset([valley(shift)[:, None] + np.zeros(3), valley(shift)[:, None] + np.zeros(2)], 5, 0.6)
-    assert offset["offset_ms"] == pytest.approx(shift / 30 * 1000, abs=0.1) and offset["n_seconds"] == 5
+    assert offset["offset_ms"] == pytest.approx(shift / 30 * 1000, abs=0.1) and offset["judged_s"] == 5
     assert (
         offset["curve_ms"][0] == -500 and offset["curve_ms"][MAX_SHIFT] == 0 and offset["curve_ms"][-1] == 500
     )
@@ -109,17 +109,20 @@ class PlaceEmbedder:
 
     def __init__(self):
         self.seen: list[int] = []
+        self.batches: set[tuple[int, int]] = set()
 
     def embed(self, sound, first_frames):
         self.seen += first_frames
+        self.batches.add((first_frames[0] % len(first_frames), len(first_frames)))
         return {f: None if 40 <= f < 45 else torch.tensor([float(f)]) for f in first_frames}
 
 
-def test_the_sound_that_is_found_later_lags():
+@pytest.mark.parametrize("block", [6, 16])
+def test_the_sound_that_is_found_later_lags(block):
     embedder = PlaceEmbedder()
     starts = [[0, 6, 30, 60], [33]]
     pictures = [torch.tensor([[f + 4.0] for f in own]) for own in starts]  # what belongs is 4 frames later
-    distances = distances_of_shifts(embedder, None, starts, pictures)
+    distances = distances_of_shifts(embedder, None, starts, pictures, block)
     assert [d.shape for d in distances] == [(31, 4), (31, 1)]
     for own, firsts in zip(distances, starts, strict=True):
         for column, first in zip(own.T, firsts, strict=True):
@@ -127,6 +130,7 @@ def test_the_sound_that_is_found_later_lags():
             expected[(first + SHIFTS >= 40) & (first + SHIFTS < 45)] = np.nan
             np.testing.assert_array_equal(column, expected)
     assert len(embedder.seen) == len(set(embedder.seen))  # each window once, whatever overlaps
+    assert embedder.batches == {(0, block)}  # the same ones together, whichever chunks ask for them
     assert find_offset(distances, 5, 3.0)["offset_ms"] == 133.3
 
 
@@ -254,18 +258,47 @@ def test_a_face_that_does_not_speak_does_not_decide():
     assert found["track"] == 0 and found["mds"] == pytest.approx(0.2) and found["side"] == BELOW
     assert "nobody_speaks" not in [reason["code"] for reason in found["reasons"]]
     assert found["spans"] == [] and max(score for score, _, _ in found["proposals"]) < 0.2
-    assert [(t["speaks"], t["speech"], t["verdict"]) for t in found["tracks"]] == [
+    assert [(t["speaks"], t["speech"], t["side"]) for t in found["tracks"]] == [
         (True, 0.6, BELOW),
         (False, 0.1, ABOVE),
     ]
     assert found["offset"]["offset_ms"] == 133.3 and found["tracks"][1]["offset"]["offset_ms"] == -266.7
     assert "Faces that do not speak, and so do not decide: track 1 (score 0.9)." in in_words(found)
+    assert "of track 0, the only one that speaks (a track is" in in_words(found)[0]
+    more = give_verdict([speaker, listener, track(2, scores=(0.1,) * 5, speaks=True)], 150, 0.6)
+    assert "of track 0, the most dissonant of 2 that speak (a track is" in in_words(more)[0]
     speaker.speaks = False
     found = give_verdict([speaker, listener], 150, 0.6)
     assert found["track"] == 1 and found["side"] == ABOVE  # then all count
+    assert "of track 1, the most dissonant of 2 (a track is" in in_words(found)[0]
     assert "nobody_speaks" in [reason["code"] for reason in found["reasons"]]
-    assert any("No face in it shows evidence of speech" in line for line in in_words(found))
-    assert found["offset"]["n_seconds"] == 10
+    assert any("No judged face shows evidence of speech" in line for line in in_words(found))
+    assert found["offset"]["judged_s"] == 5  # both faces at once
+
+
+@pytest.mark.parametrize(
+    ("chunk_s", "n", "stands_out"), [(0.5, 4, False), (0.5, 8, True), (2, 2, True), (1, 3, False)]
+)
+def test_four_seconds_are_four_whatever_a_chunk_takes(chunk_s, n, stands_out):
+    length, starts = ChunkLength.of(chunk_s), np.arange(n) * chunk_s
+    both = [
+        track(i, scores=(0.9,) * n, starts=starts, length=length, moved=valley(4)[:, None] + np.zeros(n))
+        for i in range(2)
+    ]
+    for tracks in (both[:1], both):  # two faces at once are no more seconds
+        offset = give_verdict(tracks, 150, 0.6)["offset"]
+        assert offset["judged_s"] == n * chunk_s and offset["stands_out"] == stands_out
+
+
+def test_the_confidence_is_in_thresholds_of_the_model():
+    curve = [valley(5)[:, None] + np.zeros(5)]  # a confidence of 0.8
+    assert find_offset(curve, 5, 2.0)["stands_out"] is False  # it has none
+    found = find_offset(curve, 5, 2.0, own_threshold=0.6)
+    assert found["stands_out"] and found["confidence_floor"] == pytest.approx(0.6 * MIN_CONFIDENCE)
+    tracks = [track(scores=(0.9,) * 5, moved=curve[0])]
+    found = give_verdict(tracks, 150, 2.0, own_threshold=0.6)
+    assert found["offset"]["stands_out"] and found["tracks"][0]["offset"]["stands_out"]
+    assert plot_offset(found["offset"], 2.0)["floor"] == f"{0.6 * MIN_CONFIDENCE:.3g}"
 
 
 def test_the_drawing_stays_in_its_frame():

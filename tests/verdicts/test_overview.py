@@ -13,12 +13,10 @@ from tests.browser import browser  # noqa: F401, a fixture
 from tests.verdicts.test_localize import HOSTILE
 from verdicts.overview import OVERVIEW, write_overview
 from verdicts.results import SUMMARY_COLUMNS
+from verdicts.schema import ABOVE, BELOW, UNDECIDED
 
 N = 250
 EVIL = ["javascript:alert(1).mp4", "../#?%41.mp4", HOSTILE, "line\nbreak.mp4", "bytes\udcff.mp4"]
-
-
-ABOVE, BELOW = "above the threshold", "below the threshold"
 
 
 def row(name: str, verdict: str = BELOW, mds: float = 1.0, spans: str = "") -> list:
@@ -36,7 +34,7 @@ def out(tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     rows = [row(f"video {i}.mp4", ABOVE if i % 5 == 0 else BELOW, (i * 7 % N) / 100) for i in range(N)]
     rows += [row(name, BELOW, 9.0, "0.40-1.20; 3.00-3.60") for name in EVIL]
-    rows += [row("thin.mp4", "undecided")]
+    rows += [row("thin.mp4", UNDECIDED, spans="0.40-1.20")]
     rows += [failure("broken.mp4", "<b>signal</b> 11")]
     for name in ("video 0.mp4", *EVIL):
         folder = out / name.removeprefix("../")
@@ -53,6 +51,7 @@ def test_names_do_no_harm(out):
     assert "video%200.mp4/report.html" in hrefs and "bytes%FF.mp4/report.html" in hrefs
     assert all(re.fullmatch(r"[\w/.~%-]+", href) for href in hrefs)  # no scheme, no query, no fragment
     assert len(hrefs) == 1 + len(EVIL) - 1  # what is not there has no link
+    assert "? undecided, with parts above" in text
     assert "line\\nbreak.mp4" in text and text.count("<tr") == 1 + N + len(EVIL) + 2
 
 

@@ -15,8 +15,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import browser  # noqa: F401, a fixture
-from tests.verdicts.test_localize import HOSTILE, checkpoint, clip, localize  # noqa: F401, fixtures
-from verdicts.page import MAX_FACES, arrange_faces
+from tests.verdicts.test_localize import HOSTILE, checkpoint, clip, localize, track  # noqa: F401, fixtures
+from verdicts.page import MAX_FACES, arrange_faces, draw_pictures
+from verdicts.scoring import ScoredVideo
 
 DURATION_S = 2.4
 ROOT = "document.documentElement"
@@ -133,20 +134,28 @@ def test_it_prints_on_three_pages_at_most(page):
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 3
 
 
-def judged(number: int, mds: float, **known) -> dict:
-    return {"track": number, "mds": mds, **known}
+def judged(number: int, mds: float, speaks: bool = True) -> dict:
+    return {"track": number, "mds": mds, "speaks": speaks}
 
 
 def test_who_speaks_comes_first():
-    tracks = [judged(0, 1.0), judged(1, 3.0, speaks=False), judged(2, 2.0, speaks=True)]
+    tracks = [judged(0, 1.0), judged(1, 3.0, speaks=False), judged(2, 2.0)]
     found = arrange_faces({"tracks": tracks}, {2: b"jpeg"})
     assert [[track["track"] for track in group] for _, group in found.groups] == [[2, 0], [1]]
     assert all(title for title, _ in found.groups) and found.rest == []
     assert found.pictures == {2: "data:image/jpeg;base64,anBlZw=="}
-    (of_all,) = arrange_faces({"tracks": tracks[:1]}, {}).groups  # nobody has asked who speaks
+    (of_all,) = arrange_faces({"tracks": tracks[:1]}, {}).groups
     assert of_all == ("", tracks[:1])
     many = arrange_faces({"tracks": [judged(i, i) for i in range(30)]}, {})
     assert len(many.groups[0][1]) == MAX_FACES and len(many.rest) == 30 - MAX_FACES
+
+
+def test_the_face_that_decides_has_a_picture(monkeypatch):
+    monkeypatch.setattr("verdicts.page.draw_face", lambda writer: b"jpeg")
+    silent = [track(i, scores=(9,) * 5, speaks=False) for i in range(MAX_FACES)]
+    scored = ScoredVideo(None, 150, [None] * (MAX_FACES + 1), [*silent, track(MAX_FACES)], [])
+    faces = draw_pictures(scored, 3).faces
+    assert len(faces) == MAX_FACES and MAX_FACES in faces
 
 
 def test_nothing_leaves_the_page_and_no_name_does_harm(page):
