@@ -36,7 +36,7 @@ KINDS = {  # of networks: flags
     "audio": ["--streams", "audio"],
 }
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "verdicts.md").read_text(), re.S)
-SNIPPET = next(block for block in BLOCKS if "onnxruntime" in block)
+SNIPPET = next(block for block in BLOCKS if "onnxruntime" in block).replace("/000_real/", "/v0/")
 
 
 @pytest.fixture(scope="module")
