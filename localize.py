@@ -142,7 +142,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 class Tally:
     """What became of the videos."""
 
-    # of `VERDICT_WORDS`, of mixed ones (`is_mixed`), not judged, busy, known
+    # of `VERDICT_WORDS`, of mixed ones (`is_mixed`), standing out, moved, not judged, busy, known
     counts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
 
@@ -157,15 +157,18 @@ class Tally:
             self.counts[outcome.result["verdict"]] += 1
             self.counts["mixed"] += is_mixed(outcome.result)
             self.counts["known"] += outcome.was_known
+            if offset := outcome.result["offset"]:
+                self.counts["standing out"] += offset["stands_out"]
+                self.counts["moved"] += offset["agrees_if_moved"]
 
-    def words(self) -> str:
+    def words(self, of_offsets: bool) -> str:
         n = self.counts
         busy = f", {n['busy']} in the hands of another run" if n["busy"] else ""
         mixed = f" ({n['mixed']} with a score below it have parts above)" if n["mixed"] else ""
-        return (
-            f"{n[ABOVE]} {ABOVE}, {n[BELOW]} below it, {n[UNDECIDED]} {UNDECIDED}{mixed}, "
-            f"{n['not judged']} not judged{busy}; {n['known']} were judged before"
-        )
+        found = f"{n[ABOVE]} {ABOVE}, {n[BELOW]} below it, {n[UNDECIDED]} {UNDECIDED}{mixed}"
+        if of_offsets:
+            found = f"a shift stands out in {n['standing out']}, of which {n['moved']} agree if moved"
+        return f"{found}, {n['not judged']} not judged{busy}; {n['known']} were judged before"
 
 
 def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool) -> None:
@@ -213,7 +216,7 @@ def main(argv: list[str] | None = None) -> int:
     # from here on the network is needed, which takes seconds to import
     from verdicts.detection import set_up_detector
     from verdicts.judge import Judge
-    from verdicts.results import OFFSETS, SUMMARY, check_out, check_target, judge_one, write_tables
+    from verdicts.results import OFFSETS, OVERVIEW, check_out, check_target, judge_one, write_tables
     from verdicts.scoring import JudgeSettings
     from verdicts.story import command_words
 
@@ -254,7 +257,8 @@ def main(argv: list[str] | None = None) -> int:
             sweep(folder)
         write_tables(args.out, tally.failed, args.offsets)
     if len(videos) > 1 and not args.json:
-        print(f"{len(videos)} videos: {tally.words()}; {args.out / (OFFSETS if args.offsets else SUMMARY)}")
+        where = args.out / (OFFSETS if args.offsets else OVERVIEW)
+        print(f"{len(videos)} videos: {tally.words(args.offsets)}; {where}")
     return 1 if tally.failed else 0
 
 

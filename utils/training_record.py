@@ -135,10 +135,14 @@ def held_out_words(held_out: HeldOut | None) -> list[str]:
             f"of the {seen[name]} alone {right_words(head['auc'], head['auc_ci95'])}"
             for name, head in heads.items()
         ]
-        found.append(f"Its classifiers there: {', '.join(shown)}.")
+        guess = [head["auc_ci95"] is None or head["auc_ci95"][0] <= 0.5 for head in heads.values()]
+        guesses = (
+            " Neither was better than guessing, so what they say here means nothing." if all(guess) else ""
+        )
+        found.append(f"Its classifiers of one stream each there: {', '.join(shown)}.{guesses}")
     found.append(
-        "The best state of the training was chosen by the same videos, so these figures are rather too high; "
-        "for videos of another kind they say little."
+        "The best state of the training, and its threshold, were chosen with the same videos: it was no "
+        "independent test, and the figures are rather too high. For videos of another kind they say little."
     )
     return found
 

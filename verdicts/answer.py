@@ -144,13 +144,12 @@ def why_decided(evidence: Evidence, held_out: HeldOut | None) -> Reason:
     """The reason of an answer that is one."""
     code = IS_ABOVE if evidence.side == ABOVE else IS_BELOW
     mds, near, centre = evidence.decisive["mds"], margin(evidence.threshold, held_out), middle(held_out)
-    known = f"only within {near:.2g} of it would it be near"
-    if centre is not None:
-        is_same = f"{centre:.3g}" == f"{evidence.threshold:.3g}"
-        where = "it" if is_same else f"{centre:.3g}, the middle of their scores,"
-        known = f"only within {near:.2g} of {where} are held-out real and fake videos hard to tell apart"
+    of_middle = ""
+    if centre is not None and f"{centre:.3g}" != f"{evidence.threshold:.3g}":
+        of_middle = f" and of {centre:.3g}, the middle of the held-out scores"
     text = (
-        f"The score is {abs(mds - evidence.threshold):.2g} {code} the threshold; {known}. "
+        f"The score is {abs(mds - evidence.threshold):.2g} {code} the threshold, outside of the {near:.2g} "
+        f"around it{of_middle} that count as too near. "
         f"{evidence.decisive_s:.1f} s were judged{seen_words(evidence.decisive['face'])}."
     )
     return {"code": code, "text": text}
@@ -162,7 +161,7 @@ def seen_words(face: FaceFigures | None) -> str:
         return ""
     words = f"; the face that decides is {face['size_px']:.0f} pixels large, sharp and lit well enough"
     if face["turned"] is None:
-        return f"{words}; whether it is turned away is not known (--detector yunet tells it)"
+        return f"{words}; whether it is turned away was not looked at (--detector yunet does)"
     return f"{words}, and not turned away"
 
 
@@ -218,8 +217,8 @@ def near_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reaso
     of_middle = centre is not None and abs(mds - centre) < near
     if of_threshold or of_middle:
         where = "the threshold" if of_threshold else f"{centre:.3g}, the middle of the held-out scores"
-        known = ", where held-out real and fake videos are hard to tell apart" if of_middle else ""
-        yield {"code": NEAR_THRESHOLD, "text": f"The score lies within {near:.2g} of {where}{known}."}
+        text = f"The score lies within {near:.2g} of {where}, too near to it to tell the sides apart."
+        yield {"code": NEAR_THRESHOLD, "text": text}
 
 
 def head_reasons(evidence: Evidence, held_out: HeldOut | None) -> Iterator[Reason]:

@@ -12,6 +12,8 @@ from utils.files import file_digest
 from utils.training_record import NOTHING_KNOWN, TrainingRecord, held_out_words, videos_words
 
 GIVEN = "given on the command line"
+GENERATED = "generated"  # what demo/make_videos.py calls its videos in the column `source`
+NOT_CHECKED = "Whether this video is one of them is not checked."
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,11 @@ class ModelFacts:
         if self.record is None:
             return [f"{NOTHING_KNOWN}: its file does not say what it was trained and tested on."]
         held_out = self.record["held_out"]
-        found = [trained_on(self.record), *held_out_words(held_out)]
+        found = [f"{trained_on(self.record)} {NOT_CHECKED}", *held_out_words(held_out)]
         if held_out and (p_fake := self.p_fake(mds)) is not None:
             found.append(
-                f"Of videos like the held-out ones, as many fake as real, {100 * p_fake:.0f} % of those with "
-                "this score would be fake. Of other videos that says nothing."
+                f"A rough estimate from these videos: of such ones with this score, as many fake as real, "
+                f"{100 * p_fake:.0f} % are fake. It is not the chance that this video is fake."
             )
         return found
 
@@ -118,5 +120,8 @@ def read_facts(checkpoint: Checkpoint, path: Path, threshold: float | None) -> M
 
 def trained_on(record: TrainingRecord) -> str:
     """The videos of a training, in a sentence."""
-    names = f" ({', '.join(record['data_sets'])})" if record["data_sets"] else ""
-    return f"The model was trained on {videos_words(record['n_real'], record['n_fake'])}{names}."
+    names = record["data_sets"]
+    of = f" of {', '.join(names)}" if names else ""
+    if names == [GENERATED]:
+        of = ", all of them, also those called real, made by a program"
+    return f"The model was trained on {videos_words(record['n_real'], record['n_fake'])}{of}."

@@ -165,7 +165,7 @@ def plot_offset(offset: Offset, threshold: float) -> OffsetPlot:
         "points": " ".join(f"{a:g},{b:g}" for a, b in zip(x, y, strict=True)),
         "best_x": float(x[best]),
         "best_y": float(y[best]),
-        "best": f"{offset['offset_ms']:+.0f} ms",
+        "best": f"best {offset['offset_ms']:+.0f} ms" if offset["stands_out"] else "lowest",
         "anchor": "start" if share < 0.2 else "end" if share > 0.8 else "middle",
         "judged_s": f"{offset['judged_s']:.3g}",
         "confidence": f"{offset['confidence']:.3g}",

@@ -57,6 +57,8 @@ def overview_row(out: Path, row: dict) -> OverviewRow:
     kind, answer = LABELS_OF[row["verdict"]]
     if row["side"] == BELOW and row["spans"]:
         answer += ", with parts above"
+    if row["verdict"] == UNDECIDED:
+        answer += ": " + row["reasons"].replace(" ", ", ").replace("_", " ")
     return {
         "name": legible(name),
         "link": link_to(out, name, PAGE_FILE) or link_to(out, name, VERDICT_FILE),

@@ -19,6 +19,7 @@ from utils.probe import probe
 from utils.tables import read_table, read_text, write_table
 from verdicts.answer import STRESS
 from verdicts.judge import Judge, Question
+from verdicts.offsets import MIN_SECONDS
 from verdicts.overview import OVERVIEW, write_overview
 from verdicts.schema import (
     ABOVE,
@@ -320,6 +321,8 @@ def offset_row(name: str, track: TrackVerdict) -> dict[str, Any]:
         return whose | {"reason": "too little sound to move"}
     found: Mapping[str, Any] = offset
     figures = {column: found[column] for column in OFFSET_FIGURES}
+    if offset["judged_s"] < MIN_SECONDS:
+        whose |= {"reason": f"less than {MIN_SECONDS} seconds: the offset means nothing"}
     return whose | figures | {column: yes_no(found[column]) for column in OFFSET_ANSWERS}
 
 

@@ -87,7 +87,7 @@ def plot_timeline(
 def draw_spans(axes: Axes, top: float, verdict: Findings, true_spans: Spans) -> None:
     """Draw what is fake in truth, what could not be judged, and what was found."""
     for i, (begin_s, end_s) in enumerate(true_spans):
-        label = "fake in truth" if i == 0 else None
+        label = "fake by its labels" if i == 0 else None
         axes.axvspan(begin_s, end_s, color=FAKE_COLOUR, alpha=0.22, lw=0, label=label)
     # hundreds of spans and holes in one call each: with one per call an hour of video takes minutes
     if holes := [(gap["start_s"], gap["end_s"] - gap["start_s"]) for gap in gaps(verdict)]:

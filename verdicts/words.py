@@ -13,7 +13,8 @@ MAX_LISTED = 5
 CAVEATS = (
     "Above the threshold does not mean fake, and below it does not mean real: the score is a distance, how "
     "little the lips and the sound of a second agree, as the model that was used measures it. How often that "
-    "model is right on videos of this kind, a test on such videos must say (test.py), not this page.",
+    "model is right on videos of this kind, only a test on such videos can say (test.py); the figures of its "
+    "own test hold for videos like those alone.",
     "A high score can have innocent causes: dubbing, a voice from off screen, music, sound that lags behind "
     "the picture, a face turned away or badly lit, or a kind of video that the model was not trained on.",
     "Of several tracks (a face through one shot) that speak the most dissonant decides, so many cuts or "
@@ -72,7 +73,7 @@ def score_words(verdict: Findings) -> str:
         track = f"track {verdict['track']}, {among}"
         whose = f" of {track} (a track is a face through one shot),"
     return (
-        f"The modality dissonance score{whose} is {mds_text}, {whole}{side} the threshold of "
+        f"The modality dissonance score (MDS){whose} is {mds_text}, {whole}{side} the threshold of "
         f"{threshold_text}; higher means that lips and sound agree less."
     )
 
@@ -82,11 +83,13 @@ def span_words(verdict: Findings) -> list[str]:
     texts = []
     for span in sorted(verdict["spans"], key=lambda span: -span["score"]):
         whose = f", track {span['track']}" if len(verdict["tracks"]) > 1 else ""
-        texts.append(f"{span['start_s']:.1f} to {span['end_s']:.1f} s (score {span['score']:.4g}{whose})")
+        texts.append(
+            f"{span['start_s']:.1f} to {span['end_s']:.1f} s (mean of the curve {span['score']:.4g}{whose})"
+        )
     if is_mixed(verdict):
-        return [f"But parts of it are at or above the threshold: {listed(texts)}."]
+        return [f"But parts of its smoothed curve are at or above the threshold: {listed(texts)}."]
     if texts:
-        return [f"It is at or above the threshold at {listed(texts)}."]
+        return [f"The smoothed curve is at or above the threshold at {listed(texts)}."]
     if verdict["side"] == BELOW:
         return [f"Nowhere is the smoothed curve at or above the threshold for {MIN_SPAN_S:g} s or more."]
     return []
