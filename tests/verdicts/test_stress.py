@@ -5,8 +5,10 @@ import errno
 import av
 import numpy as np
 import pytest
+import torch
 
 from tests.clips import face_pictures, write_clip
+from tests.verdicts.test_answer import record
 from tests.verdicts.test_localize import checkpoint, clip, localize, read_json  # noqa: F401, fixtures
 from utils.cli import UserError
 from utils.containers import VideoError
@@ -152,25 +154,32 @@ def test_an_answer_that_does_not_stand_is_none(video, tmp_path):
     assert verdict == UNDECIDED and [reason["code"] for reason in reasons] == ["small_face", "stress"]
 
 
-def test_ways_that_turn_an_answer(checkpoint, clip, localize, tmp_path):  # noqa: F811
-    """With the threshold in the middle of the range that the ways span."""
+def test_ways_that_turn_an_answer(checkpoint, clip, localize, tmp_path, monkeypatch):  # noqa: F811
+    """With the threshold in the middle of the range that the ways span, and a model that is surely right."""
+    monkeypatch.setattr("verdicts.answer.NARROW", 0.0)
 
     def judge(name, *flags):
-        localize(clip, "--model", checkpoint, "--out", tmp_path / name, "--stride_s", "1", *flags)
+        flags = ("--stride_s", "1", "--min_judged_s", "1", *flags)
+        localize(clip, "--model", checkpoint, "--out", tmp_path / name, *flags)
         return read_json(tmp_path / name / clip.name / "verdict.json")
 
     before = judge("before", "--stress", "--brief")
     scores = sorted({before["mds"], *(way["mds"] for way in before["stress"]["ways"])})
     threshold = (scores[0] + scores[-1]) / 2
     assert scores[0] < threshold < scores[-1]
-    found = judge("found", "--stress", "--threshold", threshold)
+    means = {"mean_mds_real": threshold - 0.5, "mean_mds_fake": threshold + 0.5, "mds_sd": 0.01}
+    known = {"record": record(**means, is_foreign=True), "threshold": threshold}
+    torch.save(torch.load(checkpoint, weights_only=True) | known, checkpoint)
+    plain = judge("plain", "--brief")
+    assert plain["verdict"] == plain["side"]
+    found = judge("found", "--stress")
     n_other = 0
     for way, same in zip(found["stress"]["ways"], before["stress"]["ways"], strict=True):
         assert way["mds"] == same["mds"] and way["side"] == (ABOVE if way["mds"] >= threshold else BELOW)
         n_other += way["side"] != found["side"]
     assert n_other > 0 and found["stress"]["n_held"] == 5 - n_other
     assert found["mds"] == before["mds"] and found["verdict"] == UNDECIDED
-    reason = found["reasons"][-1]
+    (reason,) = found["reasons"]
     assert reason["code"] == "stress" and f"in {n_other} of them" in reason["text"]
     page = (tmp_path / "found" / clip.name / "report.html").read_text()
     assert reason["text"] in page and ABOVE in page and BELOW in page
