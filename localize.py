@@ -135,6 +135,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--amp", choices=PRECISIONS, default="off", help="mixed precision; off computes in float32")
     args, asked = parse_asked(parser, argv, "img_dim", "net")
     args.asked = asked
+    more = [f"--{name}" for name in ("stress", "check_maps", "labels") if getattr(args, name)]
+    if args.offsets and more:
+        raise UserError(f"--offsets measures how late the sound is, no more; leave out {', '.join(more)}.")
     return args
 
 

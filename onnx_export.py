@@ -149,7 +149,7 @@ def check_outputs(found: Outputs, expected: Outputs, exact: Callable[[], Outputs
 
 
 def to_onnx(net: TwoStreamNet, chunks: list[Chunk], outputs: list[str], file: Path) -> bytes:
-    """The network as an ONNX model; its `ClipNorm3d` become instance norms.
+    """The network as an ONNX model; its `ClipNorm3d` become instance norms, which stay in `net`.
 
     Args:
         chunks: to follow through the network. `outputs`: names of `named_outputs`. `file`: for people.
@@ -175,8 +175,8 @@ def to_onnx(net: TwoStreamNet, chunks: list[Chunk], outputs: list[str], file: Pa
 
 
 def with_instance_norms(net: TwoStreamNet) -> TwoStreamNet:
-    """The network, in evaluation mode, with each `ClipNorm3d` replaced by PyTorch's layer for what it does
-    there, which is one operator of ONNX.
+    """The network that is given, in evaluation mode, after each `ClipNorm3d` in it was replaced by PyTorch's
+    layer for what it does there, which is one operator of ONNX.
     """
     for module in list(net.modules()):
         for name, child in module.named_children():

@@ -105,7 +105,7 @@ def plan_tasks(out_dir: Path, to: Path, kinds: Iterable[str], levels: Iterable[i
                 sweep(folder / label)
             # named as the folder of its chunks, so that it keeps its name in all later tables
             own = [
-                Task(source, folder / label_of(source) / f"{chunks.name}.mp4", kind, level)
+                Task(source, folder / label_of(source) / f"{chunks.name}.mp4", kind, KINDS[kind], level)
                 for source, chunks in videos
             ]
             carry_index(out_dir, folder, own)
@@ -173,7 +173,7 @@ def rewrite_with_progress(tasks: list[Task], results: dict[Task, RewriteOutcome]
             results[task] = result
             progress.update()
             if result.status == "failed":
-                where = f"{task.kind}_{task.level} {video_name(task.source)}"
+                where = f"{task.name}_{task.level} {video_name(task.source)}"
                 progress.write(legible(f"{where}: {result.reason}"))
 
 
@@ -181,8 +181,8 @@ def write_outcomes(to: Path, results: dict[Task, RewriteOutcome]) -> None:
     """Write failures.csv and warnings.csv; rows of other runs stay where they still hold."""
     rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
     status: dict[tuple, str] = {}
-    for (source, _, kind, level), result in results.items():
-        key = (video_name(source), kind, str(level))
+    for task, result in results.items():
+        key = (video_name(task.source), task.name, str(task.level))
         status[key] = result.status
         rows["warnings"] += [(*key, words) for words in result.warnings]
         if result.status == "failed":
@@ -202,9 +202,9 @@ def print_summary(to: Path, results: dict[Task, RewriteOutcome]) -> int:
     """Print what became of each kind and level; returns the number of failures."""
     n_failed = 0
     print(f"{'kind':<12} {'level':>5} {'videos':>7} {'complete':>9} {'failed':>7}")
-    for kind, level in dict.fromkeys((task.kind, task.level) for task in results):
+    for kind, level in dict.fromkeys((task.name, task.level) for task in results):
         n = Counter(
-            result.status for task, result in results.items() if (task.kind, task.level) == (kind, level)
+            result.status for task, result in results.items() if (task.name, task.level) == (kind, level)
         )
         print(f"{kind:<12} {level:>5} {n.total():>7} {n['complete'] + n['done']:>9} {n['failed']:>7}")
         n_failed += n["failed"]
@@ -215,7 +215,7 @@ def print_summary(to: Path, results: dict[Task, RewriteOutcome]) -> int:
     if any(result.warnings for result in results.values()):
         print(f"what else is odd: {to / 'warnings.csv'}")
     task = next(iter(results))
-    print(f"now: python pre-process.py --out_dir {perturbed_folder(to, task.kind, task.level) / SPLIT}")
+    print(f"now: python pre-process.py --out_dir {perturbed_folder(to, task.name, task.level) / SPLIT}")
     return n_failed
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ class Kind:
     """A kind of perturbation. A stream without a change is copied as it is."""
 
     words: str  # what a strength means: a format for one
-    strengths: Mapping[int, Any]  # by level; what a change takes
+    strengths: Mapping[int, Any] = field(hash=False)  # by level; what a change takes
     picture: Change | None = None  # of a frame, see `pictures`
     sound: Change | None = None  # of the whole sound, see `sounds`
     is_crf: bool = False  # the strength is the quality of H.264 that the pictures are coded with
-    x264_params: str = ""  # for the pictures that are coded
     is_bit_rate: bool = False  # the strength is the bit rate of AAC in kbit/s that the sound is coded with
 
     def meaning(self, level: int) -> str:

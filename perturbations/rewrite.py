@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 from av.container import InputContainer, OutputContainer
 
-from perturbations.kinds import KINDS, Kind, generator
+from perturbations.kinds import Kind, generator
 from perturbations.pictures import keep_picture
 from perturbations.sounds import keep_sound
-from utils.claims import NO_ROOM, claimed
+from utils.claims import NO_ROOM, claimed, raise_if_no_room
 from utils.clocks import Clock, round_half_up, tick_of
 from utils.constants import FPS, SAMPLE_RATE_HZ
 from utils.containers import VideoError, open_container, pick_stream, reason
@@ -27,10 +27,16 @@ from utils.pictures import to_rgb
 from utils.sound import Sound
 from utils.timing import killed_if_stalled
 
-# MP4 says to the millisecond when its streams begin, unless it is told to: whole ticks of 90 and 48 kHz
+# MP4 and QuickTime say to the millisecond when their streams begin, unless they are told to: whole ticks of
+# 90 and 48 kHz
 MP4 = {"movie_timescale": "720000"}
+# x264's macroblock tree reads memory that was never written (as MALLOC_PERTURB_ shows), so that with it the
+# same pictures give other bits from run to run
+STEADY = {"x264-params": "mbtree=0"}
 BLOCK = 4096  # samples that are encoded at a time
 FULL_SCALE = 2**15  # of 16 bits
+MOV = "mov"  # FFmpeg's name of QuickTime
+COPY = Kind("copied", {})  # changes nothing
 
 # pictures, and for how many output frames, see `Source.frames`
 Shown = Iterator[tuple[np.ndarray | None, int]]
@@ -41,7 +47,8 @@ class Task(NamedTuple):
 
     source: Path  # the video
     target: Path  # what it becomes, an MP4 file
-    kind: str  # of `KINDS`
+    name: str  # of the kind; the randomness hangs on it
+    kind: Kind
     level: int
 
 
@@ -102,10 +109,9 @@ def rewrite_claimed(task: Task, work: Path) -> RewriteOutcome:
     work.mkdir(parents=True)
     partial = work / "video.mp4"
     try:
-        warnings = write_perturbed(task, partial)
+        warnings = write_changed(task, partial)
     except Exception as error:  # whatever one odd video does, the others go on
-        if (number := getattr(error, "errno", None)) in NO_ROOM:  # FFmpeg's error need not be an OSError
-            raise OSError(number, os.strerror(number)) from error
+        raise_if_no_room(error)
         task.target.unlink(missing_ok=True)  # of an earlier file of this name
         if isinstance(error, VideoError):
             return RewriteOutcome("failed", error.stage, str(error))
@@ -114,12 +120,7 @@ def rewrite_claimed(task: Task, work: Path) -> RewriteOutcome:
     return RewriteOutcome("done", warnings=warnings)
 
 
-def write_perturbed(task: Task, partial: Path) -> list[str]:
-    """`write_changed` of a kind of `KINDS`."""
-    return write_changed(task, KINDS[task.kind], partial)
-
-
-def write_changed(task: Task, kind: Kind, partial: Path) -> list[str]:
+def write_changed(task: Task, partial: Path) -> list[str]:
     """Write a video with its perturbation to `partial`; what was odd about that, in words.
 
     What the kind does not touch is copied and read back. If that does not give what the source gives, it is
@@ -128,8 +129,9 @@ def write_changed(task: Task, kind: Kind, partial: Path) -> list[str]:
     Raises:
         VideoError: the source can't be used, see `open_source`.
     """
+    kind = task.kind
     try:
-        written = write_streams(task, kind, partial)
+        written = write_streams(task, partial)
         if is_as_read(partial, kind, written):
             return written.warnings
     except av.FFmpegError as error:  # MP4 takes no such stream
@@ -137,20 +139,21 @@ def write_changed(task: Task, kind: Kind, partial: Path) -> list[str]:
             raise
     word = "sound" if kind.picture else "picture"
     finely = replace(kind, picture=kind.picture or keep_picture, sound=kind.sound or keep_sound)
-    written = write_streams(task, finely, partial)
+    written = write_streams(task._replace(kind=finely), partial)
     return [*written.warnings, f"its {word} can't be copied as it is and is encoded again"]
 
 
-def write_streams(task: Task, kind: Kind, partial: Path, container: str = "mp4") -> Written:
+def write_streams(task: Task, partial: Path) -> Written:
     """Write picture and sound, each with its change or as a copy.
 
     A stream that the container does not know is left out: reading back finds it missing.
     """
-    strength, rng = kind.strengths[task.level], generator(task.target.stem, task.kind, task.level)
+    kind = task.kind
+    strength, rng = kind.strengths[task.level], generator(task.target.stem, task.name, task.level)
     with (
         open_source(task.source, partial.parent) as film,
         open_container(task.source) as packets,
-        av.open(str(partial), "w", format=container, options=MP4 if container == "mp4" else {}) as out,
+        av.open(str(partial), "w", format="mp4", options=MP4) as out,
     ):
         copies = copied_streams(out, packets, kind)
         heard = add_sound(out, kind.bit_rate(task.level)) if kind.sound else None
@@ -158,8 +161,7 @@ def write_streams(task: Task, kind: Kind, partial: Path, container: str = "mp4")
         if change := kind.picture:
             changed = ((p if p is None else change(p, strength, rng), n) for p, n in shown)
             preset = "medium" if kind.is_crf else "veryfast"
-            options = {"crf": str(kind.crf(task.level)), "preset": preset, "x264-params": kind.x264_params}
-            encode_pictures(out, changed, options)
+            encode_pictures(out, changed, {"crf": str(kind.crf(task.level)), "preset": preset})
         else:
             digest = digest_of(shown)
         first, sound, n_missing = read_whole(film.sound)
@@ -167,6 +169,23 @@ def write_streams(task: Task, kind: Kind, partial: Path, container: str = "mp4")
             encode_sound(out, heard, to_samples(kind.sound(sound / FULL_SCALE, strength, rng)), first)
         copy_packets(out, packets, copies, film.sound.origin)
         return Written([*film.warnings, *damage_words(film)], first, sound, n_missing, digest)
+
+
+def write_copy(source: Path, partial: Path, container: str) -> None:
+    """Write picture and sound as they are into a container, by FFmpeg's name.
+
+    A stream that the container does not know is left out.
+
+    Raises:
+        VideoError: the source can't be used, see `open_source`.
+    """
+    with (
+        open_source(source, partial.parent) as film,
+        open_container(source) as packets,
+        av.open(str(partial), "w", format=container, options=MP4 if container == MOV else {}) as out,
+    ):
+        next(film.frames())  # the time of the first picture is known by then
+        copy_packets(out, packets, copied_streams(out, packets, COPY), film.sound.origin)
 
 
 def damage_words(film: Source) -> list[str]:
@@ -230,7 +249,7 @@ def encode_pictures(out: OutputContainer, shown: Shown, options: dict[str, str])
     first = next(shown)
     assert first[0] is not None  # a video begins with a picture, see `Source.frames`
     height, width = first[0].shape[:2]
-    stream = out.add_stream("libx264", rate=FPS, options=options)
+    stream = out.add_stream("libx264", rate=FPS, options=options | STEADY)
     stream.width, stream.height = width, height
     stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
     codec = stream.codec_context

@@ -301,7 +301,7 @@ def test_a_verdict_of_thousands_of_spans_with_a_hostile_name(tmp_path):
     pages = []
     for name in (hostile_names(30)[7] * 3, "plain"):
         whole = verdict | OF_A_JUDGE | {"words": [name, *in_words(verdict)], "grounds": [name], "file": name}
-        whole["file_facts"] = tell_story(tmp_path / "annotated.mp4", name)
+        whole["file_facts"] = tell_story(tmp_path / "annotated.mp4", 8, name)
         write_verdict_page(tmp_path, whole, [track], None, Pictures([], 0, {}), name)
         pages.append(Tags((tmp_path / "report.html").read_text(errors="surrogateescape")))
         begun = time.monotonic()

@@ -53,7 +53,7 @@ def read_boxes(path: Path) -> MovieBoxes:
     """Read the boxes of a file; those of another kind of file have no meaning.
 
     Raises:
-        OSError, ValueError: it can't be read, or a box is cut off.
+        OSError, ValueError: it can't be read. What is cut off is left out.
     """
     with open_regular(path, 2**63) as file:
         found = MovieBoxes([])

@@ -21,6 +21,12 @@ LOCK_NAME = re.compile(r"[0-9a-f]{32}\.lock")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
+def raise_if_no_room(error: Exception) -> None:
+    """OSError if an error means that nothing can be written; FFmpeg's need not be one."""
+    if (number := getattr(error, "errno", None)) in NO_ROOM:
+        raise OSError(number, os.strerror(number)) from error
+
+
 def work_of(target: Path) -> Path:
     return target.parent / WORK / hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]
 

@@ -25,7 +25,7 @@ READING = {"format_whitelist": CONTAINERS.replace(" ", ","), "protocol_whitelist
 
 class VideoError(Exception):
     """One video can't be used: `stage` is where it failed (open, read, video, audio, length, face, track,
-    chunk, and of a reader in a process of its own crash, time, killed), the text says why.
+    chunk, write, and of a reader in a process of its own crash, time, killed), the text says why.
     """
 
     def __init__(self, stage: str, reason: str):

@@ -3,12 +3,10 @@
 from verdicts import Judge    (localize.py does)
 """
 
-import copy
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,10 +19,10 @@ from utils.checkpoint import Checkpoint, load_checkpoint, refuse_other_network
 from utils.cli import UserError, pick_device
 from utils.constants import FPS, ChunkLength
 from utils.containers import VideoError
-from utils.environment import device_name, git_commit
+from utils.environment import device_name
 from utils.files import file_digest
 from utils.jsonfiles import plain
-from utils.media import open_source
+from utils.media import Source, open_source
 from utils.probe import probe
 from utils.timing import Stopwatch
 from verdicts.annotate import write_annotated
@@ -33,26 +31,16 @@ from verdicts.detection import DetectorSetup, set_up_detector
 from verdicts.facts import read_facts
 from verdicts.page import draw_pictures, write_verdict_page
 from verdicts.quality import measure_face
-from verdicts.schema import (
-    VERSION,
-    Findings,
-    Identity,
-    JudgeIdentity,
-    MadeBy,
-    MapCheck,
-    Stress,
-    Stressed,
-    Verdict,
-)
+from verdicts.schema import VERSION, Findings, Identity, JudgeIdentity, MadeBy, Stress, Verdict
 from verdicts.scoring import JudgeSettings, ScoredVideo, VideoScorer
-from verdicts.story import tell_story
+from verdicts.story import tell_story, versions
 from verdicts.stress import judge_in_other_ways
 from verdicts.timeline import plot_timeline
 from verdicts.verdict import WHY, TrackScores, give_verdict
 from verdicts.words import in_words, stress_words
 
 # what a verdict says of the time spent, by the clock's laps; all others find faces
-STAGES = {"network": "network", "pictures": "files", "video": "files", "stress": "stress"}
+STAGES = {"network": "network", "story": "files", "pictures": "files", "video": "files", "stress": "stress"}
 # of a checkpoint of the authors' code, which does not say
 AUTHORS_NETWORK = {"net": "resnet18", "img_dim": 224, "final_dim": 1024, "dropout": 0.5}
 
@@ -99,10 +87,12 @@ class Judge:
         model = build_model(checkpoint, path).to(device).eval().requires_grad_(False)
         self._facts = read_facts(checkpoint, path, settings.threshold)
         settings = replace(settings, batch_size=settings.batch_size or (16 if device.type == "cuda" else 1))
-        self._make_scorer = partial(VideoScorer, model, self._facts.config, device)
-        self._scorer = self._make_scorer(settings)
+        self._scorer = VideoScorer(model, self._facts.config, device, settings)
+        # for the other versions of --stress: the same seconds, without those between
+        quick = replace(settings, stride_s=self._scorer.length.chunk_s, brief=True, check_maps=False)
+        self._quick = VideoScorer(model, self._facts.config, device, quick, with_offsets=False)
         self._faces, self._settings, self._command = faces, settings, command
-        self._made_by: MadeBy = {"git_commit": git_commit(), "device": device_name(device)}
+        self._made_by: MadeBy = {"git_commit": versions()["project"], "device": device_name(device)}
         self._identity: JudgeIdentity = {
             "model_sha256": self._facts.sha256,
             "weights_sha256": file_digest(faces.weights) if faces.weights else None,
@@ -179,77 +169,89 @@ class Judge:
         """
         clock = Stopwatch()
         with open_source(question.path, scratch, clock) as source:
-            with closing(find_faces(source, self._faces.detector, self._faces.settings, clock)) as pictures:
-                progress = tqdm(pictures, unit=" frames", desc="faces", leave=False, delay=2)
-                found = track_and_crop(progress, scratch / "tracks", self._faces.settings, clock)
-            check_tracks(found, self._faces.settings.min_track)
-            tracks, seconds = self._scorer.score(source, found.tracks, question.name)
-            check_scores(tracks, self._scorer.length)
-            clock.lap("network")
-            for track, writer in zip(tracks, found.tracks, strict=True):
+            scored = self._score(source, question.name, scratch, self._scorer, clock)
+            for track, writer in zip(scored.tracks, scored.writers, strict=True):
                 track.face = measure_face(writer, track, self._faces.detector)
             clock.lap("quality")
-            map_check: MapCheck = {}
-            if self._settings.check_maps and seconds:
-                map_check = {"map_check": self._scorer.compare_maps(source, found.tracks, seconds)}
-            facts, rules = self._facts, self._settings.rules
-            findings = give_verdict(
-                tracks, found.n_frames, facts.threshold, facts.record, rules, facts.own_threshold
-            )
-            findings["coverage"]["warnings"] = [*source.warnings, *found.warnings]
+            map_check = None
+            if self._settings.check_maps and scored.seconds:
+                map_check = self._scorer.compare_maps(source, scored.writers, scored.seconds)
+            findings = self._find(scored)
             clock.lap("network")
-            stressed: Stressed = {}
+            stress = None
             if self._settings.stress:
                 stress = self._stress(question, findings, scratch)
                 answered = shaken(findings["verdict"], findings["reasons"], stress)
                 findings["verdict"], findings["reasons"] = answered
-                stressed = {"stress": stress}
                 clock.lap("stress")
-            verdict = self._give(question, findings, map_check, stressed)
+            verdict = self._give(question, findings, stress)
+            if map_check is not None:
+                verdict["map_check"] = map_check
+            clock.lap("story")
             if folder and not self._settings.brief:
-                scored = ScoredVideo(source.sound, found.n_frames, found.tracks, tracks, seconds)
                 self._show(question, verdict, scored, folder, scratch, clock)
         verdict["seconds_spent"] = seconds_by_stage(clock)
         return verdict
 
-    def _stress(self, question: Question, findings: Findings, scratch: Path) -> Stress:
-        """What becomes of the MDS in other versions of the video: of the same seconds, without those
-        between.
-        """
-        quick = copy.copy(self)
-        quick._settings = replace(
-            self._settings, stride_s=self._scorer.length.chunk_s, brief=True, check_maps=False, stress=False
-        )
-        quick._scorer = self._make_scorer(quick._settings)
+    def _score(
+        self, source: Source, name: str, scratch: Path, scorer: VideoScorer, clock: Stopwatch
+    ) -> ScoredVideo:
+        """Follow and score the faces of a video.
 
-        def judge_again(path: Path, folder: Path) -> Verdict:
-            return quick.judge(quick.ask(path, question.name), None, folder)
+        Raises:
+            VideoError, OSError, UserError: see `judge`.
+        """
+        with closing(find_faces(source, self._faces.detector, self._faces.settings, clock)) as pictures:
+            progress = tqdm(pictures, unit=" frames", desc="faces", leave=False, delay=2)
+            found = track_and_crop(progress, scratch / "tracks", self._faces.settings, clock)
+        check_tracks(found, self._faces.settings.min_track)
+        tracks, seconds = scorer.score(source, found.tracks, name)
+        check_scores(tracks, scorer.length)
+        clock.lap("network")
+        warnings = [*source.warnings, *found.warnings]
+        return ScoredVideo(source.sound, found.n_frames, found.tracks, tracks, seconds, warnings)
+
+    def _find(self, scored: ScoredVideo) -> Findings:
+        """What the scores of a video say."""
+        facts, rules = self._facts, self._settings.rules
+        findings = give_verdict(
+            scored.tracks, scored.n_frames, facts.threshold, facts.record, rules, facts.own_threshold
+        )
+        findings["coverage"]["warnings"] = scored.warnings
+        return findings
+
+    def _stress(self, question: Question, findings: Findings, scratch: Path) -> Stress:
+        """What becomes of the MDS in other versions of the video."""
+
+        def mds_of(path: Path, folder: Path) -> float:
+            clock = Stopwatch()
+            with open_source(path, folder, clock) as source:
+                return self._find(self._score(source, question.name, folder, self._quick, clock))["mds"]
 
         mds, threshold = findings["mds"], findings["threshold"]
-        return judge_in_other_ways(question.path, mds, threshold, judge_again, scratch)
+        return judge_in_other_ways(question.path, mds, threshold, mds_of, scratch)
 
-    def _give(
-        self, question: Question, findings: Findings, map_check: MapCheck, stressed: Stressed
-    ) -> Verdict:
-        """All that verdict.json holds, but for the time spent."""
+    def _give(self, question: Question, findings: Findings, stress: Stress | None) -> Verdict:
+        """All that verdict.json holds, but for the time spent and the heat maps' check."""
         facts = self._facts
         of_file = [f"The file: {warning}." for warning in findings["coverage"]["warnings"]]
-        again = [stress_words(stressed["stress"])] if "stress" in stressed else []
-        return {
+        again = [stress_words(stress)] if stress else []
+        verdict: Verdict = {
             "version": VERSION,
             "file": question.name,
             "words": [*in_words(findings), *again, *facts.warnings(), *of_file],
             "grounds": facts.grounds(findings["mds"]),
             "p_fake_calibrated": facts.p_fake(findings["mds"]),
             **findings,
-            **map_check,
-            **stressed,
-            "file_facts": tell_story(question.path, self._command),
+            "file_facts": tell_story(question.path, question.identity["source"][0], self._command),
             "seconds_spent": {},
             "model": facts.written(),
             "made_by": self._made_by,
             "identity": question.identity,
         }
+        if stress:
+            verdict["stress"] = stress
+        return verdict
 
     def _show(
         self,

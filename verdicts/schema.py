@@ -204,7 +204,6 @@ class KeyFrames(TypedDict):
     n_unusual: int | None  # that differ from the usual one; the last one, cut off by the end, is no interval
     median_bytes: int | None
     others_median_bytes: int | None  # of the pictures between
-    quantisers: None  # not available without the inside of a decoder
 
 
 class EditFacts(TypedDict):
@@ -228,7 +227,7 @@ class FileFacts(TypedDict):
     """The file's own story: facts without conclusions.  None: not said."""
 
     sha256: str | None
-    size_bytes: int | None
+    size_bytes: int
     container: str | None
     tags: list[Tag]
     declared_s: float | None
@@ -251,7 +250,7 @@ class StressWay(TypedDict):
 
     way: str
     mds: float | None  # None if it could not be judged
-    verdict: str | None
+    side: Side | None
     reason: str | None  # why it could not be judged
 
 
@@ -295,19 +294,7 @@ class Identity(JudgeIdentity):
     true_spans: list | None  # (begin_s, end_s) each
 
 
-class MapCheck(TypedDict, total=False):
-    """Whether the heat maps show what the network has learnt; where that was asked for."""
-
-    map_check: dict[str, float | None]  # see `check_maps`; None where it is not defined
-
-
-class Stressed(TypedDict, total=False):
-    """Whether the verdict stands in other versions of the video; where that was asked for."""
-
-    stress: Stress
-
-
-class Verdict(Findings, MapCheck, Stressed):
+class Verdict(Findings):
     """All of verdict.json: version, file and words before what was found, the rest behind it."""
 
     version: int
@@ -321,6 +308,8 @@ class Verdict(Findings, MapCheck, Stressed):
     model: dict
     made_by: MadeBy
     identity: Identity
+    map_check: NotRequired[dict[str, float | None]]  # see `check_maps`; None where it is not defined
+    stress: NotRequired[Stress]
 
 
 class Failure(TypedDict):

@@ -75,15 +75,27 @@ class ScoredVideo:
     writers: Sequence[ChunkWriter]  # with the crops of each track
     tracks: list[TrackScores]
     seconds: list[Second]  # those that do not overlap
+    warnings: list[str]  # what is odd about the file
 
 
 class VideoScorer:
-    """A network that scores the chunks of videos."""
+    """A network that scores the chunks of videos.
 
-    def __init__(self, model: TwoStreamNet, config: dict, device: torch.device, settings: JudgeSettings):
+    Args:
+        with_offsets: also score them with the sound moved.
+    """
+
+    def __init__(
+        self,
+        model: TwoStreamNet,
+        config: dict,
+        device: torch.device,
+        settings: JudgeSettings,
+        with_offsets: bool = True,
+    ):
         self._model, self._config, self._device, self._settings = model, config, device, settings
         self._with_maps = settings.check_maps or not settings.brief
-        self._embedder = SoundEmbedder(model, device, settings.amp)
+        self._embedder = SoundEmbedder(model, device, settings.amp) if with_offsets else None
         self.length = ChunkLength.of(model.chunk_s)
 
     def score(
@@ -119,12 +131,17 @@ class VideoScorer:
         how = self._settings.smooth_s, self.length
         by_track = enumerate(zip(writers, rows, left_out, strict=True))
         tracks = [track_of(number, *of_track, *how) for number, of_track in by_track]
-        self._move_sound(source.sound, tracks, pictures)
+        if self._embedder:
+            self._move_sound(self._embedder, source.sound, tracks, pictures)
         note_speakers(source.sound, tracks, writers)
         return tracks, seconds
 
     def _move_sound(
-        self, sound: Sound, tracks: Sequence[TrackScores], pictures: Sequence[Sequence[Tensor]]
+        self,
+        embedder: SoundEmbedder,
+        sound: Sound,
+        tracks: Sequence[TrackScores],
+        pictures: Sequence[Sequence[Tensor]],
     ) -> None:
         """Note in each track how well its pictures, by their embeddings, agree with the sound when it is
         moved.
@@ -132,7 +149,7 @@ class VideoScorer:
         first_frames = [np.rint(track.start_s * FPS).astype(int).tolist() for track in tracks]
         stacked = [torch.stack(list(own)) if own else torch.empty(0) for own in pictures]
         block = max(BLOCK, self._settings.batch_size or 1)
-        distances = distances_of_shifts(self._embedder, sound, first_frames, stacked, block)
+        distances = distances_of_shifts(embedder, sound, first_frames, stacked, block)
         for track, of_track in zip(tracks, distances, strict=True):
             track.moved = of_track
 

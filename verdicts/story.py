@@ -87,13 +87,13 @@ class Packets:
         return max(self.end_s) - min(self.start_s) if self.start_s else None
 
 
-def tell_story(path: Path, command: str | None = None) -> FileFacts:
+def tell_story(path: Path, size_bytes: int, command: str | None = None) -> FileFacts:
     """All facts of a video that was read to its end before (`probe`).
 
     Args:
+        size_bytes: of the file, as it is known.
         command: the command line that asked, see `command_words`.
     """
-    size_bytes = said(lambda: path.stat().st_size)
     facts: FileFacts = {
         "sha256": said(lambda: file_digest(path)),
         "size_bytes": size_bytes,
@@ -271,7 +271,6 @@ def key_frames(packets: Packets) -> KeyFrames:
         "n_unusual": len(intervals) - n_usual if intervals else None,
         "median_bytes": said(lambda: round(median(sizes[is_key]))),
         "others_median_bytes": said(lambda: round(median(sizes[~is_key]))),
-        "quantisers": None,
     }
 
 

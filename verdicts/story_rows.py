@@ -91,7 +91,6 @@ def key_rows(keys: KeyFrames) -> list[tuple[str, str]]:
     return [
         ("key frames", f"{keys['n']}; intervals: longest declared {longest}, found {found}"),
         ("size of key frames", f"median {own}, of the others {others}"),
-        ("pattern of quantisers", "not available"),
     ]
 
 

@@ -44,7 +44,7 @@ def rewrite(source: Path, kind: str, level: int) -> tuple[Path, list[str]]:
     target = source.parent / "again" / f"{kind}_{level}" / f"{source.stem}.mp4"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    result = rewrite_video(Task(source, target, kind, level))
+    result = rewrite_video(Task(source, target, kind, KINDS[kind], level))
     assert result.status == "done", result
     return target, result.warnings
 
@@ -312,6 +312,17 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
     }
+
+
+def test_the_same_bytes_whatever_memory_held_before(tmp_path):
+    write_clip(tmp_path / "test" / "real" / "a.mp4", face_pictures(75, 224), sound=tone(3.0))
+    flags = ("--out_dir", tmp_path / "test", "--workers", "0", "--kind", "h264", "resize", "--level", "3")
+    for fill in ("1", "170"):
+        command = [sys.executable, ROOT / "perturb.py", *flags, "--to", tmp_path / fill]
+        subprocess.run(list(map(str, command)), env={**os.environ, "MALLOC_PERTURB_": fill}, check=True)
+    found = tree(tmp_path / "170")
+    assert len([name for name in found if name.endswith(".mp4")]) == 2
+    assert found == tree(tmp_path / "1")
 
 
 def test_a_killed_run_goes_on(split):

@@ -25,8 +25,12 @@ def clip(tmp_path_factory):
     return write_clip(path, FACES, sound=tone(2.0), codec_options=options, key_every=12)
 
 
+def told(path):
+    return tell_story(path, path.stat().st_size)
+
+
 def test_what_is_told_is_what_was_written(clip):
-    facts = tell_story(clip)
+    facts = told(clip)
     video, audio, keys = facts["video"], facts["audio"], facts["key_frames"]
     data = clip.read_bytes()
     assert facts["sha256"] == hashlib.sha256(data).hexdigest() and facts["size_bytes"] == len(data)
@@ -48,7 +52,7 @@ def test_what_is_told_is_what_was_written(clip):
     assert video["bits_per_pixel"] == pytest.approx(n_bits / (112 * 112 * 50), abs=1e-5)
     intervals = [keys[name] for name in ("declared_interval", "shortest", "longest", "usual", "n_unusual")]
     assert (keys["n"], intervals) == (5, [12, 12, 12, 12, 0])
-    assert keys["median_bytes"] > keys["others_median_bytes"] and keys["quantisers"] is None
+    assert keys["median_bytes"] > keys["others_median_bytes"]
     assert [edit["stream"] for edit in facts["edits"]] == ["track 0, video", "track 1, audio"]
     assert facts["edits"][0]["media_start_s"] == pytest.approx(0.08) and facts["edits"][0]["rate"] == 1
     assert set(facts["boxes"]) == {"ftyp", "free", "mdat", "moov"}
@@ -84,7 +88,7 @@ def test_times_of_creation(clip, tmp_path):
     at = data.index(b"mvhd") + 8  # version and flags
     data[at : at + 8] = struct.pack(">II", seconds, seconds + 60)
     path.write_bytes(data)
-    whole, *tracks = tell_story(path)["times"]
+    whole, *tracks = told(path)["times"]
     times = ("2024-02-29T12:00:00Z", "2024-02-29T12:01:00Z")
     assert whole == {"of": "file", "created_utc": times[0], "modified_utc": times[1]}
     assert [(time["of"], time["created_utc"]) for time in tracks] == [
@@ -106,11 +110,11 @@ def test_boxes_of_a_file_that_claims_more_than_there_is(tmp_path):
 def test_a_slower_and_a_variable_rate(tmp_path):
     even = write_clip(tmp_path / "even.mp4", FACES, sound=tone(2.0))
     slow = retime(even, tmp_path / "slow.mkv", lambda kind, i, time: 2 * time if kind == "video" else time)
-    video = tell_story(slow)["video"]
+    video = told(slow)["video"]
     assert (video["found_fps"], video["shortest_ms"]) == (12.5, 80) and video["declared_packets"] is None
     times = list(np.cumsum([0.04, 0.05, 0.02, 0.09] * 10))
     uneven = write_clip(tmp_path / "b.mp4", FACES[:40], times_s=times, sound=tone(2.0))
-    video = tell_story(uneven)["video"]
+    video = told(uneven)["video"]
     assert (video["shortest_ms"], video["longest_ms"]) == (20, 90)
 
 
@@ -125,7 +129,7 @@ def test_a_slower_and_a_variable_rate(tmp_path):
 )
 def test_other_containers(name, made, tmp_path):
     sound = tone(2.0, made.get("rate_hz", 44_100))
-    facts = tell_story(write_clip(tmp_path / name, FACES, sound=sound, **made))
+    facts = told(write_clip(tmp_path / name, FACES, sound=sound, **made))
     assert facts["boxes"] is None and facts["edits"] is None and facts["times"] is None
     assert facts["video"]["found_packets"] == 50 and facts["audio"]["found_packets"] > 0
     assert facts["video"]["found_fps"] == pytest.approx(25, abs=1)
@@ -133,7 +137,7 @@ def test_other_containers(name, made, tmp_path):
 
 
 def test_other_streams_are_named(tmp_path):
-    facts = tell_story(add_cover_art(tmp_path / "a.mp4", FACES, tone(2.0)))
+    facts = told(add_cover_art(tmp_path / "a.mp4", FACES, tone(2.0)))
     assert facts["other_streams"] == ["video: mjpeg"] and facts["video"]["codec"] == "h264"
 
 
@@ -154,7 +158,7 @@ def test_an_odd_file_loses_facts_alone(clip, tmp_path):
     for name, data in damaged(clip.read_bytes()).items():
         path = tmp_path / f"{name}.mp4"
         path.write_bytes(data)
-        facts = tell_story(path)
+        facts = told(path)
         assert facts["sha256"] == hashlib.sha256(data).hexdigest() and facts["size_bytes"] == len(data)
         rows = [row for _, rows in story_rows(facts) for row in rows]
         assert all(isinstance(text, str) and text for row in rows for text in row)
@@ -162,7 +166,7 @@ def test_an_odd_file_loses_facts_alone(clip, tmp_path):
         n_lost += facts["video"] is None
         assert (facts["video"] is None) <= (facts["read_error"] is not None)
     assert n_lost > 5
-    gone = tell_story(tmp_path / "gone.mp4")
+    gone = tell_story(tmp_path / "gone.mp4", 0)
     assert gone["sha256"] is None and gone["read_error"] and str(tmp_path) not in json.dumps(gone)
 
 

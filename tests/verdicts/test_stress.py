@@ -1,22 +1,21 @@
 """A video judged again when it is written in other ways: localize.py --stress."""
 
 import errno
-import os
-import subprocess
-import sys
 
 import av
 import numpy as np
 import pytest
+import torch
 
-from tests.clips import face_pictures, tone, write_clip
-from tests.conftest import ROOT
+from tests.clips import face_pictures, write_clip
+from tests.verdicts.test_answer import record
 from tests.verdicts.test_localize import checkpoint, clip, localize, read_json  # noqa: F401, fixtures
+from utils.cli import UserError
 from utils.containers import VideoError
 from utils.media import open_source
 from utils.pictures import to_rgb
 from verdicts.answer import shaken
-from verdicts.schema import ABOVE, UNDECIDED
+from verdicts.schema import ABOVE, BELOW, UNDECIDED
 from verdicts.stress import WAYS, judge_in_other_ways, write_again
 from verdicts.words import stress_words
 
@@ -37,6 +36,13 @@ def watch(path):
     with open_source(path) as film:
         shown = [to_rgb(frame) for frame, n in film.frames() for _ in range(n)]
         return np.array(shown).astype(int), film.sound.read(2400, 72_000)[0].astype(float)
+
+
+def sound_kbps(path) -> float:
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(audio=0) if packet.size]
+    seconds = float(sum(packet.duration * packet.time_base for packet in packets))
+    return 8 * sum(packet.size for packet in packets) / seconds / 1000
 
 
 def lag(sound, again) -> int:
@@ -61,23 +67,19 @@ def test_each_way_says_what_it_does(name, video, tmp_path):
         assert lag(sound, sound_again) <= 48  # Matroska has whole milliseconds
     elif name == "AAC at 64 kbit/s":
         assert error == 0 and codecs == ["aac", "h264"] and lag(sound, sound_again) == 0
+        assert sound_kbps(written) == pytest.approx(64, rel=0.05)
         assert not np.array_equal(sound, sound_again) and np.corrcoef(sound, sound_again)[0, 1] > 0.3
     else:
         assert 0.5 < error < 15 and np.array_equal(sound, sound_again) and codecs == ["aac", "h264"]
         assert n_bytes[1] < n_bytes[0]
 
 
-def test_the_same_bytes_whatever_memory_held_before(tmp_path):
-    video = write_clip(tmp_path / "a.mp4", face_pictures(75, 224), sound=tone(3.0))
-    code = "import sys, pathlib as p; from verdicts.stress import WAYS, write_again as w; "
-    code += "w(p.Path(sys.argv[1]), WAYS[sys.argv[2]], p.Path(sys.argv[3]))"
-    found = []
-    for fill in ("1", "170"):
-        (tmp_path / fill).mkdir()
-        command = [sys.executable, "-c", code, str(video), "H.264 at CRF 35", str(tmp_path / fill)]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "MALLOC_PERTURB_": fill}, check=True)
-        found.append((tmp_path / fill / "video.mp4").read_bytes())
-    assert found[0] == found[1]
+def test_quicktime_is_as_exact_as_mp4(tmp_path):
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (1, 88_200)).astype(np.float32)
+    made = {"sound": noise, "sound_start_s": 0.123, "codecs": ("libx264", "pcm_s16le")}
+    late = write_clip(tmp_path / "a.mkv", face_pictures(50, 112), **made)
+    written = write_again(late, None, tmp_path)
+    assert written.suffix == ".mov" and lag(watch(late)[1], watch(written)[1]) == 0
 
 
 def test_from_matroska_to_another_container(video, tmp_path):
@@ -92,14 +94,14 @@ def stressed(video, tmp_path, scores, mds=1.0, threshold=0.8):
     """What is found if the ways give these scores, an error for one that is none."""
     left = list(scores)
 
-    def judge(path, folder):
+    def mds_of(path, folder):
         assert path.is_file() and folder.is_dir() and not any(folder.iterdir())
         score = left.pop(0)
         if isinstance(score, Exception):
             raise score
-        return {"mds": score, "verdict": "so"}
+        return score
 
-    found = judge_in_other_ways(video, mds, threshold, judge, tmp_path)
+    found = judge_in_other_ways(video, mds, threshold, mds_of, tmp_path)
     assert not left and list(tmp_path.iterdir()) == []
     return found
 
@@ -108,7 +110,7 @@ def test_the_range_and_what_held(video, tmp_path):
     found = stressed(video, tmp_path, [0.9, 0.7, 0.8, 1.2, VideoError("face", "no face at all")])
     assert (found["mds_low"], found["mds_high"], found["n_held"]) == (0.7, 1.2, 3)
     assert [way["way"] for way in found["ways"]] == list(WAYS)
-    assert [way["verdict"] for way in found["ways"]] == [*["so"] * 4, None]
+    assert [way["side"] for way in found["ways"]] == [ABOVE, BELOW, ABOVE, ABOVE, None]
     words = stress_words(found)
     assert "in 4 ways: MDS 0.7 to 1.2, its side of the threshold held in 3 of them." in words
     assert words.endswith("Not judged: another container: no face at all.")
@@ -128,6 +130,17 @@ def test_no_room_is_told(video, tmp_path, monkeypatch):
         write_again(video, WAYS["AAC at 64 kbit/s"], tmp_path)
 
 
+def test_an_odd_way_costs_itself_alone(video, tmp_path, monkeypatch):
+    def odd(*_):
+        raise IndexError("so odd")
+
+    monkeypatch.setattr("verdicts.stress.write_copy", odd)
+    found = stressed(video, tmp_path, [1.0] * 4)
+    assert found["n_held"] == 4
+    name, reason = found["ways"][-1]["way"], found["ways"][-1]["reason"]
+    assert (name, reason) == ("another container", "IndexError: so odd")
+
+
 def test_an_answer_that_does_not_stand_is_none(video, tmp_path):
     held = stressed(video, tmp_path, [0.9, 0.9, 0.8, 1.2, VideoError("face", "no face")])
     why = [{"code": "above", "text": "so"}]
@@ -141,13 +154,44 @@ def test_an_answer_that_does_not_stand_is_none(video, tmp_path):
     assert verdict == UNDECIDED and [reason["code"] for reason in reasons] == ["small_face", "stress"]
 
 
-def test_what_localize_says_of_it(checkpoint, clip, localize, tmp_path, monkeypatch):  # noqa: F811
-    other = {"way": "a way", "mds": 0.5, "verdict": "below the threshold", "reason": None}
-    found = {"mds_low": 0.5, "mds_high": 0.5, "n_held": 0, "ways": [other]}
-    monkeypatch.setattr("verdicts.judge.judge_in_other_ways", lambda *_: found)
-    assert localize(clip, "--model", checkpoint, "--out", tmp_path, "--stride_s", "1", "--stress") == 0
-    verdict = read_json(tmp_path / clip.name / "verdict.json")
-    assert verdict["verdict"] == UNDECIDED and verdict["side"] == ABOVE and verdict["stress"] == found
-    assert verdict["reasons"][-1]["code"] == "stress"
-    page = (tmp_path / clip.name / "report.html").read_text()
-    assert "a way" in page and verdict["reasons"][-1]["text"] in page
+def test_ways_that_turn_an_answer(checkpoint, clip, localize, tmp_path, monkeypatch):  # noqa: F811
+    """With the threshold in the middle of the range that the ways span, and a model that is surely right."""
+    monkeypatch.setattr("verdicts.answer.NARROW", 0.0)
+
+    def judge(name, *flags):
+        flags = ("--stride_s", "1", "--min_judged_s", "1", *flags)
+        localize(clip, "--model", checkpoint, "--out", tmp_path / name, *flags)
+        return read_json(tmp_path / name / clip.name / "verdict.json")
+
+    before = judge("before", "--stress", "--brief")
+    scores = sorted({before["mds"], *(way["mds"] for way in before["stress"]["ways"])})
+    threshold = (scores[0] + scores[-1]) / 2
+    assert scores[0] < threshold < scores[-1]
+    means = {"mean_mds_real": threshold - 0.5, "mean_mds_fake": threshold + 0.5, "mds_sd": 0.01}
+    known = {"record": record(**means, is_foreign=True), "threshold": threshold}
+    torch.save(torch.load(checkpoint, weights_only=True) | known, checkpoint)
+    plain = judge("plain", "--brief")
+    assert plain["verdict"] == plain["side"]
+    found = judge("found", "--stress")
+    n_other = 0
+    for way, same in zip(found["stress"]["ways"], before["stress"]["ways"], strict=True):
+        assert way["mds"] == same["mds"] and way["side"] == (ABOVE if way["mds"] >= threshold else BELOW)
+        n_other += way["side"] != found["side"]
+    assert n_other > 0 and found["stress"]["n_held"] == 5 - n_other
+    assert found["mds"] == before["mds"] and found["verdict"] == UNDECIDED
+    (reason,) = found["reasons"]
+    assert reason["code"] == "stress" and f"in {n_other} of them" in reason["text"]
+    page = (tmp_path / "found" / clip.name / "report.html").read_text()
+    assert reason["text"] in page and ABOVE in page and BELOW in page
+    # a way is judged as a file that is given would be
+    copy = write_again(clip, WAYS["H.264 at CRF 35"], tmp_path)
+    localize(copy, "--model", checkpoint, "--out", tmp_path / "copy", "--stride_s", "1", "--brief")
+    whole = read_json(tmp_path / "copy" / copy.name / "verdict.json")
+    assert whole["mds"] == found["stress"]["ways"][1]["mds"]
+
+
+def test_what_offsets_leave_out(checkpoint, clip, localize, tmp_path):  # noqa: F811
+    for flags in (["--stress"], ["--check_maps"], ["--labels", tmp_path / "a.json"]):
+        with pytest.raises(UserError, match=f"leave out {flags[0]}"):
+            localize(clip, "--model", checkpoint, "--out", tmp_path / "out", "--offsets", *flags)
+    assert not (tmp_path / "out").exists()
