@@ -150,17 +150,17 @@ def test_another_threshold_does_not_change_what_is_hard_to_tell_apart():
         asked = evidence(mds, threshold=0.9)
         assert codes(asked) == ["near_threshold"]
         _, (reason,) = answer(asked, record(), USUAL)
-        assert "of 0.6, the middle of the held-out scores, where held-out real" in reason["text"]
+        assert "of 0.6, the middle of the held-out scores, too near" in reason["text"]
     assert codes(evidence(0.6 - 1.01 * near, threshold=0.9)) == ["below"]
     asked = evidence(0.89, threshold=0.9)
     assert codes(asked) == ["near_threshold"]
     _, (reason,) = answer(asked, record(), USUAL)
-    assert reason["text"].endswith("of the threshold.")  # real and fake are not near each other there
+    assert "of the threshold, too near" in reason["text"]
     assert codes(evidence(0.75, threshold=0.9)) == ["below"]
     _, (reason,) = answer(evidence(0.75, threshold=0.9), record(), USUAL)
-    assert "of 0.6, the middle of their scores, are held-out real and fake videos hard" in reason["text"]
+    assert "around it and of 0.6, the middle of the held-out scores, that count" in reason["text"]
     _, (reason,) = answer(evidence(0.6), record(), USUAL)
-    assert "of the threshold, where held-out real and fake" in reason["text"]
+    assert "of the threshold, too near" in reason["text"]
 
 
 def test_no_better_than_chance():
@@ -284,9 +284,15 @@ def test_the_caveats_stand_in_the_documentation():
 
 def test_grounds():
     trained, tested, heads, limits = facts(record()).grounds(0.2)
-    assert trained == "The model was trained on 100 real and 100 fake videos (DFDC)."
+    assert trained == (
+        "The model was trained on 100 real and 100 fake videos of DFDC. "
+        "Whether this video is one of them is not checked."
+    )
     assert "20 real and 20 fake videos" in tested and "95 % (AUC 0.95; 95 % interval 90 to 98 %)" in tested
     assert "the picture alone 50 % (AUC 0.50; 95 % interval 40 to 60 %)" in heads and "too high" in limits
+    assert "means nothing" in heads
+    toys = record() | {"data_sets": ["generated"]}
+    assert "also those called real, made by a program" in facts(toys).grounds(0.2)[0]
     foreign = facts(record(is_foreign=True, heads={}, auc_ci95=None)).grounds(0.2)[1]
     assert "20 real videos and no fake" in foreign and "95 % interval unknown" in foreign
     none = record()
@@ -295,5 +301,8 @@ def test_grounds():
         assert "Nothing is known of how often this model is right" in facts(known).grounds(0.2)[-1]
     calibration = {"slope": 10.0, "intercept": -6.0, "n_real": 20, "n_fake": 20}
     assert facts(record(), calibration).p_fake(0.6) == pytest.approx(0.5)
-    assert "50 % of those with this score would be fake" in facts(record(), calibration).grounds(0.6)[-1]
+    assert (
+        "50 % are fake. It is not the chance that this video is fake"
+        in facts(record(), calibration).grounds(0.6)[-1]
+    )
     assert facts(record()).p_fake(0.6) is None

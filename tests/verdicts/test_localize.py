@@ -511,7 +511,8 @@ def test_verdict_by_hand():
     words = " ".join(in_words(verdict))
     assert (
         "is 2.6, as a whole below the threshold of 3;" in words
-        and "parts of it are at or above the threshold: 2.0 to 4.0 s (score 5)" in words
+        and "parts of its smoothed curve are at or above the threshold: 2.0 to 4.0 s (mean of the curve 5)"
+        in words
     )
     assert verdict["modalities"]["video"] == {"p_fake": pytest.approx(0.8), "threshold": 0.5, "looks": "fake"}
     assert "of the picture alone gives 80 % for fake, that of the sound alone 10 %." in words
