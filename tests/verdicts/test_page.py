@@ -153,7 +153,7 @@ def test_who_speaks_comes_first():
 def test_the_face_that_decides_has_a_picture(monkeypatch):
     monkeypatch.setattr("verdicts.page.draw_face", lambda writer: b"jpeg")
     silent = [track(i, scores=(9,) * 5, speaks=False) for i in range(MAX_FACES)]
-    scored = ScoredVideo(None, 150, [None] * (MAX_FACES + 1), [*silent, track(MAX_FACES)], [])
+    scored = ScoredVideo(None, 150, [None] * (MAX_FACES + 1), [*silent, track(MAX_FACES)], [], [])
     faces = draw_pictures(scored, 3).faces
     assert len(faces) == MAX_FACES and MAX_FACES in faces
 
