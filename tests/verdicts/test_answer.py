@@ -158,7 +158,7 @@ def test_another_threshold_does_not_change_what_is_hard_to_tell_apart():
     assert "of the threshold, too near" in reason["text"]
     assert codes(evidence(0.75, threshold=0.9)) == ["below"]
     _, (reason,) = answer(evidence(0.75, threshold=0.9), record(), USUAL)
-    assert "around it and of 0.6, the middle of the held-out scores, that count" in reason["text"]
+    assert "around it and of 0.6, the middle of the held-out scores that count" in reason["text"]
     _, (reason,) = answer(evidence(0.6), record(), USUAL)
     assert "of the threshold, too near" in reason["text"]
 
