@@ -174,8 +174,10 @@ class Tally:
         return f"{found}, {n['not judged']} not judged{busy}; {n['known']} were judged before"
 
 
-def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool) -> None:
-    """Print a verdict, or why there is none."""
+def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool, said: set[str]) -> None:
+    """Print a verdict, or why there is none; of the grounds, alike for all videos of a model, what
+    is not among those `said` before.
+    """
     result = outcome.result
     if as_json:
         short = {key: value for key, value in result.items() if key not in ("curves", "proposals")}
@@ -188,7 +190,9 @@ def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool) -> None:
         where = f"{legible(str(target / (VERDICT_FILE if brief else 'report.html')))}  (time spent: {spent})"
         before = " (judged before)" if outcome.was_known else ""
         title = f"{legible(result['file'])}: {in_capitals(result)}{before}"
-        lines = [*reason_words(result), *result["grounds"], *result["words"]]
+        grounds = [line for line in result["grounds"] if line not in said]
+        said.update(grounds)
+        lines = [*reason_words(result), *grounds, *result["words"]]
         tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
@@ -245,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     judge = Judge.load(args.model, settings, faces, device, args.asked, command)
 
     make_out(args.out)
-    tally = Tally()
+    tally, said = Tally(), set[str]()
     try:
         for name, path in tqdm(videos.items(), unit="video", disable=len(videos) == 1):
             target = args.out / name
@@ -254,7 +258,7 @@ def main(argv: list[str] | None = None) -> int:
             if outcome and args.offsets and not args.json:
                 say_offsets(outcome)
             elif outcome:
-                say(outcome, args.json, target, args.brief)
+                say(outcome, args.json, target, args.brief, said)
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
