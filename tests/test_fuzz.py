@@ -273,7 +273,7 @@ def test_a_report_of_thousands_of_videos_with_hostile_names(tmp_path, scripts, c
 
 
 OF_A_JUDGE = {  # what a verdict has beside what was found
-    "model": {"chunk_s": 1.0, "net": "resnet18", "img_dim": 64, "threshold_origin": "given"},
+    "model": {"chunk_s": 1.0, "net": "resnet18", "img_dim": 64, "threshold_origin": "given", "record": None},
     "identity": {
         "stride_s": 0.2,
         "smooth_s": 0.4,
