@@ -36,7 +36,7 @@ def test_the_five_lines_of_the_docs(workplace, localize, capsys):  # noqa: F811
     exec(LINES, found)
     verdict = found["verdict"]
     FILE.validate(verdict)
-    assert capsys.readouterr().out.startswith(f"{verdict['verdict']} {verdict['mds']} The modality")
+    assert capsys.readouterr().out.startswith(f"{verdict['verdict']} {verdict['reasons'][0]['text']}")
     assert sorted(path.name for path in workplace.iterdir()) == ["mds.pth", "video.mp4"]
     assert sorted(path.name for path in workplace.parent.glob("verdict-*")) == []
     assert verdict["file"] == "video.mp4" and verdict["file_facts"]["command"] is None
