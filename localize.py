@@ -49,7 +49,7 @@ from verdicts.search import find_labels, search_videos
 from verdicts.words import in_capitals, is_mixed, reason_words
 
 if TYPE_CHECKING:  # what takes seconds to import waits until the arguments are read
-    from verdicts.results import Outcome
+    from verdicts.results import Judged
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -149,7 +149,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     failed: dict[str, Failure] = field(default_factory=dict)
 
-    def add(self, name: str, outcome: "Outcome | None") -> None:
+    def add(self, name: str, outcome: "Judged | None") -> None:
         """Count a video; None: another run is at it."""
         if outcome is None:
             self.counts["busy"] += 1
@@ -174,7 +174,7 @@ class Tally:
         return f"{found}, {n['not judged']} not judged{busy}; {n['known']} were judged before"
 
 
-def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool, said: set[str]) -> None:
+def say(outcome: "Judged", as_json: bool, target: Path, brief: bool, said: set[str]) -> None:
     """Print a verdict, or why there is none; of the grounds, alike for all videos of a model, what
     is not among those `said` before.
     """
@@ -196,7 +196,7 @@ def say(outcome: "Outcome", as_json: bool, target: Path, brief: bool, said: set[
         tqdm.write("\n  ".join([title, *map(legible, lines), where]) + "\n")
 
 
-def say_offsets(outcome: "Outcome") -> None:
+def say_offsets(outcome: "Judged") -> None:
     """Print by how much the sound of a video is late or early, in a line, or why that is not known."""
     result = outcome.result
     if result["verdict"] is None:
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     # from here on the network is needed, which takes seconds to import
     from verdicts.detection import set_up_detector
     from verdicts.judge import Judge
-    from verdicts.results import OFFSETS, OVERVIEW, check_out, check_target, judge_one, write_tables
+    from verdicts.results import OFFSETS, OVERVIEW, check_out, check_target, judge_one, write_results
     from verdicts.scoring import JudgeSettings
     from verdicts.story import command_words
 
@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         for folder in {(args.out / name).parent for name in videos}:
             sweep(folder)
-        write_tables(args.out, tally.failed, args.offsets)
+        write_results(args.out, tally.failed, args.offsets)
     if len(videos) > 1 and not args.json:
         where = args.out / (OFFSETS if args.offsets else OVERVIEW)
         print(f"{len(videos)} videos: {tally.words(args.offsets)}; {where}")

@@ -37,7 +37,7 @@ def moved(sound: np.ndarray, late_ms: int) -> np.ndarray:
     return np.concatenate([silence, sound[: len(sound) - n]] if late_ms > 0 else [sound[n:], silence])
 
 
-def make_videos(folder: Path, kind: str, n: int, seconds: float) -> None:
+def make_kind(folder: Path, kind: str, n: int, seconds: float) -> None:
     """Write n videos of one kind, <folder>/<kind>/<number>_<ms>.mp4, unless they are there."""
     (folder / kind).mkdir(parents=True, exist_ok=True)
     for i in range(n):
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seconds in args.lengths_s:
         folder = args.out_dir / f"{seconds:g}s"
         for kind in KINDS:
-            make_videos(folder, kind, args.n, seconds)
+            make_kind(folder, kind, args.n, seconds)
         found = found_offsets(folder, args.model, args.detector)
         lines += [table_row(seconds, kind, found[found.kind == kind]) for kind in KINDS]
     print(f"\nOf {args.n} videos of each length and kind:\n")

@@ -31,7 +31,7 @@ from verdicts.results import (
     check_out,
     check_target,
     read_verdict,
-    write_tables,
+    write_results,
 )
 from verdicts.schema import VERSION
 
@@ -349,7 +349,7 @@ VERDICT = {
 def test_a_verdict_of_another_version_is_in_no_table(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     (tmp_path / "a.mp4" / "verdict.json").write_text(json.dumps(VERDICT | {"version": VERSION + 1}))
-    write_tables(tmp_path, {}, with_offsets=True)
+    write_results(tmp_path, {}, with_offsets=True)
     assert read_table(tmp_path / "summary.csv") == read_table(tmp_path / "offsets.csv") == []
 
 
@@ -371,7 +371,7 @@ def test_what_could_not_be_judged_stays_in_the_tables(tmp_path):
     write_table(tmp_path / "offsets.csv", ("reason", "video"), [("crash: why", "b.mp4")])
     (tmp_path / "a.mp4").mkdir()
     (tmp_path / "a.mp4" / "verdict.json").write_text(json.dumps(VERDICT))
-    write_tables(tmp_path, {}, with_offsets=True)
+    write_results(tmp_path, {}, with_offsets=True)
     table, offsets = (read_table(tmp_path / name) for name in ("summary.csv", "offsets.csv"))
     assert [(row["file"], row["stage"], row["reason"]) for row in table] == [
         ("a.mp4", "", ""),
@@ -434,13 +434,13 @@ def test_a_foreign_verdict_is_none(tmp_path, change):
     folder.mkdir()
     (folder / "verdict.json").write_text(json.dumps(VERDICT))
     assert read_verdict(folder) == VERDICT
-    write_tables(tmp_path, {}, with_offsets=True)
+    write_results(tmp_path, {}, with_offsets=True)
     assert len(read_table(tmp_path / "summary.csv")) == 1
     assert [row["offset_ms"] for row in read_table(tmp_path / "offsets.csv")] == ["0.0", ""]
     changed = {key: value for key, value in (VERDICT | change).items() if value is not ABSENT}
     (folder / "verdict.json").write_text(json.dumps(changed))
     assert read_verdict(folder) is None
-    write_tables(tmp_path, {}, with_offsets=True)
+    write_results(tmp_path, {}, with_offsets=True)
     assert read_table(tmp_path / "offsets.csv") == []
     assert (
         read_table(tmp_path / "summary.csv") == []

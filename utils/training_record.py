@@ -70,7 +70,7 @@ def checked_held_out(found: Mapping[str, Any]) -> HeldOut:
         "n_real": count(found["n_real"]),
         "n_fake": count(found["n_fake"]),
         "is_foreign": bool(found["is_foreign"]),
-        "auc": share(found["auc"]),
+        "auc": checked_share(found["auc"]),
         "auc_ci95": checked_interval(found["auc_ci95"]),
         "mean_mds_real": float(found["mean_mds_real"]),
         "mean_mds_fake": float(found["mean_mds_fake"]),
@@ -85,22 +85,22 @@ def checked_held_out(found: Mapping[str, Any]) -> HeldOut:
 
 def checked_head(found: Mapping[str, Any]) -> HeadRecord:
     return {
-        "auc": share(found["auc"]),
+        "auc": checked_share(found["auc"]),
         "auc_ci95": checked_interval(found["auc_ci95"]),
-        "real_p95": share(found["real_p95"]),
+        "real_p95": checked_share(found["real_p95"]),
     }
 
 
 def checked_interval(found: Any) -> Interval | None:
     if found is None:
         return None
-    low, high = map(share, found)
+    low, high = map(checked_share, found)
     if low > high:
         raise ValueError("an interval that ends before it begins")
     return low, high
 
 
-def share(value: Any) -> float:
+def checked_share(value: Any) -> float:
     """A number from 0 to 1; ValueError and the like if it is none."""
     if not 0 <= float(value) <= 1:
         raise ValueError(f"{value} is no share")

@@ -119,14 +119,14 @@ def draw_panel(curves: Sequence[np.ndarray], threshold: float, top: float, width
     panel = np.full((PANEL_PX, width, 3), PANEL_RGB, np.uint8)
     for curve in curves:
         at = (np.arange(width) * len(curve) / width).astype(int)
-        draw_curve(panel, curve[at], threshold, top)
+        draw_strip_curve(panel, curve[at], threshold, top)
     y = panel_y(threshold, top)
     for x in range(0, width, 12):
         cv2.line(panel, (x, y), (x + 5, y), INK_RGB, 1)
     return panel
 
 
-def draw_curve(panel: np.ndarray, scores: np.ndarray, threshold: float, top: float) -> None:
+def draw_strip_curve(panel: np.ndarray, scores: np.ndarray, threshold: float, top: float) -> None:
     """Draw a curve, a score per column, on what is above the threshold."""
     panel[:, scores >= threshold] = HIGH_RGB
     for x in range(1, len(scores)):

@@ -172,7 +172,7 @@ def still_holds(result: Verdict | Failure, asked: Identity) -> bool:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Judged:
     """What became of a video."""
 
     result: Verdict | Failure
@@ -181,7 +181,7 @@ class Outcome:
 
 def judge_one(
     judge: Judge, path: Path, name: str, target: Path, true_spans: Sequence | None
-) -> Outcome | None:
+) -> Judged | None:
     """The verdict on a video, which is in its folder then, or why there is none. None: another run is at it.
 
     Raises:
@@ -196,18 +196,18 @@ def judge_one(
         try:
             question = judge.ask(path, name, true_spans)
             if known and still_holds(known, question.identity):
-                return Outcome(known, was_known=True)
+                return Judged(known, was_known=True)
             probe(path)
             verdict = judge.judge(question, new_folder(work / "result"), new_folder(work / "scratch"))
             put(verdict, work / "result", target, work)
-            return Outcome(verdict, was_known=False)
+            return Judged(verdict, was_known=False)
         except UserError:
             raise
         except Exception as error:  # whatever one odd video does, the others go on
             raise_if_all_fail(error, name, target)
             failure = failure_of(error, name)
             note_failure(failure, known, question, target, work)
-            return Outcome(failure, was_known=False)
+            return Judged(failure, was_known=False)
 
 
 @contextlib.contextmanager
@@ -271,7 +271,7 @@ def note_failure(
 # all videos
 
 
-def write_tables(out: Path, failed: Mapping[str, Failure], with_offsets: bool = False) -> None:
+def write_results(out: Path, failed: Mapping[str, Failure], with_offsets: bool = False) -> None:
     """Write summary.csv and proposals.json of all results in `out`, and of the videos that could not be
     judged, now or before; for several videos summary.html, too, and offsets.csv if that is asked for.
     """

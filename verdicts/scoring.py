@@ -130,7 +130,7 @@ class VideoScorer:
                 progress.update(len(batch))
         how = self._settings.smooth_s, self.length
         by_track = enumerate(zip(writers, rows, left_out, strict=True))
-        tracks = [track_of(number, *of_track, *how) for number, of_track in by_track]
+        tracks = [scored_track(number, *of_track, *how) for number, of_track in by_track]
         if self._embedder:
             self._move_sound(self._embedder, source.sound, tracks, pictures)
         note_speakers(source.sound, tracks, writers)
@@ -221,7 +221,7 @@ def note_speakers(sound: Sound, tracks: Sequence[TrackScores], writers: Sequence
         track.speech, track.speaks = speaking.evidence, speaking.speaks
 
 
-def track_of(
+def scored_track(
     number: int,
     writer: ChunkWriter,
     rows: Sequence[tuple[Place, np.ndarray]],

@@ -114,7 +114,7 @@ def test_rows_are_drawn_as_one_goes(page):
 def test_a_link_leads_to_the_page_of_the_video(page):
     page.find_element(By.ID, "search").send_keys("bold")
     page.find_element(By.LINK_TEXT, HOSTILE).click()
-    WebDriverWait(page, 10).until(lambda b: b.title == "its page")
+    assert WebDriverWait(page, 10).until(lambda b: b.title == "its page")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
