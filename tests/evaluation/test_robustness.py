@@ -97,7 +97,8 @@ def test_odd_folders_are_one_line(perturbed, tmp_path, scripts):
 
 def test_the_page_has_every_kind_and_level():
     page = (ROOT / "docs" / "robustness.md").read_text()
-    rows = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
+    described = page.split("## Kinds and levels")[1].split("\n## ")[0]
+    rows = {line.split("|")[1].strip(" `"): line for line in described.splitlines() if line.startswith("| `")}
     assert set(rows) == set(KINDS)
     for name, kind in KINDS.items():
         for strength in kind.strengths.values():
