@@ -9,14 +9,15 @@ detector does one call at a time: whoever calls it from several threads sees to 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from detectors.download import WeightsError
 
-__all__ = ["DETECTORS", "Detector", "WeightsError", "build_detector"]
+__all__ = ["DETECTORS", "Detector", "FindsLandmarks", "WeightsError", "build_detector", "build_landmarks"]
 
 DETECTORS = ("s3fd", "yunet", "libfacedetection")
 
@@ -26,6 +27,15 @@ class Detector(Protocol):
     is_shared: bool  # whether one process should run it for all: it fills a device
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+
+@runtime_checkable
+class FindsLandmarks(Protocol):
+    def landmarks(self, picture: np.ndarray) -> np.ndarray | None:
+        """Eyes, nose and corners of the mouth of the likeliest face of a picture, (H, W, 3) uint8 RGB: (5, 2)
+        float32 x y in its pixels; None if there is no face.
+        """
+        ...
 
 
 def build_detector(
@@ -59,3 +69,18 @@ def build_detector(
             )
         return LibFaceDetection()
     raise ValueError(f"detector is {name!r}, expected one of {', '.join(DETECTORS)}")
+
+
+def build_landmarks(detector: Detector) -> FindsLandmarks | None:
+    """What finds eyes, nose and mouth in a crop: the detector if it can, else libfacedetection if it is
+    installed, else YuNet; None where its weights are not to be had.
+    """
+    if isinstance(detector, FindsLandmarks):
+        return detector
+    from detectors.libfacedetection import LibFaceLandmarks
+    from detectors.yunet import YuNet
+
+    for kind in (LibFaceLandmarks, YuNet):
+        with suppress(WeightsError):
+            return kind()
+    return None

@@ -101,9 +101,7 @@ class YuNet:
         return faces
 
     def landmarks(self, picture: np.ndarray) -> np.ndarray | None:
-        """Eyes, nose and corners of the mouth of the likeliest face of a picture, (H, W, 3) uint8 RGB: (5, 2)
-        float32 x y in its pixels; None if there is no face.
-        """
+        """As `FindsLandmarks.landmarks`."""
         (cls, obj, points), cells = self._run(picture, LANDMARK_OUTPUTS)
         scores = np.sqrt(cls[:, 0].clip(0, 1) * obj[:, 0].clip(0, 1))
         best = int(scores.argmax())

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import torch
 
-from detectors import Detector, WeightsError, build_detector
+from detectors import Detector, FindsLandmarks, WeightsError, build_detector, build_landmarks
 from preprocessing.settings import Settings
 from utils.cli import UserError
 
 
 @dataclass
 class DetectorSetup:
-    """The detector that finds the faces of videos, and how it is used."""
+    """The detector that finds the faces of videos, how it is used, and what finds eyes and mouth in them."""
 
     detector: Detector
     settings: Settings  # of pre-processing, the detector's name among them
     weights: Path | None = None  # the detector's file, if it was named
+    landmarks: FindsLandmarks | None = None
 
 
 def set_up_detector(
@@ -30,9 +31,10 @@ def set_up_detector(
     """
     settings = Settings(name or usual_detector(device.type), tracks="all")
     try:
-        return DetectorSetup(build_detector(settings.detector, str(device), weights), settings, weights)
+        detector = build_detector(settings.detector, str(device), weights)
     except WeightsError as error:
         raise UserError(f"--detector {settings.detector}: {error}") from error
+    return DetectorSetup(detector, settings, weights, build_landmarks(detector))
 
 
 def usual_detector(device: str) -> str:

@@ -171,7 +171,7 @@ class Judge:
         with open_source(question.path, scratch, clock) as source:
             scored = self._score(source, question.name, scratch, self._scorer, clock)
             for track, writer in zip(scored.tracks, scored.writers, strict=True):
-                track.face = measure_face(writer, track, self._faces.detector)
+                track.face = measure_face(writer, track, self._faces.landmarks)
             clock.lap("quality")
             map_check = None
             if self._settings.check_maps and scored.seconds:

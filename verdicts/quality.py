@@ -1,11 +1,11 @@
 """How well a face is seen: its size, whether it is turned away, how sharp and how bright it is."""
 
 import math
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
+from detectors import FindsLandmarks
 from preprocessing.chunking import ChunkWriter
 from utils.chunkfiles import decode_frame
 from utils.constants import FPS
@@ -21,21 +21,14 @@ MAX_LOOKS = 60  # at a track; of a longer one evenly spread
 FRONTAL = 1.05
 
 
-@runtime_checkable
-class FindsLandmarks(Protocol):
-    """A detector that also finds eyes, nose and mouth."""
-
-    def landmarks(self, picture: np.ndarray) -> np.ndarray | None:
-        """See `YuNet.landmarks`."""
-        ...
-
-
-def measure_face(writer: ChunkWriter, track: TrackScores, finder: object) -> FaceFigures | None:
+def measure_face(
+    writer: ChunkWriter, track: TrackScores, finder: FindsLandmarks | None
+) -> FaceFigures | None:
     """The medians of a track's face over frames of its judged chunks; None where none was judged.
 
     Args:
         writer: has the track's crops.
-        finder: the detector; where it gives no landmarks it is not known whether the face is turned.
+        finder: of landmarks; without one it is not known whether the face is turned.
     """
     frames = looked_at(track)
     crops = [crop for i in frames if (crop := decode_frame(writer.jpeg(i))) is not None]
@@ -72,9 +65,9 @@ def light_of(crop: np.ndarray) -> tuple[float, float, float]:
     return float(cv2.Laplacian(face, cv2.CV_64F).var()), float(face.mean()), float(face.std())
 
 
-def median_turn(crops: list[np.ndarray], finder: object) -> float | None:
+def median_turn(crops: list[np.ndarray], finder: FindsLandmarks | None) -> float | None:
     """By how many degrees a face is turned aside; None if its landmarks are not to be had."""
-    if not isinstance(finder, FindsLandmarks):
+    if finder is None:
         return None
     found = [points for crop in crops if (points := finder.landmarks(crop[:, :, ::-1])) is not None]
     return round(float(np.median([turn_of(points) for points in found])), 1) if found else None

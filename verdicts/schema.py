@@ -28,7 +28,7 @@ class FaceFigures(TypedDict):
     """How well the face of a track is seen: medians over judged frames."""
 
     size_px: float  # the longer side of its box, in the video's own pixels
-    turned: float | None  # away from the camera, in degrees; None: the detector gives no landmarks
+    turned: float | None  # away from the camera, in degrees; None: no landmarks were to be had
     sharpness: float  # variance of the Laplacian of the face, at a fixed size
     brightness: float  # mean of its grey levels, 0..255
     contrast: float  # their standard deviation

