@@ -14,6 +14,8 @@ if __name__ == "__main__":  # before the imports, which take seconds
     stop_quietly()
 
 import argparse
+import hashlib
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,7 @@ from utils.chunkfiles import (
     length_of,
     list_chunks,
     read_record,
+    sound_path,
     track_of,
 )
 from utils.cli import HelpFormatter, UserError, legible, run, to_path
@@ -54,12 +57,14 @@ class Checked:
     rejects: list[tuple[str, str]] = field(default_factory=list)  # path of each other chunk, and why
     settings: set[str] = field(default_factory=set)  # hashes of those that the videos were made with
     lengths: dict[ChunkLength, str] = field(default_factory=dict)  # of the chunks, each with a video of it
+    digests: dict[Path, bytes] = field(default_factory=dict)  # of a good chunk of each video
 
     def add(self, other: "Checked") -> None:
         self.rows += other.rows
         self.rejects += other.rejects
         self.settings |= other.settings
         self.lengths = other.lengths | self.lengths
+        self.digests |= other.digests
 
 
 def check_video(out_dir: Path, label: str, video: Path) -> Checked:
@@ -72,12 +77,19 @@ def check_video(out_dir: Path, label: str, video: Path) -> Checked:
         if why is None:
             video_name, track = f"{label}/{video.name}", track_of(name)
             found.lengths[length] = video_name
+            if not found.rows:
+                found.digests[video.relative_to(out_dir)] = digest_of(video / name)
             found.rows.append(IndexRow(video_name, LABELS[label], track, name, path, round(start_s, 3)))
         else:
             found.rejects.append((path, why))
     if record and "settings_hash" in record:
         found.settings.add(record["settings_hash"])
     return found
+
+
+def digest_of(chunk: Path) -> bytes:
+    """Of a chunk's first picture and its sound, which the same video in another folder has, too."""
+    return hashlib.sha256(min(chunk.iterdir()).read_bytes() + sound_path(chunk).read_bytes()).digest()
 
 
 def check_split(out_dir: Path, split: str) -> Checked:
@@ -162,11 +174,24 @@ def print_oddities(found: Checked, path: Path) -> None:
     if len(found.settings) > 1:
         words = f"the videos were pre-processed with {len(found.settings)} different settings"
         print(f"note: {words}; one for all is meant (--overwrite)")
+    print_twins(found.digests)
     if found.rejects:
         print(f"{len(found.rejects)} chunks left out, see {path}:")
         for chunk, why in found.rejects[:N_SHOWN]:
             print(legible(f"  {chunk}: {why}"))
         print("to make a video's chunks again, delete its folder and run pre-process.py")
+
+
+def print_twins(digests: dict[Path, bytes]) -> None:
+    """Say which videos are in both splits: a test with videos that were trained on tells nothing."""
+    same = defaultdict(list)
+    for video, digest in digests.items():
+        same[digest].append(video)
+    twins = [videos for videos in same.values() if len({video.parts[0] for video in videos}) > 1]
+    if twins:
+        names = " and ".join(video.as_posix().replace("/pytmp", "", 1) for video in twins[0])
+        words = f"videos in both splits: {len(twins)}, the first as {names}"
+        print(legible(f"note: {words}; take them out of one, or figures are of videos that were trained on"))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -59,6 +59,11 @@ def remove_renamed(videos: list[tuple[Path, Path]]) -> None:
                         discard(old, work)
 
 
+def is_split(folder: Path) -> bool:
+    """Whether a folder has videos by label; results of localize.py have such folders, too."""
+    return any((folder / label).is_dir() for label in LABELS) and not (folder / "summary.csv").exists()
+
+
 def no_videos(out_dir: Path) -> UserError:
     """What to say of a folder without videos."""
     if not out_dir.is_dir():
@@ -66,7 +71,7 @@ def no_videos(out_dir: Path) -> UserError:
     if out_dir.name in LABELS:
         splits = [out_dir.parent]
     else:
-        splits = sorted(p for p in out_dir.glob("*") if any((p / k).is_dir() for k in LABELS))
+        splits = sorted(p for p in out_dir.glob("*") if is_split(p))
     if words := to_rename(out_dir):
         hint = f"{words}."
     elif splits:

@@ -355,7 +355,9 @@ def test_no_videos_and_bad_arguments(tmp_path, scripts, pre_process, capsys):
     with pytest.raises(UserError, match="no video in .* put the split's videos there"):
         pre_process(["--out_dir", str(tmp_path)])
     (tmp_path / "train" / "real").mkdir(parents=True)
-    with pytest.raises(UserError, match="did you mean --out_dir .*train"):
+    (tmp_path / "localized" / "real").mkdir(parents=True)
+    (tmp_path / "localized" / "summary.csv").touch()
+    with pytest.raises(UserError, match=r"did you mean --out_dir \S*/train\?"):
         pre_process(["--out_dir", str(tmp_path)])
     for arguments in (["--jpeg_quality", "0"], ["--detector", "haar"], ["--detect_scale", "zero"], []):
         with pytest.raises(SystemExit) as caught:
@@ -626,6 +628,20 @@ def test_videos_made_with_different_settings_are_noticed(tmp_path, chunk_tree, s
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings_hash": "another"}))
     scripts["write_csv"].main(["--out_dir", str(out_dir)])
     assert "pre-processed with 2 different settings" in capsys.readouterr().out
+
+
+def test_a_video_in_both_splits_is_noticed(tmp_path, chunk_tree, scripts, capsys):
+    out_dir = tmp_path / "tree"
+    shutil.copytree(chunk_tree, out_dir)
+    scripts["write_csv"].main(["--out_dir", str(out_dir)])
+    assert "both splits" not in capsys.readouterr().out
+    shutil.copytree(out_dir / "train/pytmp/real/v1", out_dir / "test/pytmp/real/else")
+    shutil.copytree(out_dir / "train/pytmp/real/v1", out_dir / "train/pytmp/real/again")  # no matter
+    scripts["write_csv"].main(["--out_dir", str(out_dir)])
+    printed = capsys.readouterr().out
+    assert (
+        "videos in both splits: 1, the first as train/real/" in printed and "and test/real/else;" in printed
+    )
 
 
 def test_index_of_a_split_in_place_of_the_folder_that_holds_it(tmp_path, scripts):
