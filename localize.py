@@ -120,7 +120,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--stress",
         action="store_true",
         help="judge each video again, written in five other ways (H.264, half size, AAC, another container): "
-        "where its side of the threshold changes, it is undecided; takes five times as long again as --brief --stride_s 1",
+        "where its side of the threshold changes, it is undecided; "
+        "adds the time of five runs with --brief --stride_s 1",
     )
     add(
         "--img_dim",
