@@ -9,8 +9,8 @@ tells them apart, and no person, voice or utterance of the test split is in the 
 --test_speech espeak the test split is spoken by another synthesiser.  A recipe is flags of train.py; "real
 videos alone" leaves the fakes of the training split out.  The control has another video's picture under both
 sounds: a network that scores above chance there has found something in the sound.  Writes the chunks,
-learning_<settings>.csv (a row per scoring) and .png to --out and prints a Markdown table.  Chunks and results
-that are there are kept: another call adds to them.
+learning_<settings>.csv (a row per scoring) and .png to --out and prints a Markdown table.  Chunks that are
+there are kept, and trainings of as many steps: another call adds to them.
 """
 
 import argparse
@@ -326,6 +326,9 @@ def main(argv: list[str] | None = None) -> None:
     for n_pairs, recipe, seed in product(sorted(args.n_train), args.recipes or RECIPES, range(args.seeds)):
         few = index[index.video.str[5:].astype(int) < n_pairs]
         named = {"recipe": recipe, "seed": seed, "pairs": n_pairs}
+        if any(named.items() <= record.items() and record["steps"] >= args.steps for record in records):
+            print(f"| {recipe} | {seed} | {n_pairs} | kept, of an earlier call |")
+            continue
         scored = Scored(test_index, args.out, args.score_every, args.budget_s)
         learn(recipe, seed, few, scored, flags, args.steps)
         records = [record for record in records if not named.items() <= record.items()]  # of earlier calls

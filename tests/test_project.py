@@ -422,8 +422,12 @@ def test_learning_benchmark(tmp_path, capsys, monkeypatch):
     frames = [(folder / "00000" / "000010.jpg").read_bytes() for folder in pairs]
     sounds = [(folder / "00000.wav").read_bytes() for folder in pairs]
     assert frames[0] == frames[1] and sounds[0] != sounds[1]
+    capsys.readouterr()
     learning.main([*flags, "--recipes", "authors", "--seeds", "2"])  # adds to what is there
-    assert set(pd.read_csv(results).seed) == {0, 1} and len(capsys.readouterr().out.splitlines()) > 10
+    assert capsys.readouterr().out.count("| authors | 0 |") == 2  # kept, with 2 and with 4 pairs
+    more = pd.read_csv(results)
+    assert set(more.seed) == {0, 1} and set(more.seed[more.recipe != "authors"]) == {0}
+    pd.testing.assert_frame_equal(more[more.seed == 0].reset_index(drop=True), records)
     index = pd.read_csv(tmp_path / "test_split.csv")
     control = learning.other_pictures(index)
     assert (control.path.str.split("/").str[-2] != index.path.str.split("/").str[-2]).all()
