@@ -66,8 +66,6 @@ RECIPES = {  # name -> flags of train.py, or `REAL_ALONE` before them
     "sync, authors' distance": f"{SYNC} --distance authors",
     "sync, authors' start": f"{SYNC} --init authors",
     "authors, clip norm": "--norm clip",
-    "authors, clip norm, small start": "--norm clip --init torch --distance standardised --lr 2.5e-4",
-    "authors, small start": "--init torch --distance standardised --lr 2.5e-4",
 }
 COLUMNS = (
     "recipe",
