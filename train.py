@@ -69,7 +69,7 @@ from engine import (
 )
 from evaluation.calibration import fit_calibration
 from evaluation.curves import plot_curves
-from evaluation.held_out import training_record
+from evaluation.held_out import real_alone, training_record
 from evaluation.metrics import calls_all_alike
 from mds import mean_mds, track_scores, video_scores
 from model import TwoStreamNet
@@ -484,7 +484,7 @@ class TrainingData:
     def origin(self) -> str:
         """Which videos `known` are, as `Checkpoint` says it."""
         whose = "held-out" if len(self.held_out) else "training"
-        return f"{whose} {FOREIGN}" if "sound" in self.known else whose
+        return f"{whose} {FOREIGN}" if real_alone(self.index) else whose
 
 
 def training_data(args: argparse.Namespace, per_step: int) -> TrainingData:
@@ -528,7 +528,7 @@ def training_chunks(
             raise UserError(f"the training split has only {only} chunks; it needs real and fake ones{hint}.")
     chunks, held_out = hold_out(index, val_fraction) if val_fraction else (index, index[:0])
     known = held_out if len(held_out) else chunks
-    if index.label.nunique() < 2:
+    if real_alone(index):
         known = with_foreign_sound(known)
         held_out = known if len(held_out) else held_out
     return chunks, held_out, known

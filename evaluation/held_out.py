@@ -33,12 +33,19 @@ def training_record(
         "n_chunks_real": n_chunks["real"],
         "n_chunks_fake": n_chunks["fake"],
         "data_sets": names[:MAX_NAMES],
-        "held_out": None if scores is None else held_out_figures(held_out, scores),
+        "held_out": None if scores is None else held_out_figures(held_out, scores, real_alone(index)),
     }
 
 
-def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame) -> HeldOut:
+def real_alone(index: pd.DataFrame) -> bool:
+    """Whether an index to train on has no fakes."""
+    return bool((index.label == LABELS["real"]).all())
+
+
+def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame, is_foreign: bool) -> HeldOut:
     """How well the scores of chunks, which are finite, tell the held-out videos apart.
+
+    `is_foreign`: the fakes among them are real pictures, as `with_foreign_sound` gives them.
 
     The AUC's interval is that of test.py, by originals where there are enough of them, else by videos; a real
     picture with a foreign sound belongs to the real video.
@@ -46,7 +53,7 @@ def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame) -> HeldOut:
     of_heads = chunks[list(HEADS.values())].dropna(axis=1, how="any").columns  # of the streams that are there
     chunks = chunks[[*SCORED, *of_heads]]
     scores = video_scores(chunks)
-    scores = scores.assign(original=scores.video.map(originals_of(held_out)).fillna(""))
+    scores = scores.assign(original=scores.video.map(originals_of(held_out, is_foreign)).fillna(""))
     metrics = video_metrics(scores, None, chunks)
     clusters, interval = metrics["clusters"], metrics["auc_ci95_wider"]
     if clusters and clusters["auc_ci95_wider"]:
@@ -57,7 +64,7 @@ def held_out_figures(held_out: pd.DataFrame, chunks: pd.DataFrame) -> HeldOut:
     return {
         "n_real": metrics["n_real"],
         "n_fake": metrics["n_fake"],
-        "is_foreign": "sound" in held_out,
+        "is_foreign": is_foreign,
         "auc": metrics["auc"],
         "auc_ci95": interval,
         "mean_mds_real": means["mean_mds_real"],
@@ -80,10 +87,10 @@ def head_record(figures: AucFigures, of_real: np.ndarray) -> HeadRecord:
     }
 
 
-def originals_of(index: pd.DataFrame) -> dict[str, str]:
+def originals_of(index: pd.DataFrame, is_foreign: bool) -> dict[str, str]:
     """By video the real one that it was made from, empty if that is not known."""
     videos = index.drop_duplicates("video")
-    if "sound" not in index:
+    if not is_foreign:
         return dict(zip(videos.video, videos.original, strict=True)) if "original" in videos else {}
     is_fake = videos.label == LABELS["fake"]  # with a foreign sound
     pictures = "real/" + videos.video.str.partition("/")[2]
