@@ -212,7 +212,8 @@ def learn(
     if own.startswith(REAL_ALONE):
         index, own = index[index.label == LABELS["real"]], own.removeprefix(REAL_ALONE)
     index.to_csv(scored.root / "train_split.csv", index=False)
-    epochs = -(-n_steps * int(str(flags["batch_size"])) // len(index))
+    per_epoch = max(1, len(index) // int(str(flags["batch_size"])))
+    epochs = -(-n_steps // per_epoch)
     more = {
         "out_dir": scored.root,
         "log_dir": scored.root / "log",
