@@ -26,6 +26,8 @@ from utils.chunkfiles import (
     INDEX_COLUMNS,
     IndexRow,
     check_chunk,
+    chunk_frames,
+    frame_bytes,
     index_path,
     length_of,
     list_chunks,
@@ -78,7 +80,7 @@ def check_video(out_dir: Path, label: str, video: Path) -> Checked:
             video_name, track = f"{label}/{video.name}", track_of(name)
             found.lengths[length] = video_name
             if not found.rows:
-                found.digests[video.relative_to(out_dir)] = digest_of(video / name)
+                found.digests[video.relative_to(out_dir)] = digest_of(video / name, length)
             found.rows.append(IndexRow(video_name, LABELS[label], track, name, path, round(start_s, 3)))
         else:
             found.rejects.append((path, why))
@@ -87,9 +89,10 @@ def check_video(out_dir: Path, label: str, video: Path) -> Checked:
     return found
 
 
-def digest_of(chunk: Path) -> bytes:
+def digest_of(chunk: Path, length: ChunkLength) -> bytes:
     """Of a chunk's first picture and its sound, which the same video in another folder has, too."""
-    return hashlib.sha256(min(chunk.iterdir()).read_bytes() + sound_path(chunk).read_bytes()).digest()
+    first = frame_bytes(chunk_frames(chunk, length)[0])
+    return hashlib.sha256(first + sound_path(chunk).read_bytes()).digest()
 
 
 def check_split(out_dir: Path, split: str) -> Checked:
@@ -174,7 +177,7 @@ def print_oddities(found: Checked, path: Path) -> None:
     if len(found.settings) > 1:
         words = f"the videos were pre-processed with {len(found.settings)} different settings"
         print(f"note: {words}; one for all is meant (--overwrite)")
-    print_twins(found.digests)
+    print_in_both_splits(found.digests)
     if found.rejects:
         print(f"{len(found.rejects)} chunks left out, see {path}:")
         for chunk, why in found.rejects[:N_SHOWN]:
@@ -182,16 +185,17 @@ def print_oddities(found: Checked, path: Path) -> None:
         print("to make a video's chunks again, delete its folder and run pre-process.py")
 
 
-def print_twins(digests: dict[Path, bytes]) -> None:
+def print_in_both_splits(digests: dict[Path, bytes]) -> None:
     """Say which videos are in both splits: a test with videos that were trained on tells nothing."""
     same = defaultdict(list)
     for video, digest in digests.items():
         same[digest].append(video)
-    twins = [videos for videos in same.values() if len({video.parts[0] for video in videos}) > 1]
-    if twins:
-        names = " and ".join(video.as_posix().replace("/pytmp", "", 1) for video in twins[0])
-        words = f"videos in both splits: {len(twins)}, the first as {names}"
-        print(legible(f"note: {words}; take them out of one, or figures are of videos that were trained on"))
+    of_split = [{video.parts[0]: video for video in videos} for videos in same.values()]
+    both = [list(videos.values()) for videos in of_split if len(videos) > 1]
+    if both:
+        names = " and ".join(video.as_posix().replace("/pytmp", "", 1) for video in both[0])
+        words = f"videos in both splits: {len(both)}, the first as {names}"
+        print(legible(f"note: {words}; remove them from one, a test on videos of the training says nothing"))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,7 +10,7 @@ tells them apart, and no person, voice or utterance of the test split is in the 
 videos alone" leaves the fakes of the training split out.  The control has another video's picture under both
 sounds: a network that scores above chance there has found something in the sound.  Writes the chunks,
 learning_<settings>.csv (a row per scoring) and .png to --out and prints a Markdown table.  Chunks that are
-there are kept, and trainings of as many steps: another call adds to them.
+there are kept, and trainings alike of as many steps: another call adds to them.
 """
 
 import argparse
@@ -80,6 +80,8 @@ COLUMNS = (
     "distance_fake",
     "loss",
 )
+# what else decides a training's figures, with the file's name: where it differs, an earlier one is replaced
+SETTINGS = ("lr", "speech", "test_speech", "seconds", "n_test", "crop_px")
 
 
 def make_pair(folder: Path, i: int, seconds: int, size: int, speech: str) -> None:
@@ -321,21 +323,24 @@ def main(argv: list[str] | None = None) -> None:
     )
     file = args.out / f"learning_{args.img_dim}px_w{args.width:g}_bs{args.batch_size}_{args.amp}.csv"
     records = pd.read_csv(file).to_dict("records") if file.exists() else []
+    settings = " ".join(f"{name}={vars(args)[name]}" for name in SETTINGS)
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for n_pairs, recipe, seed in product(sorted(args.n_train), args.recipes or RECIPES, range(args.seeds)):
         few = index[index.video.str[5:].astype(int) < n_pairs]
         named = {"recipe": recipe, "seed": seed, "pairs": n_pairs}
-        if any(named.items() <= record.items() and record["steps"] >= args.steps for record in records):
-            print(f"| {recipe} | {seed} | {n_pairs} | kept, of an earlier call |")
-            continue
-        scored = Scored(test_index, args.out, args.score_every, args.budget_s)
-        learn(recipe, seed, few, scored, flags, args.steps)
-        records = [record for record in records if not named.items() <= record.items()]  # of earlier calls
-        records += [named | record for record in scored.records]
-        for record in records[-len(scored.records) :]:
+        of_earlier = [
+            record for record in records if (named | {"settings": settings}).items() <= record.items()
+        ]
+        own = of_earlier
+        if max((record["steps"] for record in of_earlier), default=0) < args.steps:
+            scored = Scored(test_index, args.out, args.score_every, args.budget_s)
+            learn(recipe, seed, few, scored, flags, args.steps)
+            own = [named | record | {"settings": settings} for record in scored.records]
+            records = [record for record in records if not named.items() <= record.items()] + own
+        for record in own:
             cells = (f"{x:.3g}" if isinstance(x, float) else str(x) for x in map(record.get, COLUMNS))
             print(f"| {' | '.join(cells)} |", flush=True)
-        table = pd.DataFrame(records)[list(COLUMNS)]
+        table = pd.DataFrame(records)[[*COLUMNS, "settings"]]
         table.to_csv(file, index=False)
         plot(table, file.with_suffix(".png"))
 

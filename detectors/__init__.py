@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from detectors.download import WeightsError
+from detectors.download import WeightsError, cache_folder
 
 __all__ = ["DETECTORS", "Detector", "FindsLandmarks", "WeightsError", "build_detector", "build_landmarks"]
 
@@ -73,14 +73,16 @@ def build_detector(
 
 def build_landmarks(detector: Detector) -> FindsLandmarks | None:
     """What finds eyes, nose and mouth in a crop: the detector if it can, else libfacedetection if it is
-    installed, else YuNet; None where its weights are not to be had.
+    installed, else YuNet if its weights are in the cache: nothing is downloaded for it. None without either.
     """
     if isinstance(detector, FindsLandmarks):
         return detector
     from detectors.libfacedetection import LibFaceLandmarks
-    from detectors.yunet import YuNet
+    from detectors.yunet import WEIGHTS, YuNet
 
-    for kind in (LibFaceLandmarks, YuNet):
+    with suppress(WeightsError):
+        return LibFaceLandmarks()
+    if (cache_folder() / WEIGHTS.name).is_file():
         with suppress(WeightsError):
-            return kind()
+            return YuNet()
     return None

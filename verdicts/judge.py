@@ -96,6 +96,7 @@ class Judge:
         self._identity: JudgeIdentity = {
             "model_sha256": self._facts.sha256,
             "weights_sha256": file_digest(faces.weights) if faces.weights else None,
+            "landmarks": type(faces.landmarks).__name__ if faces.landmarks else None,
             "threshold": self._facts.threshold,
             "stride_s": round(settings.stride / FPS, 3),
             "smooth_s": settings.smooth_s,

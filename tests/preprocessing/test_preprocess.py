@@ -637,6 +637,8 @@ def test_a_video_in_both_splits_is_noticed(tmp_path, chunk_tree, scripts, capsys
     assert "both splits" not in capsys.readouterr().out
     shutil.copytree(out_dir / "train/pytmp/real/v1", out_dir / "test/pytmp/real/else")
     shutil.copytree(out_dir / "train/pytmp/real/v1", out_dir / "train/pytmp/real/again")  # no matter
+    first = min(path for path in (out_dir / "test/pytmp/real/else").iterdir() if path.is_dir())
+    (first / ".hidden").mkdir()  # as a file server may leave one
     scripts["write_csv"].main(["--out_dir", str(out_dir)])
     printed = capsys.readouterr().out
     assert (
