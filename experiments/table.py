@@ -272,11 +272,12 @@ LEARNING_ROWS = (
         450,
     ),
     ("the same with a quarter of the width", "learning_32px_w0.25_bs32_bf16", "sync, real videos alone", 300),
+    ("`sync` with fakes, a quarter of the width", "learning_32px_w0.25_bs32_bf16", "sync", 300),
     ("the same with batch norm", "learning_32px_w0.25_bs32_bf16", "sync, batch norm", 300),
 )
 REAL_CLIPS_ROWS = (
     (
-        "`benchmarks/real_clips.py`, foreign sound on real people",
+        "`benchmarks/real_clips.py`, another second's sound on 18 real videos",
         "generated",
         "another second's sound, by video",
         "with a network of generated videos",
