@@ -80,7 +80,7 @@ def check_video(out_dir: Path, label: str, video: Path) -> Checked:
             video_name, track = f"{label}/{video.name}", track_of(name)
             found.lengths[length] = video_name
             if not found.rows:
-                found.digests[video.relative_to(out_dir)] = digest_of(video / name, length)
+                found.digests[video.relative_to(out_dir)] = first_chunk_digest(video / name, length)
             found.rows.append(IndexRow(video_name, LABELS[label], track, name, path, round(start_s, 3)))
         else:
             found.rejects.append((path, why))
@@ -89,7 +89,7 @@ def check_video(out_dir: Path, label: str, video: Path) -> Checked:
     return found
 
 
-def digest_of(chunk: Path, length: ChunkLength) -> bytes:
+def first_chunk_digest(chunk: Path, length: ChunkLength) -> bytes:
     """Of a chunk's first picture and its sound, which the same video in another folder has, too."""
     first = frame_bytes(chunk_frames(chunk, length)[0])
     return hashlib.sha256(first + sound_path(chunk).read_bytes()).digest()
